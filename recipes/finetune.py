@@ -1,0 +1,257 @@
+"""Fine-tune a causal language model, and say how good the result is.
+
+With no flags at all, this trains the bundled model on the bundled text, offline. Every setting has a flag of its own and the
+same name in a --config YAML file; later wins: defaults < YAML < flags.
+
+    accelerate launch recipes/finetune.py
+    accelerate launch recipes/finetune.py --model gpt2 --method lora --data my-texts/ --block-size 512
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from textgen.config import settings
+from textgen.data.config import DataConfig
+from textgen.evaluation.config import EvaluationConfig
+from textgen.model.config import ModelConfig
+from textgen.plan import check_inputs, check_settings, plan_model, say_plan
+from textgen.run import RunConfig, RunDirectory, launch
+from textgen.training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    model: ModelConfig
+    data: DataConfig
+    training: TrainingConfig
+    run: RunConfig
+    evaluation: EvaluationConfig
+
+    def directory(self) -> RunDirectory:
+        name = f"{Path(self.model.model).name}-{self.model.method}-{Path(self.data.data).stem}"
+        return RunDirectory(settings(self), given=self.run.run_dir, name=name, resume=self.run.resume)
+
+
+def main(config: FinetuneConfig, directory: RunDirectory) -> None:
+    # ------------------------------------------------------------------ check everything that can be checked cheaply
+    from textgen.training.processes import environment, peak_memory_bytes, start_process, world_size
+
+    check_settings(
+        config.evaluation,
+        config.model.problems(),
+        config.data.problems(),
+        config.training.problems(world_size()),
+        config.run.problems(),
+    )
+    check_inputs(config.data, {"--model": config.model})
+    directory.check()
+    plan = plan_model(config.model, config.evaluation, block_size=config.data.block_size)
+    plan.refuse_adapter()
+
+    accelerator = start_process(config.training.threads)
+    say = accelerator.print
+
+    if directory.status().get("state") == "done":
+        say(f"This run is finished; its results are in {directory.path} (--resume never starts a new one beside it).")
+        return
+    if config.run.dry_run:
+        say_plan(say, config, plan, directory, accelerator.num_processes)
+        return
+
+    # --------------------------------------------------------------------------------------------------------- data
+    from textgen.data.blocks import GlobalBatches
+    from textgen.data.tokens import load_corpus
+    from textgen.evaluation.comparison import select_prompts
+
+    corpus = load_corpus(config.data, plan.tokenizer)
+    batches = GlobalBatches(
+        corpus.tokens,
+        block_size=config.data.block_size,
+        global_batch_size=config.training.global_batch_size,
+        microbatch_size=config.training.microbatch_size,
+        seed=config.training.seed,
+    )
+    total_steps = config.training.total_steps(batches.steps_per_epoch)
+    prompts = (
+        []
+        if config.evaluation.skip_decoding
+        else select_prompts(
+            corpus.validation,
+            plan.tokenizer,
+            prompts=config.evaluation.prompts,
+            prompt_tokens=config.evaluation.prompt_tokens,
+            max_new_tokens=config.evaluation.max_new_tokens,
+        )
+    )
+    say(
+        f"{config.data.data}: {len(corpus.offsets):,} documents, {len(corpus.tokens):,} tokens and "
+        f"{batches.blocks:,} blocks to train on; {len(corpus.validation):,} documents held out"
+    )
+
+    # -------------------------------------------------------------------------------------------------------- model
+    from textgen.model.loading import load_model, parameter_counts, save_model, weights_fingerprint
+    from textgen.training.optimizers import build_optimizer
+
+    model = load_model(plan.location, config.model, seed=config.training.seed)
+    base_fingerprint = weights_fingerprint(model)
+    if config.model.method == "lora":
+        from textgen.model.lora import add_adapters
+
+        model = add_adapters(model, config.model, plan.location.base, seed=config.training.seed)
+    trainable, total = parameter_counts(model)
+    say(f"{config.model.model}: {trainable:,} of {total:,} parameters are trained ({trainable / total:.1%})")
+    model, optimizer = accelerator.prepare(model, build_optimizer(model, config.training))
+    plain_model = accelerator.unwrap_model(model)
+    fingerprints = {"settings": directory.fingerprint, "data": corpus.fingerprint, "model": base_fingerprint}
+
+    # ---------------------------------------------------------------------------- the run directory, new or resumed
+    from textgen.reporting.evaluation_files import EvaluationFiles
+    from textgen.reporting.record import MetricsRecord, write_json
+    from textgen.reporting.wandb_mirror import WandbMirror
+    from textgen.training.checkpoints import resume, save_checkpoint
+
+    accelerator.wait_for_everyone()  # all have looked at the directory before one changes it
+    checkpoints = directory.path / "checkpoints"
+    state = resume(config.run.resume, checkpoints, plain_model, optimizer.optimizer, fingerprints, say)
+    record, timing = (MetricsRecord(directory.path / name) for name in ("metrics.jsonl", "timing.jsonl"))
+    files = EvaluationFiles(directory.path)
+    if accelerator.is_main_process:
+        directory.claim()
+        directory.write_status("running", step=state.step)
+        record.truncate_after(state.step if state.step else -1)
+        timing.truncate_after(state.step)
+        facts = {
+            "model": config.model.model,
+            "trainable_parameters": trainable,
+            "total_parameters": total,
+            "train_documents": len(corpus.offsets),
+            "validation_documents": len(corpus.validation),
+            "train_tokens": len(corpus.tokens) - 1,
+            "data_sha256": corpus.fingerprint,
+        }
+        write_json(directory.path / "environment.json", environment(accelerator) | facts)
+        mirror = WandbMirror.start(
+            directory.path,
+            directory.flat,
+            run_id=directory.tracking_id(),
+            project=config.run.wandb_project,
+            mode=config.run.wandb_mode if config.run.track == "wandb" else "disabled",
+            name=directory.path.name,
+            say=say,
+        )
+        mirror.replay(record.read())
+
+    # -------------------------------------------------------------------------------------- how good is it before?
+    from textgen.evaluation.measure import measure, measure_perplexity
+
+    measuring = {"context": plan.context, "seed": config.training.seed}
+    if not files.has("before"):
+        before = measure(
+            accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
+            name=config.model.model, progress=say, **measuring,
+        )  # fmt: skip
+        if accelerator.is_main_process:
+            files.write("before", before)
+
+    # ----------------------------------------------------------------------------------------------------- training
+    from textgen.reporting.console import step_line
+    from textgen.training.schedule import learning_rate
+    from textgen.training.step import training_step
+
+    model.train()
+    say(f"training for {total_steps:,} steps on {accelerator.num_processes} process(es), into {directory.path}")
+    logged_at, logged_step, logged_targets = time.perf_counter(), state.step, state.targets
+    for step in range(state.step + 1, total_steps + 1):
+        last = step == total_steps
+
+        # a single training step
+        rate = learning_rate(step, config.training, total_steps)
+        result = training_step(
+            accelerator, model, optimizer, batches,
+            step=step, learning_rate=rate, max_grad_norm=config.training.max_grad_norm,
+        )  # fmt: skip
+        state = replace(state, step=step, targets=state.targets + result.targets)
+        row: dict[str, float] = {}
+
+        # once in a while: log
+        if step % config.run.log_every == 0 or last:
+            row |= {"train/loss": result.loss, "train/learning_rate": rate, "train/grad_norm": result.grad_norm}
+            row |= {"train/tokens": state.targets}
+
+        # once in a while: evaluate
+        improved = False
+        if last or (config.run.evaluate_every and step % config.run.evaluate_every == 0):
+            figures, _ = measure_perplexity(
+                accelerator, plain_model, plan.tokenizer, corpus.validation, config.evaluation, **measuring
+            )
+            row |= {"eval/loss": figures["nll_sum"] / figures["tokens"]}
+            row |= {f"eval/{name}": figures[name] for name in ("token_perplexity", "bits_per_byte")}
+            improved = state.best_value is None or figures["bits_per_byte"] < state.best_value
+            if improved:
+                state = replace(state, best_step=step, best_value=figures["bits_per_byte"])
+
+        # once in a while: write it down
+        if row and accelerator.is_main_process:
+            seconds = time.perf_counter() - logged_at
+            speed = (state.targets - logged_targets) / seconds
+            record.append({"step": step} | row)
+            timing.append(
+                {
+                    "step": step,
+                    "seconds": seconds,
+                    "tokens_per_second": speed,
+                    "peak_memory_bytes": peak_memory_bytes(accelerator),
+                }
+            )
+            mirror.log({"step": step} | row)
+            directory.write_status("running", step=step)
+            left = (total_steps - step) * seconds / (step - logged_step)
+            say(step_line({"step": step} | row, total_steps, tokens_per_second=speed, seconds_left=left))
+            logged_at, logged_step, logged_targets = time.perf_counter(), step, state.targets
+
+        # once in a while: save
+        if last or improved or (config.run.checkpoint_every and step % config.run.checkpoint_every == 0):
+            if accelerator.is_main_process:
+                save_checkpoint(
+                    checkpoints, plain_model, optimizer.optimizer, state, fingerprints, keep=config.run.keep_checkpoints
+                )
+
+    # --------------------------------------------------------------------------------------- the result, and how good
+    if accelerator.is_main_process:
+        save_model(
+            plain_model,
+            plan.tokenizer,
+            directory.path / "model",
+            base_fingerprint=base_fingerprint if config.model.method == "lora" else None,
+        )
+    if not files.has("after"):
+        after = measure(
+            accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
+            name=str(directory.path / "model"), progress=say, **measuring,
+        )  # fmt: skip
+        if accelerator.is_main_process:
+            files.write("after", after)
+
+    # ------------------------------------------------------------------------------------------------------- report
+    from textgen.reporting.card import write_model_card
+    from textgen.reporting.console import print_decoding, print_perplexity
+    from textgen.reporting.report import write_report
+
+    if accelerator.is_main_process:
+        files.write_difference("before", "after", seed=config.training.seed)
+        report = write_report(directory.path)
+        write_model_card(directory.path)
+        print_perplexity(files.perplexity())
+        print_decoding(files.decoding())
+        say(f"report: {report}")
+        mirror.finish(directory.path)
+        directory.write_status("done", step=total_steps, exit_code=0)
+        say(f"model:  {directory.path / 'model'}")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    launch(FinetuneConfig, main, description=__doc__)

@@ -1,0 +1,128 @@
+"""Loading a model for training or evaluation, and saving the result as plain files.
+
+Weights come from safetensors only, so that loading a model runs no code; remote code stays off unless asked for.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from textgen.errors import UserError
+from textgen.model.config import ModelConfig
+from textgen.model.locate import Location, first_line, model_config
+
+BASE_FINGERPRINT = "base_fingerprint.json"
+
+
+def load_model(location: Location, config: ModelConfig, *, seed: int = 0, setting: str = "--model") -> Any:
+    """The model in float32: pretrained, with random weights (``from_scratch``), or an adapter on its base.
+
+    Raises:
+        UserError: there are no safetensors weights, or the adapter was trained on another base.
+    """
+    from transformers import AutoModelForCausalLM
+
+    architecture = model_config(location, config, setting=setting)
+    if config.dropout is not None:
+        set_dropout(architecture, config.dropout)
+    if config.from_scratch:
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(
+            architecture, dtype=torch.float32, trust_remote_code=config.trust_remote_code
+        )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            location.base,
+            config=architecture,
+            revision=location.revision,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=config.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{setting} {location.base}: its weights cannot be loaded: {first_line(error)} "
+            "(Weights are read from safetensors files only; use --from-scratch for an architecture without weights.)"
+        ) from None
+    except RuntimeError as error:
+        raise UserError(
+            f"{setting} {location.base}: its weights do not fit its config.json: {first_line(error)}"
+        ) from None
+    return _load_adapter(model, location, setting) if location.adapter else model
+
+
+def set_dropout(architecture: Any, probability: float) -> None:
+    """Set every dropout probability of a model's configuration, by whatever name its family calls them."""
+    for name, value in list(architecture.to_dict().items()):
+        if isinstance(value, float) and (name.endswith(("dropout", "pdrop")) or "_dropout" in name):
+            setattr(architecture, name, probability)
+
+
+def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
+    """Numbers of trainable and of all parameters; tied ones count once."""
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
+
+
+def weights_fingerprint(model: torch.nn.Module) -> str:
+    """SHA-256 of the names, shapes and values of all parameters."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def save_model(model: Any, tokenizer: Any, directory: Path, *, base_fingerprint: str | None) -> None:
+    """Write the model as transformers (and, for adapters, peft) load it, tokenizer included; whole or not at all.
+
+    Args:
+        model: a transformers model or a peft model.
+        tokenizer: saved beside it.
+        directory: replaced if it exists.
+        base_fingerprint: for adapters, the :func:`weights_fingerprint` of the base, so that a later load on another base
+            is noticed.
+    """
+    scratch = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    options = {"save_embedding_layers": False} if base_fingerprint else {}
+    model.save_pretrained(scratch, **options)
+    (scratch / "README.md").unlink(missing_ok=True)  # peft's template of a card, all of it "[More Information Needed]"
+    tokenizer.save_pretrained(scratch)
+    if base_fingerprint:
+        (scratch / BASE_FINGERPRINT).write_text(json.dumps({"sha256": base_fingerprint}) + "\n")
+        _sort_lists(scratch / "adapter_config.json")
+    shutil.rmtree(directory, ignore_errors=True)
+    scratch.rename(directory)
+
+
+def _sort_lists(path: Path) -> None:
+    # peft keeps target names in a set, whose order changes from process to process.
+    content = json.loads(path.read_text())
+    for key, value in content.items():
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            content[key] = sorted(value)
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def _load_adapter(model: Any, location: Location, setting: str) -> Any:
+    import peft
+
+    assert location.adapter is not None
+    wrong_base = f"{setting} {location.adapter}: an adapter for another base model than {location.base}"
+    recorded = location.adapter / BASE_FINGERPRINT
+    if recorded.is_file() and json.loads(recorded.read_text())["sha256"] != weights_fingerprint(model):
+        raise UserError(
+            f"{wrong_base}: the weights there are not the ones it was trained on. "
+            "Correct base_model_name_or_path in adapter_config.json."
+        )
+    if not (location.adapter / "adapter_model.safetensors").is_file():
+        raise UserError(f"{setting} {location.adapter}: there is no adapter_model.safetensors in it.")
+    try:
+        return peft.PeftModel.from_pretrained(model, str(location.adapter), is_trainable=False)
+    except (RuntimeError, ValueError, KeyError) as error:  # shapes or layers that the base does not have
+        raise UserError(f"{wrong_base}: {first_line(error)}") from None

@@ -1,0 +1,130 @@
+"""Where a model is, and what can be known about it before its weights are loaded."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textgen.errors import UserError
+from textgen.model.config import ModelConfig
+
+BUNDLED_MODELS = {"tiny-gpt2": Path(__file__).parent.parent / "assets" / "tiny-gpt2"}
+
+
+@dataclass(frozen=True)
+class Location:
+    """A model's place: a directory or hub id, and the adapter directory if it is an adapter on that base."""
+
+    base: str
+    adapter: Path | None = None
+    revision: str | None = None
+
+
+def locate(model: str, revision: str | None = None, *, setting: str = "--model") -> Location:
+    """Where the model of that name is; nothing is loaded.
+
+    Raises:
+        UserError: there is no such model, or a directory holds none.
+    """
+    if model in BUNDLED_MODELS:
+        return Location(str(BUNDLED_MODELS[model]))
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if (path / "adapter_config.json").is_file():
+            return Location(_base_of(path, setting), path, None)
+        if not (path / "config.json").is_file():
+            hint = " Its model/ is one." if (path / "model").is_dir() else ""
+            raise UserError(f"{setting} {model}: the directory holds no model (no config.json).{hint}")
+        return Location(str(path.resolve()))
+    if path.is_file():
+        raise UserError(
+            f"{setting} {model}: this is a file; name the directory that holds config.json and the weights."
+        )
+    if model.startswith(("/", ".", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model):
+        raise UserError(f"{setting} {model}: there is no such directory.")
+    return Location(model, None, revision)
+
+
+def model_config(location: Location, config: ModelConfig, *, setting: str = "--model") -> Any:
+    """The architecture's configuration, without the weights.
+
+    Raises:
+        UserError: it cannot be read, or needs remote code that was not allowed.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(
+            location.base, revision=location.revision, trust_remote_code=config.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"{setting} {location.base}: {first_line(error)}") from None
+
+
+def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "--model") -> Any:
+    """The model's tokenizer.
+
+    Raises:
+        UserError: it has none, or needs remote code that was not allowed.
+    """
+    from transformers import AutoTokenizer
+
+    place = (
+        str(location.adapter) if location.adapter and (location.adapter / "tokenizer.json").exists() else location.base
+    )
+    try:
+        return AutoTokenizer.from_pretrained(
+            place, revision=location.revision, trust_remote_code=config.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{setting} {place}: its tokenizer cannot be loaded: {first_line(error)}") from None
+
+
+def context_length(model_config: Any) -> int:
+    """Most tokens that the model can see at once."""
+    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
+        value = getattr(model_config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return 2048  # models without position limits: what evaluation harnesses take by default
+
+
+def check_fits(
+    context: int, *, block_size: int | None, prompt_tokens: int, max_new_tokens: int, decode: bool
+) -> list[str]:
+    """What of these lengths is over the model's context, one remedy each."""
+    problems = []
+    if block_size is not None and block_size > context:
+        problems.append(f"--block-size {block_size}: the model sees at most {context} tokens; give {context} or less.")
+    if decode and prompt_tokens + max_new_tokens > context:
+        problems.append(
+            f"--prompt-tokens {prompt_tokens} with --max-new-tokens {max_new_tokens}: together over the model's context "
+            f"of {context}; lower one of them, or leave the comparison out with --skip-decoding."
+        )
+    return problems
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's error message."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _base_of(adapter: Path, setting: str) -> str:
+    try:
+        base = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+    except (json.JSONDecodeError, KeyError):
+        base = None
+    if not isinstance(base, str) or not base:
+        raise UserError(f"{setting} {adapter}: its adapter_config.json does not name a base model.")
+    if Path(base).is_dir():
+        return base
+    if Path(base).name in BUNDLED_MODELS:  # saved on another machine, where the package lies elsewhere
+        return str(BUNDLED_MODELS[Path(base).name])
+    if base.startswith("/"):
+        raise UserError(
+            f"{setting} {adapter}: an adapter for {base}, which is not on this machine. Put the base model there, or "
+            "correct base_model_name_or_path in adapter_config.json."
+        )
+    return base

@@ -1,0 +1,208 @@
+"""Checkpoints: written whole or not at all, checked byte for byte before they are believed.
+
+    checkpoints/step-00000100/
+        parameters.safetensors   the trainable parameters
+        optimizer.safetensors    the optimizer's tensors, "parameter.key"
+        state.json               step, targets seen so far, best evaluation so far
+        manifest.json            size and SHA-256 of each of the above, and the fingerprints of what they belong to
+
+A checkpoint holds nothing of a process: order and randomness follow from (seed, step), so any number of processes can go
+on from it. It is written into a hidden directory, synced, and renamed; its manifest comes last.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from textgen.errors import UserError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """All of a run that is not a tensor.
+
+    Attributes:
+        step: the last step that was taken.
+        targets: target tokens trained on so far.
+        best_step: the step with the lowest evaluation so far, if any.
+        best_value: that evaluation, in bits per byte.
+    """
+
+    step: int = 0
+    targets: int = 0
+    best_step: int | None = None
+    best_value: float | None = None
+
+
+def save_checkpoint(
+    directory: Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: TrainState,
+    fingerprints: dict[str, str],
+    *,
+    keep: int,
+) -> Path:
+    """Write ``directory/step-XXXXXXXX`` and delete checkpoints that are neither among the last ``keep`` nor the best.
+
+    Args:
+        directory: the run's ``checkpoints`` directory.
+        model: unwrapped.
+        optimizer: the torch optimizer, unwrapped.
+        state: everything else to go on from.
+        fingerprints: what the checkpoint belongs to; a later run compares them with its own.
+        keep: at least 1.
+    """
+    final = directory / f"step-{state.step:08d}"
+    scratch = directory / f".step-{state.step:08d}.partial"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    save_file(_parameters(model), scratch / "parameters.safetensors")
+    save_file(_optimizer_tensors(model, optimizer), scratch / "optimizer.safetensors")
+    (scratch / "state.json").write_text(json.dumps(asdict(state)) + "\n")
+    files = {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(scratch.iterdir())}
+    for path in scratch.iterdir():
+        _sync(path)
+    manifest = {"format": FORMAT, "step": state.step, "files": files, "fingerprints": fingerprints}
+    (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    _sync(scratch / "manifest.json")
+    _sync(scratch)
+    shutil.rmtree(final, ignore_errors=True)  # from before a resume that went back behind it
+    scratch.rename(final)
+    _sync(directory)
+    _prune(directory, state, keep)
+    return final
+
+
+def newest_checkpoint(directory: Path, say: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose every byte is as it was written; damaged ones are passed over, and said."""
+    for path in sorted(directory.glob("step-*"), reverse=True):
+        damage = find_damage(path)
+        if damage is None:
+            return path
+        say(f"passing over the checkpoint {path.name}: {damage}")
+    return None
+
+
+def resume(
+    where: str,
+    directory: Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    fingerprints: dict[str, str],
+    say: Callable[[str], None],
+) -> TrainState:
+    """Go on from the newest sound checkpoint of ``directory`` ("auto"), from the one that ``where`` names, or from nothing.
+
+    Raises:
+        UserError: the checkpoint belongs to other settings, data or another model, or the one that was named is damaged.
+    """
+    if where in ("auto", "never"):
+        path = newest_checkpoint(directory, say)
+    else:
+        path = Path(where)
+        if damage := find_damage(path):
+            raise UserError(
+                f"--resume {where}: {damage}. Name another checkpoint, or use auto for the newest sound one."
+            )
+    if path is None:
+        return TrainState()
+    theirs = read_manifest(path)["fingerprints"]
+    changed = [name for name, value in fingerprints.items() if theirs.get(name) != value]
+    if changed:
+        raise UserError(
+            f"{path}: the {' and the '.join(changed)} changed since this checkpoint was written, so going on would not give "
+            "the run that was started. Put them back, or start anew with --resume never."
+        )
+    state = load_checkpoint(path, model, optimizer)
+    say(f"going on from {path}, after step {state.step}")
+    return state
+
+
+def find_damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None if all of it is as it was written."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        for name, expected in manifest["files"].items():
+            file = path / name
+            if not file.is_file():
+                return f"{name} is missing"
+            if file.stat().st_size != expected["size"] or _sha256(file) != expected["sha256"]:
+                return f"{name} is not as it was written"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "its manifest.json cannot be read"
+    return None
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint that :func:`find_damage` found sound."""
+    return json.loads((path / "manifest.json").read_text())
+
+
+def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
+    """Put a sound checkpoint's parameters and optimizer tensors in place, and return the rest."""
+    saved = load_file(path / "parameters.safetensors")
+    parameters = _trainable(model)
+    assert saved.keys() == parameters.keys(), "the fingerprints agreed, so the parameters must"
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(saved[name])
+    tensors = load_file(path / "optimizer.safetensors")
+    for name, parameter in parameters.items():
+        prefix = name + "/"
+        values = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if values:
+            optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in values.items()}
+    return TrainState(**json.loads((path / "state.json").read_text()))
+
+
+def _trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}  # tied ones once, so re-tying is free
+
+
+def _parameters(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.detach().cpu().contiguous() for name, p in _trainable(model).items()}
+
+
+def _optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for name, parameter in _trainable(model).items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            assert isinstance(value, torch.Tensor), f"optimizer state {key} is no tensor"
+            tensors[f"{name}/{key}"] = value.detach().cpu().contiguous()
+    return tensors
+
+
+def _prune(directory: Path, state: TrainState, keep: int) -> None:
+    there = sorted(directory.glob("step-*"))
+    wanted = {path.name for path in there[-keep:]} | {f"step-{state.best_step or 0:08d}", f"step-{state.step:08d}"}
+    for path in there:
+        if path.name not in wanted:
+            # Renamed first, so that a deletion that is cut short leaves nothing that looks like a checkpoint.
+            doomed = path.with_name(f".{path.name}.partial")
+            shutil.rmtree(doomed, ignore_errors=True)
+            path.rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
