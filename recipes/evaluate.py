@@ -1,7 +1,7 @@
 """Measure any saved or hub model, full or adapter: perplexity, and a comparison of decoding strategies.
 
-Every document of --validation-data is scored, or else the validation split of --data. With --baseline, a second model is
-measured on the same documents and prompts, and the difference comes with its own interval.
+Every document of --validation-data is scored, or else the validation split of --data. With --baseline, a second model
+is measured on the same documents and prompts, and the difference comes with its own interval.
 
     accelerate launch recipes/evaluate.py --model runs/my-run/model --baseline tiny-gpt2
 """
@@ -61,7 +61,6 @@ class EvaluateConfig:
 def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     # ------------------------------------------------------------------ check everything that can be checked cheaply
     from textgen.data.sources import held_out_documents
-    from textgen.training.processes import environment, start_process
 
     check_settings(config.evaluation, config.model.problems(), config.data.problems())
     models = {"--model": config.model}
@@ -70,6 +69,10 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
         models = {"--baseline": baseline} | models
     check_inputs(config.data, models)
     directory.check()
+
+    # Only now the libraries that take seconds to import.
+    from textgen.training.processes import environment, start_process
+
     plans = {
         flag: plan_model(model, config.evaluation, block_size=None, setting=flag) for flag, model in models.items()
     }
@@ -78,7 +81,8 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     say = accelerator.print
     if directory.status().get("state") == "done":
         say(
-            f"This evaluation is finished; its results are in {directory.path} (--resume never makes a new one beside it)."
+            f"This evaluation is finished; its results are in {directory.path} "
+            "(--resume never makes a new one beside it)."
         )
         return
     documents = held_out_documents(config.data)
@@ -110,8 +114,8 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
         )
 
     # ------------------------------------------------------------------------------------------------- measure each
-    from textgen.evaluation.comparison import select_prompts
     from textgen.evaluation.measure import measure
+    from textgen.evaluation.prompts import select_prompts
     from textgen.model.loading import load_model
 
     for flag, model_config in models.items():

@@ -1,7 +1,7 @@
 """Fine-tune a causal language model, and say how good the result is.
 
-With no flags at all, this trains the bundled model on the bundled text, offline. Every setting has a flag of its own and the
-same name in a --config YAML file; later wins: defaults < YAML < flags.
+With no flags at all, this trains the bundled model on the bundled text, offline. Every setting has a flag of its own
+and the same name in a --config YAML file; later wins: defaults < YAML < flags.
 
     accelerate launch recipes/finetune.py
     accelerate launch recipes/finetune.py --model gpt2 --method lora --data my-texts/ --block-size 512
@@ -19,7 +19,7 @@ from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import ModelConfig
 from textgen.plan import check_inputs, check_settings, plan_model, say_plan
 from textgen.run import RunConfig, RunDirectory, launch
-from textgen.training.config import TrainingConfig
+from textgen.training.config import TrainingConfig, world_size
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,6 @@ class FinetuneConfig:
 
 def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # ------------------------------------------------------------------ check everything that can be checked cheaply
-    from textgen.training.processes import environment, peak_memory_bytes, start_process, world_size
-
     check_settings(
         config.evaluation,
         config.model.problems(),
@@ -48,6 +46,10 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     )
     check_inputs(config.data, {"--model": config.model})
     directory.check()
+
+    # Only now the libraries that take seconds to import.
+    from textgen.training.processes import environment, peak_memory_bytes, start_process
+
     plan = plan_model(config.model, config.evaluation, block_size=config.data.block_size)
     plan.refuse_adapter()
 
@@ -64,7 +66,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # --------------------------------------------------------------------------------------------------------- data
     from textgen.data.blocks import GlobalBatches
     from textgen.data.tokens import load_corpus
-    from textgen.evaluation.comparison import select_prompts
+    from textgen.evaluation.prompts import select_prompts
 
     corpus = load_corpus(config.data, plan.tokenizer)
     batches = GlobalBatches(
@@ -213,11 +215,11 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             logged_at, logged_step, logged_targets = time.perf_counter(), step, state.targets
 
         # once in a while: save
-        if last or improved or (config.run.checkpoint_every and step % config.run.checkpoint_every == 0):
-            if accelerator.is_main_process:
-                save_checkpoint(
-                    checkpoints, plain_model, optimizer.optimizer, state, fingerprints, keep=config.run.keep_checkpoints
-                )
+        due = config.run.checkpoint_every and step % config.run.checkpoint_every == 0
+        if (last or improved or due) and accelerator.is_main_process:
+            save_checkpoint(
+                checkpoints, plain_model, optimizer.optimizer, state, fingerprints, keep=config.run.keep_checkpoints
+            )
 
     # --------------------------------------------------------------------------------------- the result, and how good
     if accelerator.is_main_process:

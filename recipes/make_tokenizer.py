@@ -29,11 +29,11 @@ class ShapeConfig:
     """Tokens in the vocabulary, the end-of-text token included."""
     context: int = 256
     """Positions that the model can see."""
-    width: int = 160
+    width: int = 128
     """Dimensions of a token's representation."""
-    layers: int = 6
+    layers: int = 4
     """Transformer blocks."""
-    heads: int = 5
+    heads: int = 4
     """Attention heads; they divide the width."""
 
 
@@ -100,4 +100,5 @@ if __name__ == "__main__":
     try:
         main()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -79,7 +79,7 @@ def _yaml_tokens(config_class: type, path: Path) -> list[str]:
         raise UserError(f"--config {path}: there is no such file. Ready-made ones are in recipes/configs/.")
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # bytes that are not UTF-8, dates that are not in the calendar
         raise UserError(f"--config {path}: not valid YAML: {error}") from None
     if loaded is None:
         return []

@@ -113,16 +113,17 @@ def say_plan(say: Callable[[str], None], config: Any, plan: Plan, directory: Run
     training = config.training
     length = f"{training.steps} steps" if training.steps else f"{training.epochs or DEFAULT_EPOCHS:g} epochs"
     microbatches = training.global_batch_size // training.microbatch_size
+    share = f"{microbatches} microbatches, {microbatches // processes} on each of {processes} process(es)"
     start = "random weights" if config.model.from_scratch else "its weights"
     rows = {
-        "model": f"{config.model.model} ({plan.architecture}, context {plan.context}), {config.model.method} from {start}",
+        "model": f"{config.model.model} ({plan.architecture}, context {plan.context})",
+        "method": f"{config.model.method} from {start}",
         "data": f"{config.data.data}: {peek(config.data, plan.tokenizer)}",
         "training": f"{length}, {training.optimizer}, {training.schedule} to {training.learning_rate:g}",
-        "batches": f"{training.global_batch_size} blocks of {config.data.block_size} tokens as {microbatches} microbatches, "
-        f"{microbatches // processes} on each of {processes} process(es)",
+        "batches": f"{training.global_batch_size} blocks of {config.data.block_size} tokens, {share}",
         "evaluation": f"{config.evaluation.convention} perplexity; strategies "
         + ("skipped" if config.evaluation.skip_decoding else config.evaluation.strategies),
-        "run directory": f"{directory.path} ({'goes on there' if (directory.path / 'config.yaml').exists() else 'new'})",
+        "run directory": f"{directory.path} ({'goes on there' if directory.exists() else 'new'})",
     }
     for name, text in rows.items():
         say(f"{name:14} {text}")

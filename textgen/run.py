@@ -104,6 +104,10 @@ class RunDirectory:
                 number += 1
                 self.path = first.with_name(f"{first.name}-{number}")
 
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return (self.path / "config.yaml").is_file()
+
     def status(self) -> dict[str, Any]:
         """What ``status.json`` says; empty if there is none."""
         try:
@@ -125,11 +129,11 @@ class RunDirectory:
         if not self.path.exists():
             return
         there = {path.name for path in self.path.iterdir()} - {"status.json"}
-        if not (self.path / "config.yaml").is_file():
+        if not self.exists():
             if there:
                 raise UserError(
-                    f"{self._flag} {self.path}: the directory holds other files ({', '.join(sorted(there)[:5])}) and no run. "
-                    "Name a new or empty one."
+                    f"{self._flag} {self.path}: the directory holds other files ({', '.join(sorted(there)[:5])}) and "
+                    "no run. Name a new or empty one."
                 )
             return
         self._compare()
@@ -142,7 +146,8 @@ class RunDirectory:
 
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump(self.flat | {self._setting: str(self.path)}, sort_keys=False, allow_unicode=True)
+            # In ASCII: what PyYAML leaves as it is, it does not always read back as it was.
+            text = yaml.safe_dump(self.flat | {self._setting: str(self.path)}, sort_keys=False)
             write_bytes(self.path / "config.yaml", text.encode())
         except OSError as error:
             raise UserError(f"{self._flag} {self.path}: cannot be written: {error.strerror}.") from None

@@ -1,7 +1,7 @@
 """Tokens → blocks → microbatches, as pure functions of (seed, step).
 
-Blocks overlap by one token: the last token of a block is the first of the next, where it serves as context only. So every
-token of the corpus but the very first is the target of exactly one block, and a block never exceeds the context.
+Blocks overlap by one token: the last token of a block is the first of the next, where it serves as context only. So
+every token of the corpus but the very first is the target of exactly one block, and a block never exceeds the context.
 """
 
 from collections.abc import Iterator

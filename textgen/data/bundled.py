@@ -28,7 +28,7 @@ class Bundled:
 def python_reference() -> list[str]:
     """The Python language reference as ``pydoc`` ships it, one text a section.
 
-    `pydoc_data.topics` repeats itself: the topic "compound" contains "if", "while", "for" and more. Cut at the headings and
+    `pydoc_data.topics` repeats itself: the topic "compound" contains "if", "while" and more. Cut at the headings and
     with repeated sections dropped, no paragraph that is trained on comes back in the validation split by way of
     another topic.
     """

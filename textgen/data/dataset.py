@@ -15,13 +15,13 @@ from textgen.errors import UserError
 class TextDataset(Dataset[dict[str, torch.Tensor]]):
     """A list of texts as blocks that a causal language model can train on.
 
-    The texts are tokenised, joined into one long run with the end-of-text token before, between and after them, and cut into
-    blocks of ``block_size`` tokens. A block's last token is the next block's first, so that every token is predicted
-    exactly once. What is left at the end becomes a last block, filled up to the same length; its filling has the label
-    -100, which the loss skips.
+    The texts are tokenised, joined into one long run with the end-of-text token before, between and after them, and
+    cut into blocks of ``block_size`` tokens. A block's last token is the next block's first, so that every token is
+    predicted exactly once. What is left at the end becomes a last block, filled up to the same length; its filling
+    has the label -100, which the loss skips.
 
-    Each item is ``{"input_ids": (block_size,), "labels": (block_size,)}``, both int64. The labels are *not* shifted: Hugging
-    Face models, and textgen's own loss, compare the prediction at position i with the label at i + 1.
+    Each item is ``{"input_ids": (block_size,), "labels": (block_size,)}``, both int64. The labels are *not* shifted:
+    Hugging Face models, and textgen's own loss, compare the prediction at position i with the label at i + 1.
 
     Example:
         >>> dataset = TextDataset(["One text.", "Another."], tokenizer, block_size=4)  # doctest: +SKIP

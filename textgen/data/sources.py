@@ -1,8 +1,8 @@
 """Finding the texts that ``--data`` names, checking them, and reading them one document at a time.
 
-Files are read by `datasets` in streaming mode: every format in bounded memory, and no second copy on disk. What it reports
-opaquely (an empty, binary or non-UTF-8 file, a broken line of JSON) is looked for here first, so that the message can name
-the file and the byte.
+Files are read by `datasets` in streaming mode: every format in bounded memory, and no second copy on disk. What it
+reports opaquely (an empty, binary or non-UTF-8 file, a broken line of JSON) is looked for here first, so that the
+message can name the file and the byte.
 """
 
 import codecs
@@ -10,6 +10,7 @@ import difflib
 import glob
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,7 +51,8 @@ def find_sources(data: str, config: DataConfig, *, setting: str = "--data") -> l
         return [_hub_source(data, config, setting)]
     if not paths:
         raise UserError(f"{setting} {data}: no file there ends in {', '.join(READERS)}.")
-    root = Path(data) if Path(data).is_dir() else None
+    path = Path(data).expanduser()
+    root = path if path.is_dir() else Path(os.path.commonpath([path.parent for path in paths]))
     found, problems = [], []
     for path in paths:
         try:
@@ -58,8 +60,7 @@ def find_sources(data: str, config: DataConfig, *, setting: str = "--data") -> l
         except UserError as error:
             problems.append(f"{setting} {error}")
         else:
-            name = str(path.relative_to(root)) if root else path.name
-            found.append(Source(name, READERS[path.suffix.lower()], str(path), fingerprint))
+            found.append(Source(str(path.relative_to(root)), READERS[path.suffix.lower()], str(path), fingerprint))
     if problems:
         raise UserError.of(problems)
     return found
@@ -95,8 +96,8 @@ def held_out_documents(config: DataConfig) -> list[Document]:
     found = [d for d in documents if config.validation_data or d.in_validation(config.validation_fraction)]
     if not found:
         raise UserError(
-            f"--validation-fraction {config.validation_fraction}: no document of {name} falls into the validation split. "
-            "Raise it, or name the text to evaluate with --validation-data."
+            f"--validation-fraction {config.validation_fraction}: no document of {name} falls into the validation "
+            "split. Raise it, or name the text to evaluate with --validation-data."
         )
     return found
 
@@ -201,7 +202,8 @@ def _inspect_parquet(path: Path) -> str:
 def _stream(source: Source, **options: object) -> Iterator[dict[str, object]]:
     from datasets import load_dataset
 
-    return iter(load_dataset(source.kind, data_files=source.location, split="train", streaming=True, **options))
+    file = glob.escape(source.location)  # `datasets` takes names for patterns, and finds nothing without a word
+    return iter(load_dataset(source.kind, data_files=file, split="train", streaming=True, **options))
 
 
 def _whole_file(source: Source) -> Iterator[str]:

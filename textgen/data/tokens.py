@@ -1,8 +1,8 @@
 """Documents → a flat file of token ids, written once, memory-mapped by everyone.
 
-A cache entry is a directory named by what its contents depend on: the data, the tokenizer and the settings of the split.
-It is built in a temporary directory beside its place and renamed into it, so it is there whole or not at all; a file lock
-makes the other processes wait for the one that builds it.
+A cache entry is a directory named by what its contents depend on: the data, the tokenizer and the settings of the
+split. It is built in a temporary directory beside its place and renamed into it, so it is there whole or not at all;
+a file lock makes the other processes wait for the one that builds it.
 """
 
 import hashlib
@@ -207,16 +207,17 @@ def peek(config: DataConfig, tokenizer: PreTrainedTokenizerBase) -> str:
     if held_out:
         sources = find_sources(held_out, config, setting="--validation-data")
         next(read_documents(sources, config, setting="--validation-data"), None)
-    read, tokens, validation = 0, 1, int(bool(held_out))
-    for document in read_documents(find_sources(config.data, config), config):
-        read += 1
+    train, tokens, validation = 0, 1, int(bool(held_out))
+    for read, document in enumerate(read_documents(find_sources(config.data, config), config), 1):
         if not held_out and document.in_validation(config.validation_fraction):
             validation += 1
-        elif tokens < config.block_size:
-            tokens += len(encode_batch(tokenizer, [document.text])[0]) + 1
+        else:
+            train += 1
+            if tokens < config.block_size:
+                tokens += len(encode_batch(tokenizer, [document.text])[0]) + 1
         if tokens >= config.block_size and validation:
             return (
                 f"enough for a block of {config.block_size} and a held-out document within the first {read} documents"
             )
-    _refuse_too_little(config, documents=read - validation, tokens=tokens, validation=validation)
+    _refuse_too_little(config, documents=train, tokens=tokens, validation=validation)
     raise AssertionError("one of the two was missing")

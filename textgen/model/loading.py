@@ -6,10 +6,12 @@ Weights come from safetensors only, so that loading a model runs no code; remote
 import hashlib
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from textgen.errors import UserError
 from textgen.model.config import ModelConfig
@@ -22,7 +24,8 @@ def load_model(location: Location, config: ModelConfig, *, seed: int = 0, settin
     """The model in float32: pretrained, with random weights (``from_scratch``), or an adapter on its base.
 
     Raises:
-        UserError: there are no safetensors weights, or the adapter was trained on another base.
+        UserError: there are no safetensors weights, or damaged or incomplete ones, or the adapter was trained on
+            another base.
     """
     from transformers import AutoModelForCausalLM
 
@@ -31,19 +34,23 @@ def load_model(location: Location, config: ModelConfig, *, seed: int = 0, settin
         set_dropout(architecture, config.dropout)
     if config.from_scratch:
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(
-            architecture, dtype=torch.float32, trust_remote_code=config.trust_remote_code
-        )
+        try:
+            return AutoModelForCausalLM.from_config(
+                architecture, dtype=torch.float32, trust_remote_code=config.trust_remote_code
+            )
+        except ValueError as error:
+            raise UserError(f"{setting} {location.base}: no causal language model: {first_line(error)}") from None
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             location.base,
             config=architecture,
             revision=location.revision,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=config.trust_remote_code,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(
             f"{setting} {location.base}: its weights cannot be loaded: {first_line(error)} "
             "(Weights are read from safetensors files only; use --from-scratch for an architecture without weights.)"
@@ -52,13 +59,21 @@ def load_model(location: Location, config: ModelConfig, *, seed: int = 0, settin
         raise UserError(
             f"{setting} {location.base}: its weights do not fit its config.json: {first_line(error)}"
         ) from None
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):  # transformers would go on with random numbers there
+        raise UserError(
+            f"{setting} {location.base}: its weights are incomplete: {len(missing)} missing, first {missing[0]}. "
+            "Copy or download the model again."
+        )
     return _load_adapter(model, location, setting) if location.adapter else model
 
 
 def set_dropout(architecture: Any, probability: float) -> None:
     """Set every dropout probability of a model's configuration, by whatever name its family calls them."""
     for name, value in list(architecture.to_dict().items()):
-        if isinstance(value, float) and (name.endswith(("dropout", "pdrop")) or "_dropout" in name):
+        # A JSON file may say 0 for 0.0; a flag such as use_dropout is an int to Python, but no probability.
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and (name.endswith(("dropout", "pdrop")) or "_dropout" in name):
             setattr(architecture, name, probability)
 
 
@@ -84,7 +99,8 @@ def save_model(model: Any, tokenizer: Any, directory: Path, *, base_fingerprint:
         model: a transformers model or a peft model.
         tokenizer: saved beside it.
         directory: replaced if it exists.
-        base_fingerprint: for adapters, the :func:`weights_fingerprint` of the base, so that a later load on another base
+        base_fingerprint: for adapters, the :func:`weights_fingerprint` of the base, so that a later load on another
+        base
             is noticed.
     """
     scratch = directory.with_name(f".{directory.name}.partial")
@@ -123,6 +139,16 @@ def _load_adapter(model: Any, location: Location, setting: str) -> Any:
     if not (location.adapter / "adapter_model.safetensors").is_file():
         raise UserError(f"{setting} {location.adapter}: there is no adapter_model.safetensors in it.")
     try:
-        return peft.PeftModel.from_pretrained(model, str(location.adapter), is_trainable=False)
+        adapted = peft.PeftModel.from_pretrained(model, str(location.adapter), is_trainable=False)
     except (RuntimeError, ValueError, KeyError) as error:  # shapes or layers that the base does not have
         raise UserError(f"{wrong_base}: {first_line(error)}") from None
+    # Where only some layers are others, peft leaves them out or makes them up, with at most a warning.
+    with safe_open(location.adapter / "adapter_model.safetensors", "pt") as file:
+        saved = _low_rank(file.keys())
+    if lost := sorted(saved ^ _low_rank(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))):
+        raise UserError(f"{wrong_base}: {len(lost)} of its layers are others, the first is {lost[0]}.")
+    return adapted
+
+
+def _low_rank(names: Iterable[str]) -> set[str]:
+    return {name for name in names if ".lora_A." in name or ".lora_B." in name}

@@ -74,11 +74,14 @@ def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "-
         str(location.adapter) if location.adapter and (location.adapter / "tokenizer.json").exists() else location.base
     )
     try:
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             place, revision=location.revision, trust_remote_code=config.trust_remote_code
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{setting} {place}: its tokenizer cannot be loaded: {first_line(error)}") from None
+    if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # what transformers makes up where there is no file
+        raise UserError(f"{setting} {place}: there is no tokenizer in it. Save the model's tokenizer beside it.")
+    return tokenizer
 
 
 def context_length(model_config: Any) -> int:
@@ -99,8 +102,8 @@ def check_fits(
         problems.append(f"--block-size {block_size}: the model sees at most {context} tokens; give {context} or less.")
     if decode and prompt_tokens + max_new_tokens > context:
         problems.append(
-            f"--prompt-tokens {prompt_tokens} with --max-new-tokens {max_new_tokens}: together over the model's context "
-            f"of {context}; lower one of them, or leave the comparison out with --skip-decoding."
+            f"--prompt-tokens {prompt_tokens} with --max-new-tokens {max_new_tokens}: together over the model's "
+            f"context of {context}; lower one of them, or leave the comparison out with --skip-decoding."
         )
     return problems
 

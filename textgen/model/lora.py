@@ -41,7 +41,8 @@ def adapter_targets(model: Any, wanted: str) -> list[str]:
     if missing or not names:
         there = sorted({layer.rsplit(".", 1)[-1] for layer in layers})
         raise UserError(
-            f"--lora-targets {', '.join(missing) or wanted!r}: the model has no such linear layer. It has: {', '.join(there)}."
+            f"--lora-targets {', '.join(missing) or wanted!r}: the model has no such linear layer. "
+            f"It has: {', '.join(there)}."
         )
     return [layer for layer in layers if any(_ends_with(layer, name) for name in names)]
 

@@ -4,10 +4,11 @@
         parameters.safetensors   the trainable parameters
         optimizer.safetensors    the optimizer's tensors, "parameter.key"
         state.json               step, targets seen so far, best evaluation so far
-        manifest.json            size and SHA-256 of each of the above, and the fingerprints of what they belong to
+        manifest.json            size and SHA-256 of each of the above, the fingerprints of what they belong to, and a
+                                 SHA-256 of its own
 
-A checkpoint holds nothing of a process: order and randomness follow from (seed, step), so any number of processes can go
-on from it. It is written into a hidden directory, synced, and renamed; its manifest comes last.
+A checkpoint holds nothing of a process: order and randomness follow from (seed, step), so any number of processes can
+go on from it. It is written into a hidden directory, synced, and renamed; its manifest comes last.
 """
 
 import hashlib
@@ -74,7 +75,7 @@ def save_checkpoint(
     for path in scratch.iterdir():
         _sync(path)
     manifest = {"format": FORMAT, "step": state.step, "files": files, "fingerprints": fingerprints}
-    (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    (scratch / "manifest.json").write_text(_sealed(manifest))
     _sync(scratch / "manifest.json")
     _sync(scratch)
     shutil.rmtree(final, ignore_errors=True)  # from before a resume that went back behind it
@@ -102,10 +103,12 @@ def resume(
     fingerprints: dict[str, str],
     say: Callable[[str], None],
 ) -> TrainState:
-    """Go on from the newest sound checkpoint of ``directory`` ("auto"), from the one that ``where`` names, or from nothing.
+    """Go on from the newest sound checkpoint of ``directory`` ("auto"), from the one that ``where`` names, or from
+    nothing.
 
     Raises:
-        UserError: the checkpoint belongs to other settings, data or another model, or the one that was named is damaged.
+        UserError: the checkpoint belongs to other settings, data or another model, or the one that was named is
+        damaged.
     """
     if where in ("auto", "never"):
         path = newest_checkpoint(directory, say)
@@ -121,8 +124,8 @@ def resume(
     changed = [name for name, value in fingerprints.items() if theirs.get(name) != value]
     if changed:
         raise UserError(
-            f"{path}: the {' and the '.join(changed)} changed since this checkpoint was written, so going on would not give "
-            "the run that was started. Put them back, or start anew with --resume never."
+            f"{path}: the {' and the '.join(changed)} changed since this checkpoint was written, so going on would "
+            "not give the run that was started. Put them back, or start anew with --resume never."
         )
     state = load_checkpoint(path, model, optimizer)
     say(f"going on from {path}, after step {state.step}")
@@ -132,7 +135,10 @@ def resume(
 def find_damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None if all of it is as it was written."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = read_manifest(path)
+        del manifest["sha256"]
+        if (path / "manifest.json").read_text() != _sealed(manifest):
+            return "its manifest.json is not as it was written"
         for name, expected in manifest["files"].items():
             file = path / name
             if not file.is_file():
@@ -193,6 +199,12 @@ def _prune(directory: Path, state: TrainState, keep: int) -> None:
             shutil.rmtree(doomed, ignore_errors=True)
             path.rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _sealed(manifest: dict[str, Any]) -> str:
+    """A manifest's text, with a SHA-256 of its own: a flipped bit in it must read as damage, not as other settings."""
+    digest = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
+    return json.dumps(manifest | {"sha256": digest}, indent=2) + "\n"
 
 
 def _sha256(path: Path) -> str:

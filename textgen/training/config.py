@@ -1,6 +1,7 @@
 """How to train: how long, in what batches, with which learning rate."""
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,3 +75,8 @@ def _division_problems(global_batch: int, microbatch: int, world_size: int) -> l
         f"--global-batch-size {global_batch} with --microbatch-size {microbatch} on {world_size} process(es): "
         f"the batch does not divide into equal shares of whole microbatches. Use {remedy}--global-batch-size {larger}."
     ]
+
+
+def world_size() -> int:
+    """The number of processes that the launcher says there are; known before torch is set up."""
+    return int(os.environ.get("WORLD_SIZE", "1"))

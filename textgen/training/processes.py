@@ -11,20 +11,16 @@ import torch
 from accelerate import Accelerator
 
 from textgen.errors import UserError
+from textgen.training.config import world_size
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "wandb", "tokenizers", "numpy")
-
-
-def world_size() -> int:
-    """The number of processes that the launcher says there are; known before torch is set up."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def start_process(threads: int) -> Accelerator:
     """Set this process up: device, process group, and a thread count that was chosen and not inherited.
 
-    `accelerate launch` sets OMP_NUM_THREADS by rules of its own; the count changes the speed by half and the last bits of
-    every sum, so it is set here, and recorded.
+    `accelerate launch` sets OMP_NUM_THREADS by rules of its own; the count changes the speed by half and the last bits
+    of every sum, so it is set here, and recorded.
 
     Args:
         threads: CPU threads of this process; 0 shares the cores that it may run on out evenly.
@@ -32,6 +28,7 @@ def start_process(threads: int) -> Accelerator:
     Raises:
         UserError: the launcher asked for another number of processes than it started.
     """
+    _hide_progress_bars()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local))
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
@@ -41,6 +38,15 @@ def start_process(threads: int) -> Accelerator:
             "On CPU, launch with: accelerate launch --config_file launch/multi_cpu.yaml recipes/finetune.py"
         )
     return accelerator
+
+
+def _hide_progress_bars() -> None:
+    # The libraries' own bars tell of milliseconds, and clutter every log that is not a terminal.
+    import datasets
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
 
 
 def peak_memory_bytes(accelerator: Accelerator) -> int:

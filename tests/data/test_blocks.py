@@ -1,0 +1,141 @@
+"""The ledger: over an epoch every target is trained on once, whoever trains on it."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from textgen.data.blocks import IGNORED, GlobalBatches, block, block_count, epoch_order, targets_in_block
+
+
+class Layout(NamedTuple):
+    """Every token is its own position, so that it can be told where a target came from."""
+
+    tokens: int
+    block_size: int
+    microbatch: int
+    per_rank: int
+    world_size: int
+    seed: int
+
+    def batches(self) -> GlobalBatches:
+        return GlobalBatches(
+            np.arange(self.tokens, dtype=np.uint16),
+            block_size=self.block_size,
+            global_batch_size=self.microbatch * self.per_rank * self.world_size,
+            microbatch_size=self.microbatch,
+            seed=self.seed,
+        )
+
+
+layouts = st.builds(
+    Layout,
+    tokens=st.integers(2, 300),
+    block_size=st.integers(2, 20),
+    microbatch=st.integers(1, 4),
+    per_rank=st.integers(1, 3),
+    world_size=st.integers(1, 4),
+    seed=st.integers(0, 2**63),
+)
+
+
+def targets(labels: torch.Tensor) -> list[int]:
+    scored = labels[:, 1:]
+    return scored[scored != IGNORED].tolist()
+
+
+def shares(
+    batches: GlobalBatches, step: int, world_size: int
+) -> Iterator[list[tuple[int, torch.Tensor, torch.Tensor]]]:
+    return (list(batches.share(step, rank, world_size)) for rank in range(world_size))
+
+
+@given(layouts)
+def test_an_epoch_trains_on_every_target_once(layout):
+    batches, trained_on = layout.batches(), []
+    for step in range(1, batches.steps_per_epoch + 1):
+        in_step = [t for share in shares(batches, step, layout.world_size) for _, _, y in share for t in targets(y)]
+        assert batches.targets(step) == len(in_step)
+        trained_on += in_step
+    assert sorted(trained_on) == list(range(1, layout.tokens))
+
+
+@given(layouts, st.integers(1, 50))
+def test_processes_share_a_global_batch_that_does_not_depend_on_their_number(layout, step):
+    batches = layout.batches()
+    together = [piece for share in shares(batches, step, layout.world_size) for piece in share]
+    alone = list(batches.share(step, 0, 1))
+    assert [index for index, _, _ in together] == [index for index, _, _ in alone] == list(range(batches.microbatches))
+    for (_, ids, labels), (_, alone_ids, alone_labels) in zip(together, alone, strict=True):
+        assert torch.equal(ids, alone_ids)
+        assert torch.equal(labels, alone_labels)
+
+
+@given(layouts, st.integers(1, 50))
+def test_every_process_makes_the_same_number_of_passes_over_blocks_that_fit(layout, step):
+    for share in shares(layout.batches(), step, layout.world_size):
+        assert len(share) == layout.per_rank
+        for _, ids, labels in share:
+            assert ids.shape == labels.shape
+            assert 1 <= ids.shape[0] <= layout.microbatch
+            assert ids.shape[1] == layout.block_size
+            assert ids.dtype == labels.dtype == torch.int64
+
+
+@given(layouts)
+def test_a_target_is_predicted_from_the_tokens_right_before_it(layout):
+    tokens = np.arange(layout.tokens, dtype=np.uint16)
+    for index in range(block_count(layout.tokens, layout.block_size)):
+        ids, labels = block(tokens, index, layout.block_size)
+        scored = labels != IGNORED
+        assert (ids[scored] == labels[scored]).all()
+        assert (np.diff(ids[scored]) == 1).all()
+        assert not scored[scored.sum() :].any(), "the filling is to the right of every target"
+        assert targets_in_block(layout.tokens, index, layout.block_size) == scored.sum() - 1 >= 1
+
+
+def test_blocks_by_hand():
+    tokens = np.array([5, 6, 7, 8, 9, 10], np.uint16)
+    assert [block(tokens, i, 4)[0].tolist() for i in range(2)] == [[5, 6, 7, 8], [8, 9, 10, 0]]
+    assert block(tokens, 1, 4)[1].tolist() == [8, 9, 10, IGNORED]
+    assert [block_count(n, 4) for n in (0, 1, 2, 4, 5, 7, 8)] == [0, 0, 1, 1, 2, 2, 3]
+
+
+@given(layouts, st.lists(st.integers(1, 60), min_size=1, max_size=8))
+def test_a_step_is_the_same_whatever_was_looked_at_before(layout, steps):
+    walked = layout.batches()
+    for step in steps:
+        assert walked.indices(step).tolist() == layout.batches().indices(step).tolist()
+
+
+def test_the_order_changes_with_the_epoch_and_the_seed():
+    orders = [tuple(epoch_order(seed, epoch, 50)) for seed in (0, 1) for epoch in (0, 1)]
+    assert len(set(orders)) == 4
+    assert all(sorted(order) == list(range(50)) for order in orders)
+
+
+def test_the_order_is_the_one_it_always_was():
+    # Another order would be another run: checkpoints of earlier versions could not be gone on from.
+    assert epoch_order(0, 0, 8).tolist() == [2, 4, 3, 6, 5, 0, 1, 7]
+
+
+def test_a_short_batch_at_the_end_of_an_epoch_is_spread_over_all_microbatches():
+    batches = GlobalBatches(np.arange(31), block_size=4, global_batch_size=8, microbatch_size=2, seed=0)
+    assert (batches.blocks, batches.steps_per_epoch, batches.microbatches) == (10, 2, 4)
+    rows = [len(labels) for _, _, labels in batches.share(2, 0, 1)]
+    counts = [len(targets(labels)) for _, _, labels in batches.share(2, 0, 1)]
+    assert rows == [1, 1, 1, 1]
+    assert counts == [3, 3, 0, 0], "two blocks are left; who has none passes over a row without targets"
+    assert batches.indices(3).tolist() == epoch_order(0, 1, 10)[:8].tolist()
+
+
+def test_a_batch_that_is_not_whole_microbatches_is_a_mistake_of_ours():
+    with pytest.raises(AssertionError):
+        GlobalBatches(np.arange(9), block_size=3, global_batch_size=4, microbatch_size=3, seed=0)
+    batches = GlobalBatches(np.arange(9), block_size=3, global_batch_size=4, microbatch_size=2, seed=0)
+    with pytest.raises(AssertionError):
+        list(batches.share(1, 0, 4))

@@ -1,0 +1,131 @@
+"""The documentation says what the code does: its snippets run, its commands parse, its links lead somewhere."""
+
+import contextlib
+import io
+import re
+import shlex
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from textgen.config import parse
+
+ROOT = Path(__file__).parents[2]
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+# Recipe → the class of its configuration.
+RECIPES = {"finetune": "FinetuneConfig", "evaluate": "EvaluateConfig", "make_tokenizer": "MakeTokenizerConfig"}
+
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
+PATH = re.compile(r"`((?:textgen|recipes|tests|docs|launch)/[\w./-]*)`")
+
+
+def fences(page: Path) -> list[tuple[str, str, int]]:
+    """Language, content and line number of every fenced block."""
+    text = page.read_text(encoding="utf-8")
+    return [(match[1], match[2], text.count("\n", 0, match.start()) + 2) for match in FENCE.finditer(text)]
+
+
+def snippets() -> list[tuple[str, int, str | None]]:
+    """Every Python block of the tutorial, its line number, and the output that a text block right below it states."""
+    blocks = fences(TUTORIAL)
+    followers = [*blocks[1:], ("", "", 0)]
+    return [
+        (code, line, follower[1] if follower[0] == "text" else None)
+        for (language, code, line), follower in zip(blocks, followers, strict=True)
+        if language == "python"
+    ]
+
+
+def commands() -> list[tuple[str, str, list[str]]]:
+    """Page, recipe and flags of every command in a bash block that runs a recipe."""
+    found = []
+    for page in PAGES:
+        for language, content, _ in fences(page):
+            if language != "bash":
+                continue
+            for line in content.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                for position, word in enumerate(words):
+                    if word.startswith("recipes/") and word.endswith(".py"):
+                        found.append((page.name, Path(word).stem, words[position + 1 :]))
+                        break
+    return found
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """The tutorial sets the number of threads; the tests after it get theirs back."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_the_tutorial_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT)  # a session that was started there finds the recipes
+    monkeypatch.setenv("TEXTGEN_CACHE", str(tmp_path / "cache"))
+    blocks = snippets()
+    assert len(blocks) == 20
+    assert sum(expected is not None for _, _, expected in blocks) == 13
+
+    names: dict[str, Any] = {"__name__": "tutorial"}
+    for code, line, expected in blocks:
+        output = io.StringIO()
+        # Blank lines in front, so that a traceback shows the line of the page.
+        program = compile("\n" * (line - 1) + code, str(TUTORIAL), "exec")
+        with contextlib.redirect_stdout(output):
+            exec(program, names)
+        if expected is not None:
+            assert output.getvalue() == expected, f"{TUTORIAL.name}, line {line}"
+
+    assert names["losses"][-1] < names["losses"][0]
+    assert len(names["history"]) == 6
+    assert names["after"]["tokens"] == names["before"]["tokens"] == names["figures"]["tokens"] > 0
+    assert names["difference"]["bits_per_byte"] != 0, "training changed the model"
+    low, high = names["difference"]["bits_per_byte_interval"]
+    assert low <= names["difference"]["bits_per_byte"] <= high
+    rows = {when: [row["strategy"] for row in m.decoding] for when, m in names["measurements"].items()}
+    assert rows == {when: ["greedy", "top_p", "human"] for when in ("before", "after")}
+    assert (tmp_path / "runs/tutorial/report/report.html").stat().st_size > 10_000
+    assert torch.equal(names["reloaded"](names["probe"]).logits, names["adapted"](names["probe"]).logits)
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "cache"}, "the tutorial writes below runs/ only"
+
+
+def test_commands_that_the_pages_show_parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(ROOT)  # where the commands are given, and --config files are found
+    shown = commands()
+    assert sum(page == TUTORIAL.name for page, _, _ in shown) == 12
+    for page, recipe, flags in shown:
+        try:
+            parse(getattr(import_module(f"recipes.{recipe}"), RECIPES[recipe]), flags)
+        except SystemExit:
+            pytest.fail(f"{page}: {recipe}.py {shlex.join(flags)}\n{capsys.readouterr()}")
+
+
+def test_a_command_with_a_wrong_flag_would_be_noticed(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        parse(import_module("recipes.finetune").FinetuneConfig, ["--learning-rat", "1"])
+    assert "--learning-rate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_paths_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
+    missing += [path for path in PATH.findall(text) if not (ROOT / path).exists()]
+    assert not missing
+
+
+def test_links_and_paths_were_looked_at() -> None:
+    assert {"CHANGELOG.md", "CONTRIBUTING.md", "design.md", "log.md", "tutorial.md"} <= {page.name for page in PAGES}
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert len(LINK.findall(text)) >= 7
+    assert len(PATH.findall(text)) >= 40

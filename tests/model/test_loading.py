@@ -1,0 +1,243 @@
+"""Weights in, weights out: what is saved is what plain transformers and peft load."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig, ViTConfig
+
+from textgen.errors import UserError
+from textgen.model.config import ModelConfig
+from textgen.model.loading import load_model, parameter_counts, save_model, set_dropout, weights_fingerprint
+from textgen.model.locate import Location, locate
+from textgen.model.lora import add_adapters
+
+IDS = torch.arange(20).reshape(2, 10)
+LORA = ModelConfig(method="lora")
+
+
+@pytest.fixture
+def saved(tmp_path: Path, tiny_gpt2: Callable[..., Any], tokenizer: Any) -> Path:
+    """A whole model on disk."""
+    save_model(tiny_gpt2(), tokenizer, tmp_path / "base", base_fingerprint=None)
+    return tmp_path / "base"
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(input_ids=IDS).logits
+
+
+def train(model: Any) -> Any:
+    """One step, large enough to matter."""
+    model(input_ids=IDS, labels=IDS).loss.backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.5 * parameter.grad
+                parameter.grad = None
+    return model
+
+
+def adapted(base: Path, tokenizer: Any, directory: Path, seed: int = 0) -> Any:
+    """A trained adapter on the model of a directory, saved."""
+    model = load_model(locate(str(base)), ModelConfig())
+    fingerprint = weights_fingerprint(model)
+    model = add_adapters(model, LORA, str(base), seed=seed)
+    train(train(model))
+    save_model(model, tokenizer, directory, base_fingerprint=fingerprint)
+    return model
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def refusal(model: Path | Location, config: ModelConfig | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        load_model(model if isinstance(model, Location) else locate(str(model)), config or ModelConfig())
+    return str(caught.value)
+
+
+def test_a_whole_model_reloads_with_plain_transformers_to_the_same_logits(saved, tiny_gpt2, tokenizer):
+    plain = AutoModelForCausalLM.from_pretrained(saved)
+    assert torch.equal(logits(plain), logits(tiny_gpt2()))
+    assert plain.get_output_embeddings().weight is plain.get_input_embeddings().weight, "tied"
+    assert AutoTokenizer.from_pretrained(saved).encode("naïve") == tokenizer.encode("naïve")
+    assert not any(path.suffix in (".bin", ".pt", ".pkl") for path in saved.iterdir())
+
+
+def test_weights_are_loaded_as_they_are_in_float32(saved, tiny_gpt2, tmp_path, tokenizer):
+    assert torch.equal(logits(load_model(locate(str(saved)), ModelConfig())), logits(tiny_gpt2()))
+    save_model(tiny_gpt2().to(torch.bfloat16), tokenizer, tmp_path / "half", base_fingerprint=None)
+    assert {p.dtype for p in load_model(locate(str(tmp_path / "half")), ModelConfig()).parameters()} == {torch.float32}
+
+
+def test_an_adapter_reloads_with_plain_peft_to_the_same_logits(saved, tokenizer, tmp_path, tiny_gpt2):
+    model = adapted(saved, tokenizer, tmp_path / "adapter")
+    before = logits(tiny_gpt2())
+    assert not torch.allclose(logits(model), before, atol=1e-3)
+    plain = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(saved), tmp_path / "adapter")
+    assert torch.equal(logits(plain), logits(model))
+    own = load_model(locate(str(tmp_path / "adapter")), ModelConfig())
+    assert torch.equal(logits(own), logits(model))
+    assert torch.allclose(logits(plain.merge_and_unload()), logits(model), atol=1e-5)
+
+
+def test_what_an_adapter_saves_is_the_adapter_and_its_tokenizer(saved, tokenizer, tmp_path):
+    adapted(saved, tokenizer, tmp_path / "adapter")
+    assert {"adapter_config.json", "adapter_model.safetensors", "base_fingerprint.json", "tokenizer.json"} <= set(
+        contents(tmp_path / "adapter")
+    )
+    tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert all("lora_A" in name or "lora_B" in name for name in tensors)
+    assert not (tmp_path / "adapter" / "README.md").exists()
+    written = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert written["base_model_name_or_path"] == str(saved)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_two_saves_of_one_model_are_the_same_bytes(saved, tokenizer, tmp_path, tiny_gpt2, method):
+    for name in ("one", "two"):
+        if method == "lora":
+            adapted(saved, tokenizer, tmp_path / name)
+        else:
+            save_model(tiny_gpt2(), tokenizer, tmp_path / name, base_fingerprint=None)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_saving_replaces_what_was_there_and_leaves_nothing_beside_it(saved, tokenizer, tiny_gpt2):
+    (saved / "old.txt").write_text("x")
+    leftover = saved.with_name(".base.partial")
+    leftover.mkdir()
+    (leftover / "torn.safetensors").write_text("x")
+    save_model(tiny_gpt2(seed=1), tokenizer, saved, base_fingerprint=None)
+    assert not (saved / "old.txt").exists()
+    assert not (saved / "torn.safetensors").exists()
+    assert [path.name for path in saved.parent.iterdir()] == ["base"]
+    assert torch.equal(logits(load_model(locate(str(saved)), ModelConfig())), logits(tiny_gpt2(seed=1)))
+
+
+def test_an_adapter_on_other_weights_of_the_same_shape_is_refused(saved, tokenizer, tmp_path, tiny_gpt2):
+    adapted(saved, tokenizer, tmp_path / "adapter")
+    save_model(tiny_gpt2(seed=1), tokenizer, saved, base_fingerprint=None)
+    message = refusal(tmp_path / "adapter")
+    assert f"an adapter for another base model than {saved}" in message
+    assert "Correct base_model_name_or_path in adapter_config.json" in message
+
+
+@pytest.mark.parametrize("shape", [{"n_embd": 16}, {"n_layer": 1}])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_an_adapter_on_another_shape_is_refused(saved, tokenizer, tmp_path, tiny_gpt2, shape, recorded):
+    adapted(saved, tokenizer, tmp_path / "adapter")
+    if not recorded:  # as adapters of other tools
+        (tmp_path / "adapter" / "base_fingerprint.json").unlink()
+    save_model(tiny_gpt2(**shape), tokenizer, saved, base_fingerprint=None)
+    assert f"an adapter for another base model than {saved}" in refusal(tmp_path / "adapter")
+
+
+def test_an_adapter_whose_weights_are_pickled_or_gone_is_refused(saved, tokenizer, tmp_path):
+    adapted(saved, tokenizer, tmp_path / "adapter")
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    torch.save(load_file(weights), weights.with_name("adapter_model.bin"))
+    weights.unlink()
+    assert "there is no adapter_model.safetensors in it" in refusal(tmp_path / "adapter")
+
+
+def test_pickled_weights_are_never_opened(saved, tmp_path):
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return (Path.touch, (tmp_path / "exploded",))  # type: ignore[return-value]
+
+    (saved / "model.safetensors").unlink()
+    torch.save(Bomb(), saved / "pytorch_model.bin")
+    message = refusal(saved)
+    assert message.startswith(f"--model {saved}: its weights cannot be loaded: ")
+    assert "safetensors files only; use --from-scratch" in message
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 7, 200, -1])
+def test_weights_that_are_cut_short_are_the_users_to_mend(saved, keep):
+    path = saved / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    assert refusal(saved).startswith(f"--model {saved}: its weights cannot be loaded: ")
+
+
+def test_weights_that_are_not_all_there_are_refused_and_not_made_up(saved):
+    path = saved / "model.safetensors"
+    tensors = load_file(path)
+    del tensors["transformer.h.1.mlp.c_fc.weight"]
+    save_file(tensors, path, metadata={"format": "pt"})
+    assert "its weights are incomplete: 1 missing, first transformer.h.1.mlp.c_fc.weight" in refusal(saved)
+
+
+def test_weights_of_another_shape_than_the_configuration_are_refused(saved):
+    content = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(content | {"n_embd": 16}))
+    assert "its weights do not fit its config.json" in refusal(saved)
+
+
+def test_from_scratch_needs_no_weights_and_draws_them_from_the_seed(saved, tiny_gpt2):
+    (saved / "model.safetensors").unlink()
+    scratch = ModelConfig(from_scratch=True)
+    one, same, other = (load_model(locate(str(saved)), scratch, seed=seed) for seed in (0, 0, 1))
+    assert weights_fingerprint(one) == weights_fingerprint(same) != weights_fingerprint(other)
+    assert parameter_counts(one) == parameter_counts(tiny_gpt2())
+
+
+@pytest.mark.parametrize("from_scratch", [True, False])
+def test_a_model_that_is_no_causal_language_model_is_refused(tmp_path, from_scratch):
+    ViTConfig().save_pretrained(tmp_path)
+    assert "Unrecognized configuration class" in refusal(tmp_path, ModelConfig(from_scratch=from_scratch))
+
+
+def test_parameters_are_counted_once_and_by_what_is_trained(tiny_gpt2):
+    model = tiny_gpt2()
+    block = 2 * 32 * 2 + (32 * 96 + 96) + (32 * 32 + 32) + (32 * 128 + 128) + (128 * 32 + 32)
+    total = 300 * 32 + 64 * 32 + 2 * block + 2 * 32
+    assert parameter_counts(model) == (total, total)
+    model.transformer.wte.weight.requires_grad = False
+    assert parameter_counts(model) == (total - 300 * 32, total)
+
+
+def test_the_fingerprint_of_weights_sees_every_value_and_shape(tiny_gpt2):
+    fingerprints = {weights_fingerprint(tiny_gpt2(seed)) for seed in (0, 0, 1)}
+    assert len(fingerprints) == 2
+    model = tiny_gpt2()
+    with torch.no_grad():
+        model.transformer.ln_f.bias[3] = torch.nextafter(torch.tensor(0.0), torch.tensor(1.0))
+    fingerprints.add(weights_fingerprint(model))
+    fingerprints.add(weights_fingerprint(tiny_gpt2().to(torch.bfloat16)))
+    assert len(fingerprints) == 4
+
+
+def test_one_setting_sets_every_dropout_of_a_family():
+    gpt2 = GPT2Config(attn_pdrop=0, embd_pdrop=0.1, summary_first_dropout=0.5)
+    set_dropout(gpt2, 0.25)
+    assert [gpt2.resid_pdrop, gpt2.embd_pdrop, gpt2.attn_pdrop] == [0.25] * 3
+    llama = LlamaConfig()
+    heads = llama.num_attention_heads
+    set_dropout(llama, 0.25)
+    assert llama.attention_dropout == 0.25
+    assert llama.num_attention_heads == heads
+
+
+def test_dropout_is_as_the_model_says_unless_it_is_set(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "wet")
+    content = json.loads((saved / "config.json").read_text())
+    (tmp_path / "wet" / "config.json").write_text(json.dumps(content | {"resid_pdrop": 0.4}))
+
+    def probabilities(dropout: float | None) -> set[float]:
+        model = load_model(locate(str(tmp_path / "wet")), ModelConfig(dropout=dropout))
+        return {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
+
+    assert probabilities(None) == {0.0, 0.4}
+    assert probabilities(0.2) == {0.2}
+    assert probabilities(0.0) == {0.0}

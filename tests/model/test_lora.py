@@ -1,0 +1,117 @@
+"""Adapters where the structure of a model has a place for them, and nothing else changes."""
+
+import pytest
+import torch
+
+from textgen.errors import UserError
+from textgen.model.config import ModelConfig
+from textgen.model.lora import adapter_targets, add_adapters, linear_layers
+from textgen.training.config import TrainingConfig
+from textgen.training.optimizers import build_optimizer
+
+IDS = torch.arange(20).reshape(2, 10)
+GPT2_LAYERS = [
+    f"transformer.h.{layer}.{name}"
+    for layer in range(2)
+    for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+]
+LLAMA_LAYERS = [
+    f"model.layers.{layer}.{name}"
+    for layer in range(2)
+    for name in (
+        *(f"self_attn.{part}_proj" for part in "qkvo"),
+        *(f"mlp.{part}_proj" for part in ("gate", "up", "down")),
+    )
+]
+
+
+def adapted_layers(model) -> list[str]:
+    """The layers that got an adapter, by the names of the base model."""
+    names = (name for name, _ in model.named_modules() if name.endswith(".lora_A"))
+    return [name.removeprefix("base_model.model.").removesuffix(".lora_A") for name in names]
+
+
+def test_linear_layers_are_found_by_what_they_are(tiny_gpt2, tiny_llama):
+    assert list(linear_layers(tiny_gpt2())) == GPT2_LAYERS
+    assert list(linear_layers(tiny_llama())) == LLAMA_LAYERS
+
+
+@pytest.mark.parametrize(("family", "layers"), [("tiny_gpt2", GPT2_LAYERS), ("tiny_llama", LLAMA_LAYERS)])
+def test_auto_adapts_every_linear_layer_but_the_head(request, family, layers):
+    model = add_adapters(request.getfixturevalue(family)(), ModelConfig(method="lora"), "base", seed=0)
+    assert adapted_layers(model) == layers
+
+
+@pytest.mark.parametrize(
+    ("wanted", "layers"),
+    [
+        ("c_attn", GPT2_LAYERS[::4]),
+        ("attn.c_proj", GPT2_LAYERS[1::4]),
+        ("c_proj", GPT2_LAYERS[1::2]),
+        (" c_attn , mlp.c_fc ", [name for name in GPT2_LAYERS if name.endswith(("c_attn", "c_fc"))]),
+        ("transformer.h.1.mlp.c_fc", ["transformer.h.1.mlp.c_fc"]),
+    ],
+)
+def test_names_mean_the_layers_that_end_in_them_and_peft_adapts_just_those(tiny_gpt2, wanted, layers):
+    assert adapter_targets(tiny_gpt2(), wanted) == layers
+    model = add_adapters(tiny_gpt2(), ModelConfig(method="lora", lora_targets=wanted), "base", seed=0)
+    assert adapted_layers(model) == layers
+
+
+@pytest.mark.parametrize("wanted", ["q_proj", "c_attn,q_proj", "attn", "proj", "lm_head", "wte", ",", ""])
+def test_a_name_without_a_layer_is_refused_with_the_names_there_are(tiny_gpt2, wanted):
+    with pytest.raises(UserError) as caught:
+        adapter_targets(tiny_gpt2(), wanted)
+    message = str(caught.value)
+    assert message.startswith("--lora-targets ")
+    assert "It has: c_attn, c_fc, c_proj." in message
+    assert "c_attn:" not in message, "a name that is right is not complained about"
+
+
+@pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
+def test_training_changes_every_adapter_and_nothing_of_the_base(request, family):
+    base = request.getfixturevalue(family)()
+    before = {name: p.clone() for name, p in base.named_parameters()}
+    model = add_adapters(base, ModelConfig(method="lora"), "base", seed=0)
+    trainable = {name: p.clone() for name, p in model.named_parameters() if p.requires_grad}
+    assert trainable
+    assert all("lora_" in name for name in trainable)
+    optimizer = build_optimizer(model, TrainingConfig(learning_rate=0.01))
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(trainable)
+    for _ in range(2):  # the first step moves the half that starts at zero, the second one both
+        model(input_ids=IDS, labels=IDS).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    after = dict(model.named_parameters())
+    assert not [name for name, p in trainable.items() if torch.equal(p, after[name])]
+    with model.disable_adapter():
+        merged = {name.replace("base_model.model.", "").replace("base_layer.", ""): p for name, p in after.items()}
+    for name, parameter in before.items():
+        assert torch.equal(parameter, merged[name]), name
+
+
+def test_fresh_adapters_change_no_logits(tiny_gpt2):
+    with torch.no_grad():
+        expected = tiny_gpt2().eval()(input_ids=IDS).logits
+        model = add_adapters(tiny_gpt2(), ModelConfig(method="lora"), "base", seed=0)
+        assert torch.equal(model.eval()(input_ids=IDS).logits, expected)
+
+
+def test_adapters_have_the_rank_scale_dropout_and_seed_that_were_asked_for(tiny_gpt2):
+    config = ModelConfig(method="lora", lora_rank=3, lora_alpha=1.5, lora_dropout=0.25, lora_targets="c_attn")
+    one, same, other = (add_adapters(tiny_gpt2(), config, "base", seed=seed) for seed in (0, 0, 1))
+    layer = one.base_model.model.transformer.h[0].attn.c_attn
+    assert layer.lora_A["default"].weight.shape == (3, 32)
+    assert layer.lora_B["default"].weight.shape == (96, 3)
+    assert layer.scaling["default"] == 0.5
+    assert layer.lora_dropout["default"].p == 0.25
+    weights = [m.base_model.model.transformer.h[0].attn.c_attn.lora_A["default"].weight for m in (one, same, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_adapter_names_its_base_and_how_its_layers_are_stored(tiny_gpt2, tiny_llama):
+    for model, transposed in ((tiny_gpt2(), True), (tiny_llama(), False)):
+        config = add_adapters(model, ModelConfig(method="lora"), "some/base", seed=0).peft_config["default"]
+        assert config.base_model_name_or_path == "some/base"
+        assert config.fan_in_fan_out is transposed

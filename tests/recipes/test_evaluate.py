@@ -1,0 +1,61 @@
+"""The second recipe: any model, full or adapter, alone or against another."""
+
+import json
+
+import pytest
+from conftest import QUICK, read_lines, same_numbers
+
+LIGHT = ["--prompts", "2", "--prompt-tokens", "8", "--max-new-tokens", "8", "--strategies", "greedy,top_p"]
+LIGHT += ["--wandb-mode", "disabled", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def trained(run_recipe, text_file, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("trained") / "run"
+    run_recipe("finetune", *QUICK, "--data", text_file, "--method", "lora", "--skip-decoding", "--run-dir", run_dir)
+    return run_dir
+
+
+def test_an_adapter_against_its_base_repeats_the_run_that_made_it(trained, run_recipe, text_file, tmp_path) -> None:
+    flags = ["--model", trained / "model", "--baseline", "tiny-gpt2", "--data", text_file, *LIGHT]
+    run_recipe("evaluate", *flags, "--output-dir", tmp_path / "out")
+    made = json.loads((trained / "evaluation/perplexity.json").read_text())
+    measured = json.loads((tmp_path / "out/evaluation/perplexity.json").read_text())
+    for then, now in (("before", "baseline"), ("after", "model")):
+        assert measured[now]["bits_per_byte"] == pytest.approx(made[then]["bits_per_byte"], rel=1e-6)
+        assert measured[now]["data_sha256"] == made[then]["data_sha256"]
+    difference = measured["model"]["bits_per_byte"] - measured["baseline"]["bits_per_byte"]
+    assert measured["difference"]["bits_per_byte"] == pytest.approx(difference, rel=1e-9)
+    assert measured["difference"]["bits_per_byte"] < 0
+    decoding = json.loads((tmp_path / "out/evaluation/decoding.json").read_text())
+    assert {when: [row["strategy"] for row in rows] for when, rows in decoding.items()} == {
+        when: ["greedy", "top_p", "human"] for when in ("baseline", "model")
+    }
+    assert "<html" in (tmp_path / "out/report.html").read_text()
+    assert json.loads((tmp_path / "out/status.json").read_text())["state"] == "done"
+
+
+def test_every_document_of_the_validation_data_is_scored(run_recipe, text_file, tmp_path) -> None:
+    flags = ["--validation-data", text_file, "--convention", "strided", "--stride", "64", "--skip-decoding", *LIGHT]
+    run_recipe("evaluate", *flags, "--output-dir", tmp_path / "out")
+    figures = json.loads((tmp_path / "out/evaluation/perplexity.json").read_text())["model"]
+    assert (figures["documents"], figures["convention"], figures["stride"]) == (60, "strided", 64)
+    assert not (tmp_path / "out/evaluation/decoding.json").exists()
+
+
+def test_two_processes_measure_what_one_does(run_recipe, text_file, tmp_path) -> None:
+    for processes in (1, 2):
+        flags = ["--validation-data", text_file, *LIGHT, "--output-dir", tmp_path / str(processes)]
+        run_recipe("evaluate", *flags, processes=processes)
+    one, two = ((tmp_path / str(n) / "evaluation") for n in (1, 2))
+    figures = [json.loads((where / "perplexity.json").read_text())["model"] for where in (one, two)]
+    assert figures[0]["nll_sum"] == pytest.approx(figures[1]["nll_sum"], rel=1e-9)
+    texts = [read_lines(where / "continuations.jsonl") for where in (one, two)]
+    assert texts[0] == texts[1]
+    rows = [json.loads((where / "decoding.json").read_text())["model"] for where in (one, two)]
+    for row in [*rows[0], *rows[1]]:
+        for key in [*row]:
+            if key in ("strategy", "settings") or key.endswith("_interval") or key.startswith("tokens_per_second"):
+                row.pop(key)
+        row["step"] = 0
+    same_numbers(rows[0], rows[1], 1e-5)

@@ -1,0 +1,169 @@
+"""The main job, driven through its command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import QUICK, ROOT, read_lines, same_numbers, tree
+from safetensors.torch import load_file
+
+
+@pytest.fixture(scope="session")
+def full_run(run_recipe, text_file, tmp_path_factory) -> Path:
+    run_dir = tmp_path_factory.mktemp("full") / "run"
+    run_recipe("finetune", *QUICK, "--data", text_file, "--run-dir", run_dir, "--strategies", "greedy,top_p")
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def lora_run(run_recipe, text_file, tmp_path_factory) -> Path:
+    run_dir = tmp_path_factory.mktemp("lora") / "run"
+    run_recipe("finetune", *QUICK, "--data", text_file, "--run-dir", run_dir, "--method", "lora", "--skip-decoding")
+    return run_dir
+
+
+def test_a_run_directory_holds_what_is_promised(full_run: Path) -> None:
+    status = json.loads((full_run / "status.json").read_text())
+    assert (status["state"], status["exit_code"], status["step"]) == ("done", 0, 6)
+    assert yaml.safe_load((full_run / "config.yaml").read_text())["block_size"] == 32
+    rows = read_lines(full_run / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert {"train/loss", "train/learning_rate", "train/grad_norm", "train/tokens"} <= rows[0].keys()
+    assert [row["step"] for row in rows if "eval/bits_per_byte" in row] == [3, 6]
+    assert rows[-1]["eval/bits_per_byte"] < rows[2]["eval/bits_per_byte"], "it should have learned something"
+    timing = read_lines(full_run / "timing.jsonl")
+    assert {"step", "seconds", "tokens_per_second", "peak_memory_bytes"} == timing[0].keys()
+    perplexity = json.loads((full_run / "evaluation/perplexity.json").read_text())
+    for when in ("before", "after"):
+        figures = perplexity[when]
+        low, high = figures["bits_per_byte_interval"]
+        assert low <= figures["bits_per_byte"] <= high
+        documents = [row for row in read_lines(full_run / "evaluation/documents.jsonl") if row["when"] == when]
+        assert len(documents) == figures["documents"]
+        assert sum(d["nll"] for d in documents) == pytest.approx(figures["nll_sum"], rel=1e-12)
+        assert sum(d["bytes"] for d in documents) == figures["bytes"]
+    decoding = json.loads((full_run / "evaluation/decoding.json").read_text())
+    assert [row["strategy"] for row in decoding["after"]] == ["greedy", "top_p", "human"]
+    continuations = read_lines(full_run / "evaluation/continuations.jsonl")
+    assert {row["when"] for row in continuations} == {"before", "after"}
+    assert {row["strategy"] for row in continuations} == {"greedy", "top_p", "human"}
+    assert "<html" in (full_run / "report.html").read_text()
+    assert (full_run / "README.md").read_text().startswith("---\n")
+    kept = sorted(path.name for path in (full_run / "checkpoints").iterdir())
+    assert kept == ["step-00000004", "step-00000006"]
+
+
+def test_the_same_command_finds_its_finished_run(full_run: Path, run_recipe, text_file) -> None:
+    before = tree(full_run)
+    flags = ["--data", text_file, "--run-dir", full_run, "--strategies", "greedy,top_p"]
+    ran = run_recipe("finetune", *QUICK, *flags)
+    assert "finished" in ran.out
+    assert tree(full_run) == before
+
+
+def test_a_run_of_another_configuration_is_refused_untouched(full_run: Path, run_recipe, text_file) -> None:
+    before = tree(full_run)
+    flags = ["--data", text_file, "--run-dir", full_run, "--learning-rate", "0.5"]
+    ran = run_recipe("finetune", *QUICK, *flags, check=False)
+    assert ran.code == 2
+    assert "learning_rate 0.001 there and 0.5 here" in ran.error
+    assert tree(full_run) == before
+
+
+def test_a_full_run_reloads_with_plain_transformers(full_run: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(full_run / "model", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(full_run / "model")
+    trained = load_file(full_run / "checkpoints/step-00000006/parameters.safetensors")
+    loaded = dict(model.named_parameters())
+    assert trained.keys() == loaded.keys()
+    assert all(torch.equal(trained[name], loaded[name]) for name in trained)
+    ids = tokenizer("The loss is summed", return_tensors="pt").input_ids
+    reference = AutoModelForCausalLM.from_config(model.config).eval()
+    reference.load_state_dict(trained, strict=False)
+    reference.tie_weights()
+    assert torch.equal(model.eval()(ids).logits, reference(ids).logits)
+
+
+def test_an_adapter_run_saves_adapters_alone_and_reloads_with_plain_peft(lora_run: Path) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    saved = load_file(lora_run / "model/adapter_model.safetensors")
+    assert saved
+    assert all("lora_" in name for name in saved)
+    assert not (lora_run / "model/model.safetensors").exists()
+    model = AutoPeftModelForCausalLM.from_pretrained(lora_run / "model").eval()
+    ids = torch.arange(1, 20)[None]
+    adapted = model(ids).logits
+    with model.disable_adapter():
+        assert not torch.equal(adapted, model(ids).logits)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_two_processes_give_the_curve_of_one(method: str, run_recipe, text_file, tmp_path, full_run, lora_run) -> None:
+    flags = ["--data", text_file, "--run-dir", tmp_path / "two", "--method", method]
+    flags += ["--skip-decoding"] if method == "lora" else ["--strategies", "greedy,top_p"]
+    run_recipe("finetune", *QUICK, *flags, processes=2)
+    one = full_run if method == "full" else lora_run
+    same_numbers(read_lines(tmp_path / "two/metrics.jsonl"), read_lines(one / "metrics.jsonl"), 1e-5)
+    if method == "full":
+        texts = [[(c["prompt_id"], c["strategy"], c["when"]) for c in read_lines(d / "evaluation/continuations.jsonl")]
+                 for d in (one, tmp_path / "two")]  # fmt: skip
+        assert sorted(texts[0]) == sorted(texts[1])
+
+
+@pytest.mark.parametrize(("method", "kill_at"), [("full", 3), ("lora", 4)])
+def test_killed_and_started_again_gives_the_same_bytes(
+    method: str, kill_at: int, run_recipe, text_file, tmp_path: Path, full_run: Path, lora_run: Path
+) -> None:
+    run_dir = tmp_path / "killed"
+    flags = [*QUICK, "--data", str(text_file), "--run-dir", str(run_dir), "--method", method]
+    flags += ["--skip-decoding"] if method == "lora" else ["--strategies", "greedy,top_p"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TEXTGEN_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "recipes/finetune.py"), *flags], env=environment, stdout=subprocess.DEVNULL
+    )
+    deadline = time.time() + 120
+    record = run_dir / "metrics.jsonl"
+    while time.time() < deadline and process.poll() is None:
+        if record.exists() and record.read_text().count("\n") >= kill_at:
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    assert process.wait(timeout=60) == -signal.SIGKILL, "the run ended before it could be killed"
+    assert json.loads((run_dir / "status.json").read_text())["state"] == "running"
+
+    resumed = run_recipe("finetune", *flags)
+    assert "going on from" in resumed.out
+    whole = full_run if method == "full" else lora_run
+    assert tree(run_dir / "model") == tree(whole / "model")
+    assert (run_dir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+def test_without_a_run_directory_its_name_is_found_again(run_recipe, text_file, tmp_path) -> None:
+    flags = [*QUICK, "--steps", 2, "--data", text_file, "--skip-decoding"]
+    run_recipe("finetune", *flags, cwd=tmp_path)
+    assert "finished" in run_recipe("finetune", *flags, cwd=tmp_path).out
+    run_recipe("finetune", *flags, "--resume", "never", cwd=tmp_path)
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert len(names) == 2
+    assert names[0].startswith("tiny-gpt2-full-texts-")
+    assert names[1] == names[0] + "-2"
+    first, second = (tree(tmp_path / "runs" / name / "model") for name in names)
+    assert first == second, "the same settings give the same bytes"
+
+
+def test_divergence_ends_with_its_own_code(run_recipe, text_file, tmp_path) -> None:
+    flags = ["--data", text_file, "--run-dir", tmp_path / "run", "--learning-rate", "1e30", "--max-grad-norm", "0"]
+    ran = run_recipe("finetune", *QUICK, *flags, "--skip-decoding", "--evaluate-every", "0", check=False)
+    assert ran.code == 3, ran.error
+    status = json.loads((tmp_path / "run/status.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("failed", 3)

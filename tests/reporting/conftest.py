@@ -1,0 +1,162 @@
+"""Run directories as the recipes leave them, small and with every kind of file."""
+
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from textgen.reporting.record import MetricsRecord, write_json, write_jsonl
+
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "beam": {"beams": 4},
+    "temperature": {"temperature": 0.7},
+    "top_k": {"top_k": 40},
+    "nucleus": {"top_p": 0.95},
+    "typical": {"typical_p": 0.95},
+    "min_p": {"min_p": 0.05},
+    "contrastive": {"k": 5, "alpha": 0.6},
+    "no_repeat_ngram": {"n": 3},
+}
+METRICS = ("diversity", "rep_2", "rep_3", "rep_4", "seq_rep_4", "distinct_2", "self_bleu_4", "nll", "end_of_text_rate")
+HOSTILE = '<script>alert(1)</script></style>{{7*7}} | `x` 🙂 \x00\x1b[31m\r --- & "quoted" \ud800'
+
+
+def perplexity_entry(bits: float, **more: Any) -> dict[str, Any]:
+    """A consistent entry of perplexity.json: one sum of nll, and everything that follows from it."""
+    tokens, words, size = 5120, 3900, 20480
+    nll = bits * size * math.log(2)
+    stated: dict[str, Any] = {
+        "convention": "rolling",
+        "stride": None,
+        "documents": 12,
+        "nll_sum": nll,
+        "tokens": tokens,
+        "words": words,
+        "bytes": size,
+        "token_perplexity": math.exp(nll / tokens),
+        "word_perplexity": math.exp(nll / words),
+        "byte_perplexity": math.exp(nll / size),
+        "bits_per_byte": bits,
+        "data_sha256": "ab" * 32,
+        "model": "tiny-gpt2",
+    }
+    for name in ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"):
+        stated[f"{name}_interval"] = [stated[name] * 0.97, stated[name] * 1.03]
+    return stated | more
+
+
+def decoding_entry(seed: int) -> list[dict[str, Any]]:
+    """Rows of decoding.json with made-up but plausible numbers."""
+    draw = random.Random(seed)
+    rows = []
+    for strategy, settings in {**STRATEGIES, "human": {}}.items():
+        row: dict[str, Any] = {"strategy": strategy, "settings": settings}
+        for metric in METRICS:
+            value = draw.uniform(1.2, 3.4) if metric == "nll" else draw.uniform(0.05, 0.95)
+            row |= {metric: value, f"{metric}_interval": [value * 0.9, value * 1.1]}
+        row |= {"length": 64.0, "length_interval": [60.5, 64.0], "tokens_per_second": 812.0, "continuations": 16}
+        row["tokens_per_second_interval"] = None
+        if strategy == "human":
+            row |= {"tokens_per_second": None, "diversity": 0.936, "diversity_interval": [0.92, 0.95]}
+        rows.append(row)
+    return rows
+
+
+def continuation_rows(moments: tuple[str, str], prompts: int) -> list[dict[str, Any]]:
+    """Rows of continuations.jsonl: every strategy, and the human text, of every prompt."""
+    rows = []
+    for index in range(prompts):
+        prompt = {"prompt_id": f"plays.txt#{index}", "prompt": f"ROMEO {index}:\nBut soft, what light"}
+        for when in moments:
+            for strategy in STRATEGIES:
+                text = f" through yonder window breaks?\n  It is the {strategy} of {when},\tprompt {index}. " * 3
+                rows.append({"when": when, **prompt, "strategy": strategy, "sample": 0, "text": text, "token_ids": [1]})
+        human = {"strategy": "human", "sample": 0, "text": f" through yonder window {index}", "token_ids": [2]}
+        rows.append({"when": moments[0], **prompt, **human})
+    rows[0]["text"] = HOSTILE
+    rows[1]["text"] = ""
+    return rows
+
+
+def write_run(run_dir: Path) -> Path:
+    """A finished fine-tuning run."""
+    config = {"model": "tiny-gpt2", "data": "plays", "method": "lora", "steps": 400, "learning_rate": 3e-4, "seed": 0}
+    run_dir.mkdir(parents=True)
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(config | {"text_column": None, "wandb_mode": "offline"}))
+    environment = {
+        "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
+        "processes": 2,
+        "threads": 1,
+        "device": "cpu",
+        "trainable_parameters": 24_576,
+        "total_parameters": 3_145_728,
+        "train_documents": 88,
+        "validation_documents": 12,
+        "train_tokens": 812_345,
+        "data_sha256": "cd" * 32,
+        "model": "tiny-gpt2",
+        "command": "accelerate launch recipes/finetune.py --method lora",
+    }
+    write_json(run_dir / "environment.json", environment)
+    write_json(run_dir / "status.json", {"state": "running", "step": 400, "message": "", "exit_code": None})
+    record = MetricsRecord(run_dir / "metrics.jsonl")
+    for step in range(10, 401, 10):
+        row = {"step": step, "train/loss": 2 + 2 * math.exp(-step / 90) + 0.05 * math.sin(step)}
+        row |= {"train/learning_rate": 3e-4 * (1 - step / 400), "train/grad_norm": 0.8, "train/tokens": 4096}
+        record.append(row | ({"eval/loss": 2.1 + 2 * math.exp(-step / 90)} if step % 100 == 0 else {}))
+    stated = {"before": perplexity_entry(1.92), "after": perplexity_entry(1.41, model="model")}
+    difference = {"bits_per_byte": -0.51, "bits_per_byte_interval": [-0.55, -0.47]}
+    write_json(run_dir / "evaluation" / "perplexity.json", stated | {"difference": difference})
+    write_json(run_dir / "evaluation" / "decoding.json", {"before": decoding_entry(1), "after": decoding_entry(2)})
+    write_jsonl(run_dir / "evaluation" / "continuations.jsonl", continuation_rows(("before", "after"), 14))
+    (run_dir / "model").mkdir()
+    write_json(run_dir / "model" / "config.json", {"model_type": "gpt2"})
+    return run_dir
+
+
+def write_evaluation(output_dir: Path) -> Path:
+    """What recipes/evaluate.py leaves: two models, no training."""
+    config = {"model": "gpt2", "baseline": "tiny-gpt2", "data": "plays"}
+    output_dir.mkdir(parents=True)
+    (output_dir / "config.yaml").write_text(yaml.safe_dump(config))
+    stated = {"baseline": perplexity_entry(1.43), "model": perplexity_entry(1.42, model="gpt2")}
+    difference = {"bits_per_byte": -0.01, "bits_per_byte_interval": [-0.04, 0.02]}
+    write_json(output_dir / "evaluation" / "perplexity.json", stated | {"difference": difference})
+    write_json(output_dir / "evaluation" / "decoding.json", {"baseline": decoding_entry(1), "model": decoding_entry(2)})
+    write_jsonl(output_dir / "evaluation" / "continuations.jsonl", continuation_rows(("baseline", "model"), 3))
+    return output_dir
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A finished fine-tuning run."""
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture
+def evaluation_dir(tmp_path: Path) -> Path:
+    """An evaluation of two models."""
+    return write_evaluation(tmp_path / "evaluated")
+
+
+@pytest.fixture
+def perplexity() -> Callable[..., dict[str, Any]]:
+    """Makes an entry of perplexity.json from bits per byte."""
+    return perplexity_entry
+
+
+@pytest.fixture
+def decoding_rows() -> Callable[[int], list[dict[str, Any]]]:
+    """Makes rows of decoding.json from a seed."""
+    return decoding_entry
+
+
+@pytest.fixture
+def hostile() -> str:
+    """A text that breaks whatever does not escape it; the first continuation of every sample run."""
+    return HOSTILE

@@ -1,0 +1,98 @@
+import json
+import re
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from textgen.reporting.card import cell, is_hub_id, write_model_card
+from textgen.reporting.record import write_json
+
+
+def tables(text: str) -> list[list[str]]:
+    """Rows of all tables, as cells."""
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    return [[part.strip() for part in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+
+
+def test_the_hub_reads_the_metadata(run_dir):
+    path = write_model_card(run_dir)
+    assert path == run_dir / "README.md"
+    data = ModelCard.load(path).data.to_dict()
+    assert data == {
+        "base_model": "tiny-gpt2",
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["textgen", "text-generation", "lora"],
+    }
+
+
+def test_an_adapter_is_loaded_with_peft(run_dir):
+    write_json(run_dir / "model" / "adapter_config.json", {})
+    card = ModelCard.load(write_model_card(run_dir))
+    assert card.data.library_name == "peft"
+    snippet = re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1]
+    assert "AutoPeftModelForCausalLM" in snippet
+    compile(snippet, "snippet", "exec")
+
+
+def test_the_numbers_are_those_of_the_files(run_dir):
+    rows = tables(write_model_card(run_dir).read_text())
+    stated = json.loads((run_dir / "evaluation" / "perplexity.json").read_text())["after"]
+    low, high = stated["bits_per_byte_interval"]
+    after = next(row for row in rows if row[0] == "after")
+    assert after[4] == f"{stated['bits_per_byte']:.3f} ({low:.3f}–{high:.3f})"
+    assert after[1].startswith(f"{stated['token_perplexity']:.2f} ")
+    for row in json.loads((run_dir / "evaluation" / "decoding.json").read_text())["after"]:
+        shown = next(cells for cells in rows if cells[0] == row["strategy"])
+        assert shown[1] == f"{row['diversity']:.3f}"
+        assert shown[8] == f"{row['nll']:.3f}"
+
+
+@pytest.mark.parametrize("missing", ["decoding.json", "perplexity.json"])
+def test_what_was_not_measured_is_said(run_dir, missing):
+    (run_dir / "evaluation" / missing).unlink()
+    text = write_model_card(run_dir).read_text()
+    assert {"decoding.json": "Not compared.", "perplexity.json": "Not measured."}[missing] in text
+
+
+@pytest.mark.parametrize("model", ["/home/someone/secret", "../m", "weights.gguf", "a\n---\nb: c", "x: y", "org/na/me"])
+def test_a_base_model_that_is_not_of_the_hub_is_left_out(run_dir, model):
+    write_json(run_dir / "config.yaml", {"model": model, "data": "plays"})
+    data = ModelCard.load(write_model_card(run_dir)).data
+    assert data.base_model is None
+    assert data.pipeline_tag == "text-generation"
+
+
+def test_a_directory_that_looks_like_a_hub_id_is_not_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert is_hub_id("org/name")
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    assert not is_hub_id("org/name")
+
+
+def test_hostile_values_stay_in_their_cell(run_dir, hostile):
+    nasty = f"a | b\n---\n# head `tick` {hostile}"
+    write_json(run_dir / "config.yaml", {"model": "gpt2", "data": nasty, "method": "full"})
+    environment = {"command": nasty, "device": "cpu|\n|x|"}
+    write_json(run_dir / "environment.json", environment)
+    text = write_model_card(run_dir).read_text()
+    front, body = re.match(r"---\n(.*?)\n---\n(.*)", text, re.DOTALL).groups()
+    assert yaml.safe_load(front)["base_model"] == "gpt2"
+    assert "\n---" not in body.replace("\n| ---", "")
+    assert "<script>" not in re.sub(r"\\<", "", body)
+    rows = tables(body)
+    made = [row for row in rows if row[0] in ("Data", "Command", "Device")]
+    assert [len(row) for row in made] == [2, 2, 2]
+    assert sum(line.startswith("# ") for line in body.splitlines()) == 1
+
+
+def test_cells():
+    assert cell("top_k *x* _y_") == r"top_k \*x\* \_y\_"
+    assert cell("a\n\n b\t|") == r"a b \|"
+
+
+def test_two_models(evaluation_dir):
+    text = write_model_card(evaluation_dir).read_text()
+    assert "Continuations by the model." in text
+    assert {"baseline", "model"} <= {row[0] for row in tables(text)}

@@ -1,0 +1,268 @@
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from textgen.reporting.run_directory import RunDirectory
+from textgen.reporting.wandb_mirror import WandbMirror, continuations_table, decoding_table
+
+STUB = Path(__file__).with_name("wandb_stub.py")
+# Every test runs its mirror in a program of its own, as W&B keeps one service for a whole process.
+PROGRAM = """
+import json, sys, time
+from pathlib import Path
+from textgen.reporting.record import MetricsRecord
+from textgen.reporting.wandb_mirror import WandbMirror
+
+mode, run_dir, timeout = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+start = time.monotonic()
+mirror = WandbMirror.start(
+    run_dir, {"learning_rate": 3e-4}, run_id="abc", project="p", mode=mode, name="n",
+    say=lambda line: print("SAID", line, flush=True), init_timeout=3,
+)
+print("on", mirror.is_on)
+mirror.replay(MetricsRecord(run_dir / "metrics.jsonl").read())
+mirror.log({"step": 401, "train/loss": 1.5})
+mirror.log({"step": 401, "train/loss": 9.9})
+if timeout >= 0:
+    mirror.finish(run_dir, timeout=timeout)
+print("over after", time.monotonic() - start)
+"""
+
+
+@pytest.fixture
+def run_dir(run_dir: Path) -> Path:
+    (run_dir / "report.html").write_text("<h1>report</h1>")
+    return run_dir
+
+
+def mirror(run_dir: Path, mode: str, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program in an empty directory with no W&B account but what is given; it must leave nothing there."""
+    home = run_dir.parent / "home"
+    work = run_dir.parent / "work"
+    for directory in (home, work):
+        directory.mkdir(exist_ok=True)
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    inside = {"HOME": str(home), "NETRC": str(home / ".netrc"), "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, mode, str(run_dir), str(timeout)],
+        cwd=work,
+        env=clean | inside | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(work.iterdir()) == []
+    return done
+
+
+def said(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line.removeprefix("SAID ") for line in done.stdout.splitlines() if line.startswith("SAID ")]
+
+
+def records(run_dir: Path) -> Callable[[str], list[dict[str, Any]]]:
+    """The records of the latest offline run by their type, as W&B itself reads them."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run_dir / "wandb" / "latest-run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"NO_COLOR": "1"})
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    return lambda kind: [row[kind] for row in rows if row["type"] == kind]
+
+
+@contextlib.contextmanager
+def stub(*options: str) -> Iterator[tuple[dict[str, str], list[dict[str, Any]]]]:
+    """A W&B server of our own: the environment that leads to it, and the events it has seen."""
+    events: list[dict[str, Any]] = []
+    with subprocess.Popen([sys.executable, str(STUB), *options], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = process.stdout.readline().strip()
+        reader = threading.Thread(target=lambda out: events.extend(map(json.loads, out)), args=(process.stdout,))
+        reader.start()
+        try:
+            yield {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": "a" * 40}, events
+        finally:
+            process.terminate()
+            reader.join(10)
+
+
+def test_an_offline_run_holds_every_row_and_every_result(run_dir):
+    done = mirror(run_dir, "auto")
+    [line] = said(done)
+    folder = Path(line.split("`wandb sync ")[1].rstrip("`"))
+    assert folder.parent == run_dir / "wandb"
+    assert f"`wandb leet {folder}`" in line
+    assert list(folder.glob("*.wandb"))
+
+    logged = records(run_dir)
+    history = [record["item"] for record in logged("history")]
+    rows = [{key: value for key, value in row.items() if key[0] != "_"} for row in history if "train/step" in row]
+    recorded = RunDirectory.read(run_dir).metrics
+    expected = [{("train/step" if key == "step" else key): value for key, value in row.items()} for row in recorded]
+    assert rows == [*expected, {"train/step": 401, "train/loss": 1.5}]
+
+    metrics = {metric.get("glob_name") or metric["name"]: metric for metric in logged("metric")}
+    assert metrics["eval/*"]["step_metric"] == metrics["train/*"]["step_metric"] == "train/step"
+    summary = {key: value for record in logged("summary") for key, value in record["update"].items()}
+    assert summary["before/bits_per_byte"] == 1.92
+    assert summary["after/token_perplexity"] == RunDirectory.read(run_dir).perplexity["after"]["token_perplexity"]
+    assert {"decoding", "continuations", "report"} <= {key.split(".")[0] for key in summary}
+    assert [artifact["type"] for artifact in logged("artifact")].count("model") == 1
+    [run] = logged("run")
+    assert run["config"]["update"]["learning_rate"] == 3e-4
+    assert [ending["exit_code"] for ending in logged("exit")] == [0]
+
+
+def test_nothing_that_may_carry_a_secret_is_recorded(run_dir):
+    mirror(run_dir, "offline", WANDB_NOTES="fine", SECRET_TOKEN="hunter2", WANDB_API_KEY="k" * 40)
+    [folder] = (run_dir / "wandb").glob("offline-run-*")
+    files = {path.name for path in folder.rglob("*") if path.is_file()}
+    assert not files & {"wandb-metadata.json", "requirements.txt", "output.log", "diff.patch"}
+    everything = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert b"hunter2" not in everything
+    assert b"k" * 40 not in everything
+
+
+def test_an_online_run_sends_rows_results_and_model(run_dir):
+    with stub() as (environment, events):
+        done = mirror(run_dir, "auto", **environment)
+    assert said(done) == []
+    history = [row for event in events for row in event.get("history", [])]
+    steps = [row["train/step"] for row in history if "train/step" in row]
+    assert steps == [*range(10, 401, 10), 401]
+    operations = [event.get("operation") for event in events]
+    assert operations.count("CommitArtifact") == 3  # two tables and the model
+    names = [
+        event["variables"]["input"]["artifactTypeName"]
+        for event in events
+        if event.get("operation") == "CreateArtifact"
+    ]
+    assert "model" in names
+    puts = " ".join(event["put"] for event in events if "put" in event)
+    for part in ("decoding", "continuations", "report", "wandb-summary.json"):
+        assert part in puts
+
+
+def test_a_resumed_online_run_sends_only_what_the_server_lacks(run_dir):
+    with stub("--logged", "200") as (environment, events):
+        mirror(run_dir, "online", **environment)
+    history = [row for event in events for row in event.get("history", [])]
+    assert [row["train/step"] for row in history if "train/step" in row] == [*range(210, 401, 10), 401]
+
+
+def test_a_server_that_hangs_at_the_end_is_waited_for_and_then_left(run_dir):
+    with stub("--hang", "file_stream") as (environment, events):
+        start = time.monotonic()
+        done = mirror(run_dir, "online", timeout=4, **environment)
+        assert time.monotonic() - start < 60
+    assert {"hanging": "file_stream"} in events
+    assert any("did not finish within 4 s" in line and "wandb sync" in line for line in said(done))
+
+
+def test_a_program_that_ends_early_does_not_hang_with_its_server_either(run_dir):
+    with stub("--hang", "file_stream") as (environment, _):
+        start = time.monotonic()
+        done = mirror(run_dir, "online", timeout=-1, **environment)
+        assert time.monotonic() - start < 60
+    assert any("did not finish within 10 s" in line for line in said(done))
+
+
+@pytest.mark.parametrize("kind", ["refused", "silent"])
+def test_a_server_that_does_not_answer_makes_the_run_offline(run_dir, kind):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if kind == "refused":
+            server.close()
+        start = time.monotonic()
+        done = mirror(run_dir, "online", WANDB_BASE_URL=f"http://127.0.0.1:{port}", WANDB_API_KEY="a" * 40)
+        assert time.monotonic() - start < 60
+    first, second = said(done)
+    assert first.startswith("W&B could not be reached, so this run is tracked offline: ")
+    assert "`wandb sync " in second
+    assert len([record for record in records(run_dir)("history") if "train/step" in record["item"]]) == 41
+
+
+@pytest.mark.parametrize(
+    ("mode", "environment", "word"),
+    [
+        ("online", {"WANDB_MODE": "offline"}, "has no key"),
+        ("auto", {"WANDB_API_KEY": "short"}, "WANDB_API_KEY invalid"),
+    ],
+)
+def test_without_a_key_that_works_the_run_is_offline_and_nobody_is_asked(run_dir, mode, environment, word):
+    first, second = said(mirror(run_dir, mode, **environment))
+    assert word in first
+    assert "W&B offline run" in second
+
+
+@pytest.mark.parametrize(("mode", "environment"), [("disabled", {}), ("auto", {"WANDB_MODE": "disabled"})])
+def test_disabled_does_nothing_at_all(run_dir, mode, environment):
+    done = mirror(run_dir, mode, **environment)
+    assert "on False" in done.stdout
+    assert said(done) == []
+    assert not (run_dir / "wandb").exists()
+
+
+class Broken:
+    """A W&B run whose every log fails."""
+
+    offline, resumed, sync_dir = True, False, "wandb/run"
+
+    class settings:  # noqa: N801
+        sync_dir = "wandb/run"
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def log(self, values: dict[str, Any]) -> None:
+        self.calls += 1
+        raise OSError("disk full\nmore")
+
+
+def test_an_error_is_said_once_and_turns_the_mirror_off(run_dir):
+    lines: list[str] = []
+    broken = Broken()
+    mirror = WandbMirror(broken, lines.append)
+    for step in range(5):
+        mirror.log({"step": step})
+    mirror.finish(run_dir, timeout=10)
+    assert not mirror.is_on
+    assert broken.calls == 1
+    assert lines == ["W&B is off from here on: disk full. What it has so far is in wandb/run."]
+
+
+def test_a_broken_installation_is_a_message(run_dir, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    lines: list[str] = []
+    mirror = WandbMirror.start(run_dir, {}, run_id="a", project="p", mode="offline", name="n", say=lines.append)
+    mirror.log({"step": 1})
+    mirror.finish(run_dir)
+    assert not mirror.is_on
+    assert len(lines) == 1
+    assert "W&B is off for this run" in lines[0]
+
+
+def test_tables(run_dir):
+    run = RunDirectory.read(run_dir)
+    columns, rows = decoding_table(run)
+    assert columns[:5] == ["when", "strategy", "diversity", "diversity_low", "diversity_high"]
+    assert len(rows) == 2 * len(run.decoding["after"])
+    assert rows[0][:3] == ["before", "greedy", run.decoding["before"][0]["diversity"]]
+    columns, rows = continuations_table(run)
+    assert columns[:5] == ["prompt_id", "sample", "prompt", "human", "before/greedy"]
+    assert len(columns) == 4 + 2 * 9
+    assert len(rows) == 14
+    assert rows[1][3] == " through yonder window 1"
+    assert rows[1][columns.index("after/nucleus")].startswith(
+        " through yonder window breaks?\n  It is the nucleus of after"
+    )

@@ -1,0 +1,111 @@
+import math
+
+import pytest
+
+from textgen.reporting import wording
+from textgen.reporting.run_directory import RunDirectory
+
+
+@pytest.fixture
+def run(run_dir):
+    return RunDirectory.read(run_dir)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (1234.5, 2, "1,234.50"),
+        (-0.514, 2, "−0.51"),
+        (-0.001, 2, "0.00"),
+        (-1234.0, 0, "−1,234"),
+        (None, 2, "–"),
+        (math.nan, 2, "–"),
+        (math.inf, 2, "–"),
+        ("1", 2, "–"),
+        (True, 2, "–"),
+    ],
+)
+def test_numbers(value, digits, text):
+    assert wording.number(value, digits) == text
+
+
+def test_intervals():
+    assert wording.interval_text([0.91, 0.955], 2) == "0.91–0.95"
+    assert wording.interval_text([-0.55, -0.47]) == "−0.55 to −0.47"
+    for missing in (None, [], [1.0], [None, 1.0], [math.nan, 1.0], "12"):
+        assert wording.interval_text(missing) == ""
+
+
+def test_the_result_of_a_clear_improvement(run):
+    assert wording.result(run) == (
+        "Fine-tuning lowered bits per byte from 1.92 to 1.41 "
+        "(−0.51, 95 % interval −0.55 to −0.47, 12 validation documents)."
+    )
+
+
+def test_a_change_that_could_be_chance_is_not_called_one(run):
+    run.perplexity["difference"] = {"bits_per_byte": -0.003, "bits_per_byte_interval": [-0.01, 0.004]}
+    result = wording.result(run)
+    assert "lowered" not in result
+    assert "cannot be told apart from none" in result
+    assert "(−0.0030, 95 % interval −0.0100 to 0.0040" in result
+
+
+def test_getting_worse_is_said(run):
+    run.perplexity["difference"] = {"bits_per_byte": 0.2, "bits_per_byte_interval": [0.1, 0.3]}
+    assert "raised bits per byte" in wording.result(run)
+    assert "(+0.20, " in wording.result(run)
+
+
+def test_without_a_difference_it_is_computed_and_the_interval_said_to_be_missing(run):
+    del run.perplexity["difference"]
+    assert "(−0.51, no interval was computed, " in wording.result(run)
+
+
+def test_one_model_alone_and_none(run, perplexity):
+    run.perplexity.clear()
+    assert wording.result(run) == "No perplexity was measured in this run."
+    run.perplexity["model"] = perplexity(1.5, documents=1)
+    assert wording.result(run) == (
+        "tiny-gpt2 has 1.500 bits per byte (95 % interval 1.455–1.545, 1 validation document)."
+    )
+    run.perplexity["before"] = run.perplexity.pop("model") | {"bits_per_byte": None, "bits_per_byte_interval": None}
+    assert wording.result(run) == "tiny-gpt2 has – bits per byte (1 validation document)."
+
+
+def test_two_models(evaluation_dir):
+    run = RunDirectory.read(evaluation_dir)
+    assert "gpt2 has 1.420 bits per byte and the baseline 1.430" in wording.result(run)
+    assert "cannot be told apart" in wording.result(run)
+    run.perplexity["difference"]["bits_per_byte_interval"] = [-0.02, -0.005]
+    assert "cannot be told apart" not in wording.result(run)
+
+
+def test_closest_to_human():
+    rows = [
+        {"strategy": "human", "nll": 3.0, "length": 5, "speed": None},
+        {"strategy": "a", "nll": 2.0, "length": 5, "speed": 1.0},
+        {"strategy": "b", "nll": 3.5, "length": 5, "speed": 2.0},
+        {"strategy": "c", "nll": None, "length": 5, "speed": 2.0},
+    ]
+    assert wording.closest_to_human(rows, "nll") == {"b"}
+    assert wording.closest_to_human(rows, "length") == set()  # all as near: a mark on each would say nothing
+    assert wording.closest_to_human(rows, "speed") == set()
+    assert wording.closest_to_human(rows[1:], "nll") == set()
+
+
+def test_not_told_apart():
+    row = {"nll": 2.0, "nll_interval": [1.5, 2.5]}
+    assert wording.not_told_apart(row, {"nll": 2.4}, "nll")
+    assert not wording.not_told_apart(row, {"nll": 2.6}, "nll")
+    assert not wording.not_told_apart({"nll": 2.0, "nll_interval": None}, {"nll": 2.0}, "nll")
+    assert not wording.not_told_apart(row, None, "nll")
+
+
+def test_control_characters_become_visible(hostile):
+    shown = wording.visible("a\tb\nc" + hostile)
+    assert shown.startswith("a\tb\nc<script>")
+    assert "␀␛[31m␍" in shown
+    assert "🙂" in shown
+    shown.encode("utf-8")
+    assert wording.visible("\u202etxt.exe\x85") == "\ufffdtxt.exe\ufffd"

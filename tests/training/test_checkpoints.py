@@ -1,0 +1,260 @@
+"""What is read back is what was written, bit for bit, or it is not believed."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textgen.data.blocks import GlobalBatches
+from textgen.errors import UserError
+from textgen.model.config import ModelConfig
+from textgen.model.lora import add_adapters
+from textgen.training.checkpoints import (
+    TrainState,
+    find_damage,
+    newest_checkpoint,
+    read_manifest,
+    resume,
+    save_checkpoint,
+)
+from textgen.training.config import TrainingConfig
+from textgen.training.optimizers import build_optimizer
+from textgen.training.step import training_step
+
+FILES = ("manifest.json", "optimizer.safetensors", "parameters.safetensors", "state.json")
+FINGERPRINTS = {"settings": "a" * 64, "data": "b" * 64, "model": "c" * 64}
+TOKENS = np.random.default_rng(0).integers(0, 300, 200).astype(np.uint16)
+
+
+def silent(message: str) -> None:
+    pass
+
+
+def small() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    """A model of six numbers that has made a step: enough for everything that is about files."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(2, 2)
+    optimizer = build_optimizer(model, TrainingConfig())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    return model, optimizer
+
+
+def save(directory: Path, step: int, keep: int = 2, best: int | None = None) -> Path:
+    return save_checkpoint(directory, *small(), TrainState(step, 10 * step, best, 1.5), FINGERPRINTS, keep=keep)
+
+
+def steps(directory: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("step-")) for path in directory.glob("step-*"))
+
+
+def bits(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, bytes]:
+    """Every trainable parameter and every tensor of the optimizer."""
+    found = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            found[name] = parameter.detach().numpy().tobytes()
+            for key, value in optimizer.state[parameter].items():
+                found[f"{name}/{key}"] = value.numpy().tobytes()
+    return found
+
+
+def trainer(accelerator: Any, model: Any) -> tuple[Any, Any, Callable[[int, int], None]]:
+    """The model, its optimizer, and a function that trains from one step to another."""
+    model, optimizer = accelerator.prepare(model, build_optimizer(model, TrainingConfig()))
+    data = GlobalBatches(TOKENS, block_size=8, global_batch_size=4, microbatch_size=2, seed=0)
+
+    def train(first: int, last: int) -> None:
+        for step in range(first, last + 1):
+            training_step(accelerator, model, optimizer, data, step=step, learning_rate=1e-2, max_grad_norm=1.0)
+
+    return model.train(), optimizer.optimizer, train
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(accelerator, tiny_gpt2, tmp_path, method):
+    def fresh() -> tuple[Any, Any, Callable[[int, int], None]]:
+        model = tiny_gpt2(resid_pdrop=0.1)
+        if method == "lora":
+            model = add_adapters(model, ModelConfig(method="lora"), "base", seed=0)
+        return trainer(accelerator, model)
+
+    model, optimizer, train = fresh()
+    train(1, 3)
+    state = TrainState(step=3, targets=96, best_step=2, best_value=0.1 + 0.2)
+    save_checkpoint(tmp_path, model, optimizer, state, FINGERPRINTS, keep=1)
+    at_the_stop = bits(model, optimizer)
+    train(4, 6)
+
+    again, again_optimizer, train_again = fresh()
+    assert resume("auto", tmp_path, again, again_optimizer, FINGERPRINTS, silent) == state
+    assert bits(again, again_optimizer) == at_the_stop
+    train_again(4, 6)
+    assert bits(again, again_optimizer) == bits(model, optimizer)
+
+
+def test_tied_weights_are_saved_once_and_stay_tied(accelerator, tiny_gpt2, tmp_path):
+    model, optimizer, train = trainer(accelerator, tiny_gpt2())
+    train(1, 1)
+    save_checkpoint(tmp_path, model, optimizer, TrainState(step=1), FINGERPRINTS, keep=1)
+    other, other_optimizer, _ = trainer(accelerator, tiny_gpt2(seed=1))
+    resume("auto", tmp_path, other, other_optimizer, FINGERPRINTS, silent)
+    assert other.lm_head.weight is other.transformer.wte.weight
+    assert torch.equal(other.lm_head.weight, model.lm_head.weight)
+
+
+def test_two_saves_are_the_same_bytes_and_nothing_in_them_is_pickled(tmp_path):
+    one, two = save(tmp_path / "one", 5), save(tmp_path / "two", 5)
+    assert {path.name for path in one.iterdir()} == set(FILES)
+    for name in FILES:
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+    manifest = read_manifest(one)
+    assert manifest["step"] == 5
+    assert manifest["fingerprints"] == FINGERPRINTS
+    assert set(manifest["files"]) == set(FILES) - {"manifest.json"}
+
+
+def test_from_nothing_a_run_starts_at_the_beginning(tmp_path):
+    for where in ("auto", "never"):
+        assert resume(where, tmp_path / "checkpoints", *small(), FINGERPRINTS, silent) == TrainState()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> Path:
+    """Two sound checkpoints, of steps 1 and 2."""
+    directory = tmp_path_factory.mktemp("pair")
+    for step in (1, 2):
+        save(directory, step)
+    return directory
+
+
+@settings(max_examples=300)
+@given(name=st.sampled_from(FILES), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_one_flipped_bit_anywhere_sends_a_run_to_the_checkpoint_before(pair, name, place, bit):
+    path = pair / "step-00000002" / name
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[int(place * len(whole))] ^= 1 << bit
+    try:
+        path.write_bytes(flipped)
+        said: list[str] = []
+        assert newest_checkpoint(pair, said.append) == pair / "step-00000001"
+        assert len(said) == 1
+        assert said[0].startswith("passing over the checkpoint step-00000002: ")
+        assert name in said[0] or name == "manifest.json"
+    finally:
+        path.write_bytes(whole)
+    assert newest_checkpoint(pair, silent) == pair / "step-00000002"
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("kept", [0, 1, 0.5, -1, None])
+def test_a_file_that_is_cut_short_longer_or_gone_is_noticed(tmp_path, name, kept):
+    save(tmp_path, 1)
+    path = save(tmp_path, 2) / name
+    whole = path.read_bytes()
+    if kept is None:
+        path.unlink()
+    else:
+        path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    said: list[str] = []
+    state = resume("auto", tmp_path, *small(), FINGERPRINTS, said.append)
+    assert state.step == 1
+    assert said[0].startswith("passing over the checkpoint step-00000002: ")
+    assert said[-1] == f"going on from {tmp_path / 'step-00000001'}, after step 1"
+    path.write_bytes(whole + b" ")
+    assert find_damage(path.parent) is not None
+
+
+def test_if_no_checkpoint_is_sound_the_run_starts_anew_and_says_so(tmp_path):
+    for step in (1, 2):
+        (save(tmp_path, step) / "state.json").write_text("{}")
+    said: list[str] = []
+    assert resume("auto", tmp_path, *small(), FINGERPRINTS, said.append) == TrainState()
+    assert len(said) == 2
+
+
+def test_a_checkpoint_that_was_named_is_taken_or_refused_but_not_replaced(tmp_path):
+    older, newer = save(tmp_path, 1), save(tmp_path, 2)
+    assert resume(str(older), tmp_path, *small(), FINGERPRINTS, silent).step == 1
+    (older / "parameters.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"--resume .*step-00000001: parameters\.safetensors is not as it was written"):
+        resume(str(older), tmp_path, *small(), FINGERPRINTS, silent)
+    assert resume(str(newer), tmp_path, *small(), FINGERPRINTS, silent).step == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"data": "x"}, "the data changed since"),
+        ({"settings": "x"}, "the settings changed since"),
+        ({"data": "x", "model": "y"}, "the data and the model changed since"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused_by_what_changed(tmp_path, changed, said):
+    path = save(tmp_path, 1)
+    model, optimizer = small()
+    before = bits(model, optimizer)
+    for where in ("auto", str(path)):
+        with pytest.raises(UserError, match=said):
+            resume(where, tmp_path, model, optimizer, FINGERPRINTS | changed, silent)
+    assert bits(model, optimizer) == before
+
+
+def test_what_a_crash_left_half_written_is_never_looked_at(tmp_path):
+    save(tmp_path, 1)
+    torn = tmp_path / ".step-00000002.partial"
+    torn.mkdir()
+    (torn / "parameters.safetensors").write_bytes(b"torn")
+    said: list[str] = []
+    assert newest_checkpoint(tmp_path, said.append) == tmp_path / "step-00000001"
+    assert said == []
+    saved = save(tmp_path, 2)
+    assert find_damage(saved) is None
+    assert not torn.exists()
+
+
+def test_a_step_that_is_saved_again_replaces_what_was_there(tmp_path):
+    (save(tmp_path, 3) / "state.json").write_text("damaged")
+    assert find_damage(save(tmp_path, 3)) is None
+    assert steps(tmp_path) == [3]
+
+
+@pytest.mark.parametrize(
+    ("keep", "best", "left"),
+    [(1, None, [6]), (2, None, [5, 6]), (2, 2, [2, 5, 6]), (1, 6, [6]), (9, 1, [1, 2, 3, 4, 5, 6])],
+)
+def test_the_last_and_the_best_are_kept_and_the_others_deleted(tmp_path, keep, best, left):
+    for step in range(1, 7):
+        save(tmp_path, step, keep=keep, best=best if best and best <= step else None)
+    assert steps(tmp_path) == left
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-{step:08d}" for step in left]
+
+
+def test_a_run_that_went_back_keeps_what_it_writes(tmp_path):
+    for step in (1, 8, 9):
+        save(tmp_path, step, keep=9)
+    save(tmp_path, 2, keep=1)
+    assert 2 in steps(tmp_path)
+
+
+@given(
+    step=st.integers(0, 10**8 - 1),
+    targets=st.integers(0, 2**60),
+    best=st.none() | st.integers(1, 10**8),
+    value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+)
+@settings(max_examples=25)
+def test_the_state_comes_back_exactly(tmp_path_factory, step, targets, best, value):
+    state = TrainState(step, targets, best, value)
+    directory = tmp_path_factory.mktemp("state")
+    save_checkpoint(directory, *small(), state, FINGERPRINTS, keep=1)
+    assert resume("auto", directory, *small(), FINGERPRINTS, silent) == state
+    assert replace(state) == TrainState(**json.loads((directory / f"step-{step:08d}" / "state.json").read_text()))

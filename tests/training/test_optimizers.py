@@ -1,0 +1,73 @@
+"""Which parameters decay, and by how much."""
+
+import pytest
+import torch
+
+from textgen.model.config import ModelConfig
+from textgen.model.lora import add_adapters
+from textgen.training.config import TrainingConfig
+from textgen.training.optimizers import OPTIMIZERS, build_optimizer, parameter_groups
+
+
+def names_in(group, model) -> set[str]:
+    ids = {id(p) for p in group["params"]}
+    return {name for name, p in model.named_parameters() if id(p) in ids}
+
+
+@pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
+def test_matrices_and_embeddings_decay_and_vectors_do_not(request, family):
+    model = request.getfixturevalue(family)()
+    decaying, still = parameter_groups(model, 0.3)
+    assert (decaying["weight_decay"], still["weight_decay"]) == (0.3, 0.0)
+    assert names_in(decaying, model) == {name for name, p in model.named_parameters() if p.dim() >= 2}
+    assert names_in(still, model) == {name for name, p in model.named_parameters() if p.dim() == 1}
+    assert all("norm" in name or "ln_" in name or name.endswith("bias") for name in names_in(still, model))
+    assert any("embed" in name or "wte" in name for name in names_in(decaying, model))
+
+
+def test_tied_parameters_are_optimised_once_and_frozen_ones_never(tiny_gpt2):
+    model = tiny_gpt2()
+    model.transformer.wpe.weight.requires_grad = False
+    parameters = [p for group in parameter_groups(model, 0.1) for p in group["params"]]
+    assert len({id(p) for p in parameters}) == len(parameters) == len(list(model.parameters())) - 1
+    adapters = add_adapters(tiny_gpt2(), ModelConfig(method="lora"), "base", seed=0)
+    decaying, still = parameter_groups(adapters, 0.1)
+    assert still["params"] == []
+    assert all("lora_" in name for name in names_in(decaying, adapters))
+
+
+def test_decay_is_decoupled_from_the_gradient(tiny_gpt2):
+    model = tiny_gpt2()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    optimizer = build_optimizer(model, TrainingConfig(learning_rate=0.1, weight_decay=0.5))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        expected = before[name] * (1 - 0.1 * 0.5) if parameter.dim() >= 2 else before[name]
+        assert torch.allclose(parameter, expected), name
+
+
+def test_a_step_is_that_of_adamw(tiny_gpt2):
+    """Loshchilov & Hutter, arXiv 1711.05101, algorithm 2, written out for one parameter over two steps."""
+    model = tiny_gpt2()
+    optimizer = build_optimizer(model, TrainingConfig(learning_rate=0.01, weight_decay=0.1))
+    parameter = model.transformer.wpe.weight
+    expected, m, v = parameter.detach().double().clone(), 0.0, 0.0
+    for step in (1, 2):
+        gradient = torch.full_like(parameter, 0.5 / step)
+        for other in model.parameters():
+            other.grad = torch.zeros_like(other)
+        parameter.grad = gradient
+        optimizer.step()
+        m = 0.9 * m + 0.1 * gradient.double()
+        v = 0.99 * v + 0.01 * gradient.double() ** 2
+        update = (m / (1 - 0.9**step)) / ((v / (1 - 0.99**step)).sqrt() + 1e-8)
+        expected = expected * (1 - 0.01 * 0.1) - 0.01 * update
+    assert torch.allclose(parameter.double(), expected, atol=1e-6)
+
+
+def test_every_optimizer_of_the_table_can_be_asked_for(tiny_gpt2):
+    for name in OPTIMIZERS:
+        config = TrainingConfig(optimizer=name, learning_rate=0.125)  # type: ignore[arg-type]
+        assert all(group["lr"] == 0.125 for group in build_optimizer(tiny_gpt2(), config).param_groups)

@@ -1,0 +1,161 @@
+"""One step: the same whatever the microbatches, and nothing of it where the numbers are not finite."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from textgen.data.blocks import GlobalBatches
+from textgen.errors import Diverged
+from textgen.model.loss import nll_sum
+from textgen.training.config import TrainingConfig
+from textgen.training.optimizers import build_optimizer
+from textgen.training.step import StepResult, seed_everything, training_step
+
+BLOCKS, BLOCK_SIZE = 11, 6
+TOKENS = np.random.default_rng(0).integers(0, 300, BLOCKS * (BLOCK_SIZE - 1) - 1).astype(np.uint16)  # last one is short
+
+
+def batches(microbatch: int = 4, seed: int = 0) -> GlobalBatches:
+    return GlobalBatches(TOKENS, block_size=BLOCK_SIZE, global_batch_size=8, microbatch_size=microbatch, seed=seed)
+
+
+def run(accelerator: Any, model: Any, steps: int, data: GlobalBatches, **changed: Any) -> tuple[list[StepResult], Any]:
+    """Train for some steps with AdamW: the results, and the trained model."""
+    model, optimizer = accelerator.prepare(model, build_optimizer(model, TrainingConfig()))
+    model.train()
+    settings = {"learning_rate": 1e-2, "max_grad_norm": 1.0} | changed
+    results = [
+        training_step(accelerator, model, optimizer, data, step=step, **settings) for step in range(1, steps + 1)
+    ]
+    return results, model
+
+
+def test_microbatches_do_not_change_the_result(accelerator, tiny_gpt2):
+    """Weights are compared below: Adam turns the rounding of a gradient that should be zero into whole steps."""
+    expected, _ = run(accelerator, tiny_gpt2(), 4, batches(8))
+    for microbatch in (1, 2, 4):
+        results, _ = run(accelerator, tiny_gpt2(), 4, batches(microbatch))
+        for a, b in zip(expected, results, strict=True):
+            assert a.loss == pytest.approx(b.loss, rel=1e-6)
+            assert a.grad_norm == pytest.approx(b.grad_norm, rel=1e-5)
+            assert a.targets == b.targets
+
+
+def test_eight_microbatches_of_one_block_and_one_of_eight_leave_the_same_weights(accelerator, tiny_gpt2):
+    outcomes = []
+    for microbatch in (1, 8):
+        model = tiny_gpt2()
+        optimizer = torch.optim.SGD(model.parameters())
+        data = batches(microbatch)
+        result = training_step(accelerator, model, optimizer, data, step=2, learning_rate=0.1, max_grad_norm=0.0)
+        outcomes.append((result, torch.cat([p.detach().flatten() for p in model.parameters()])))
+    (one, weights), (other, other_weights) = outcomes
+    assert one.targets == other.targets
+    assert one.loss == pytest.approx(other.loss, rel=1e-6)
+    assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-6)
+    assert torch.allclose(weights, other_weights, rtol=0, atol=1e-6)
+
+
+def test_the_loss_is_the_mean_over_all_targets_of_a_ragged_batch(accelerator, tiny_gpt2):
+    """A mean of the microbatches' means would be another number: their targets are not equally many."""
+    data, model = batches(4), tiny_gpt2()
+    pieces = list(data.share(2, 0, 1))
+    counts = [int((labels[:, 1:] != -100).sum()) for _, _, labels in pieces]
+    assert len(set(counts)) > 1
+    sums = [float(nll_sum(model, ids, labels).detach()) for _, ids, labels in pieces]
+    optimizer = torch.optim.SGD(model.parameters())
+    result = training_step(accelerator, model, optimizer, data, step=2, learning_rate=0.1, max_grad_norm=0.0)
+    assert result.targets == sum(counts) == data.targets(2)
+    assert result.loss == pytest.approx(sum(sums) / sum(counts), rel=1e-6)
+    means = [s / c for s, c in zip(sums, counts, strict=True)]
+    assert abs(result.loss - sum(means) / len(means)) > 1e-4
+
+
+@pytest.mark.parametrize(("most", "share"), [(0.0, 1.0), (0.5, 0.5), (2.0, 1.0)])
+def test_gradients_are_scaled_down_to_the_norm_and_never_up(accelerator, tiny_gpt2, most, share):
+    """With plain gradient descent at rate 1, the weights move by just the gradient that was left."""
+    norm = run(accelerator, tiny_gpt2(), 1, batches())[0][0].grad_norm
+    model = tiny_gpt2()
+    before = torch.cat([p.detach().flatten() for p in model.parameters()])
+    optimizer = torch.optim.SGD(model.parameters())
+    result = training_step(
+        accelerator, model, optimizer, batches(), step=1, learning_rate=1.0, max_grad_norm=most * norm
+    )
+    moved = torch.cat([p.detach().flatten() for p in model.parameters()]) - before
+    assert result.grad_norm == pytest.approx(norm), "the norm before clipping is what is reported"
+    assert float(moved.norm()) == pytest.approx(share * norm, rel=1e-4)
+
+
+def test_a_step_uses_its_learning_rate_and_leaves_no_gradient(accelerator, tiny_gpt2):
+    model = tiny_gpt2()
+    before = [p.clone() for p in model.parameters()]
+    optimizer = torch.optim.SGD(model.parameters(), lr=123.0)
+    training_step(accelerator, model, optimizer, batches(), step=1, learning_rate=0.0, max_grad_norm=1.0)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+def test_a_step_depends_on_seed_and_step_and_not_on_what_was_drawn_before(accelerator, tiny_gpt2):
+    def weights(noise: int, seed: int = 0) -> torch.Tensor:
+        model = tiny_gpt2(resid_pdrop=0.5)
+        torch.manual_seed(noise)
+        torch.rand(noise)
+        data = GlobalBatches(TOKENS, block_size=BLOCK_SIZE, global_batch_size=8, microbatch_size=4, seed=0)
+        data.seed = seed  # of the dropout alone: the order has been drawn
+        data.indices(1)
+        _, trained = run(accelerator, model, 1, data)
+        return torch.cat([p.detach().flatten() for p in trained.parameters()])
+
+    assert torch.equal(weights(noise=1), weights(noise=2))
+    assert not torch.equal(weights(noise=1), weights(noise=1, seed=1))
+
+
+def test_every_key_seeds_other_numbers():
+    draws = []
+    for key in ((0, 1, 2), (0, 1, 2), (0, 2, 1), (0, 12), (1, 2), (0, 1, 3)):
+        seed_everything(*key)
+        draws.append(float(torch.rand(())))
+    assert draws[0] == draws[1]
+    assert len(set(draws)) == 5
+
+
+class Faulty(torch.nn.Module):
+    """A model whose loss or gradient is not finite."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(300))
+        self.fault = fault
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+        logits = self.weight.expand(*input_ids.shape, 300)
+        if self.fault == "gradient":  # the root of zero is zero, and infinitely steep
+            return SimpleNamespace(logits=logits + self.weight[0].sqrt())
+        return SimpleNamespace(logits=logits * (math.nan if self.fault == "nan" else math.inf))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [("nan", "loss nan"), ("inf", "loss nan"), ("gradient", "gradient norm inf")]
+)
+@pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
+def test_what_is_not_finite_ends_the_run_before_any_weight_changes(accelerator, fault, said, max_grad_norm):
+    model = Faulty(fault)
+    optimizer = build_optimizer(model, TrainingConfig())
+    with pytest.raises(Diverged) as caught:
+        training_step(accelerator, model, optimizer, batches(), step=3, learning_rate=0.1, max_grad_norm=max_grad_norm)
+    message = str(caught.value)
+    assert message.startswith("step 3: loss ")
+    assert said in message
+    assert "Lower --learning-rate" in message
+    assert not model.weight.any()
+    assert not optimizer.state
+
+
+def test_the_loss_falls(accelerator, tiny_gpt2):
+    results, _ = run(accelerator, tiny_gpt2(), 60, batches())
+    assert results[0].loss == pytest.approx(math.log(300), rel=0.02)
+    assert results[-1].loss < 0.5 * results[0].loss

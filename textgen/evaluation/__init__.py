@@ -1,0 +1,1 @@
+"""Perplexity with its uncertainty, and a paired comparison of decoding strategies."""

@@ -1,0 +1,105 @@
+"""Everything that is measured of one model, in one call."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate import Accelerator
+from transformers import PreTrainedTokenizerBase
+
+from textgen.data.document import Document
+from textgen.evaluation.comparison import Continuation, compare
+from textgen.evaluation.config import EvaluationConfig
+from textgen.evaluation.perplexity import DocumentScore, score_documents, summarise
+from textgen.evaluation.prompts import Prompt
+from textgen.evaluation.strategies import parse_strategies
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Perplexity with the documents it is summed from; the decoding table with the continuations behind it."""
+
+    perplexity: dict[str, Any]
+    scores: list[DocumentScore]
+    decoding: list[dict[str, Any]]
+    continuations: list[Continuation]
+
+
+def measure_perplexity(
+    accelerator: Accelerator,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Sequence[Document],
+    config: EvaluationConfig,
+    *,
+    context: int,
+    seed: int,
+) -> tuple[dict[str, Any], list[DocumentScore]]:
+    """The figures of ``perplexity.json``, and the scores of the documents; the same on every process."""
+    scores = score_documents(
+        accelerator,
+        model,
+        tokenizer,
+        documents,
+        convention=config.convention,
+        context=context,
+        stride=config.stride,
+    )
+    stride = (config.stride or context // 2) if config.convention == "strided" else None
+    return summarise(scores, convention=config.convention, stride=stride, seed=seed), scores
+
+
+def measure(
+    accelerator: Accelerator,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Sequence[Document],
+    prompts: Sequence[Prompt],
+    config: EvaluationConfig,
+    *,
+    context: int,
+    seed: int,
+    name: str,
+    progress: Callable[[str], None] | None = None,
+) -> Measurement:
+    """Measure one model.
+
+    Args:
+        accelerator: shares the work out over its processes; the result is the same on each.
+        model: unwrapped, full or with adapters.
+        tokenizer: of the model.
+        documents: whose perplexity is measured.
+        prompts: which every strategy continues; none with ``skip_decoding``.
+        config: what to measure.
+        context: tokens that the model can see.
+        seed: of the intervals and of sampling.
+        name: what the result calls the model.
+        progress: told what is being done.
+    """
+    say = progress or (lambda _: None)
+    say(f"perplexity of {name} on {len(documents)} documents")
+    perplexity, scores = measure_perplexity(
+        accelerator, model, tokenizer, documents, config, context=context, seed=seed
+    )
+    perplexity |= {"data_sha256": documents_fingerprint(documents), "model": name}
+    if config.skip_decoding:
+        return Measurement(perplexity, scores, [], [])
+    rows, continuations = compare(
+        accelerator,
+        model,
+        tokenizer,
+        prompts,
+        parse_strategies(config.strategies),
+        max_new_tokens=config.max_new_tokens,
+        samples=config.samples,
+        seed=seed,
+        progress=progress,
+    )
+    return Measurement(perplexity, scores, rows, continuations)
+
+
+def documents_fingerprint(documents: Sequence[Document]) -> str:
+    """SHA-256 of the documents that were scored, ids and texts."""
+    return hashlib.sha256(json.dumps([(d.id, d.text) for d in documents]).encode()).hexdigest()
