@@ -12,7 +12,7 @@ quickstart: .venv/installed  ## install, then fine-tune the bundled model on the
 	$(LAUNCH) recipes/finetune.py
 
 test: .venv/installed-test  ## run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed-test  ## check style and types
 	$(BIN)/ruff check .

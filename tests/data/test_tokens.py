@@ -193,6 +193,13 @@ def test_an_entry_that_was_cut_short_is_built_again(config, tokenizer, lost):
     assert len(entries()) == 1
 
 
+def test_an_entry_whose_tokens_were_cut_off_is_built_again(config, tokenizer):
+    first = np.array(load_corpus(config(), tokenizer).tokens)
+    tokens = entries()[0] / "tokens.bin"
+    tokens.write_bytes(tokens.read_bytes()[:-2])
+    assert np.array_equal(load_corpus(config(), tokenizer).tokens, first)
+
+
 def test_many_processes_build_an_entry_once(config, tokenizer, tmp_path, monkeypatch):
     builds, read = tmp_path / "builds", tokens_module.read_documents
 

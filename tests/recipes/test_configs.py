@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from running import ROOT
 
 CONFIGS = sorted((ROOT / "recipes/configs").glob("*.yaml"))
 LAUNCHERS = sorted((ROOT / "launch").glob("*.yaml"))

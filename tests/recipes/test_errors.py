@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, tree
+from running import QUICK, tree
 
 
 def refused(run_recipe, tmp_path: Path, *flags: object, recipe: str = "finetune") -> str:

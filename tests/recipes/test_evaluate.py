@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import QUICK, read_lines, same_numbers
+from running import QUICK, read_lines, same_numbers
 
 LIGHT = ["--prompts", "2", "--prompt-tokens", "8", "--max-new-tokens", "8", "--strategies", "greedy,top_p"]
 LIGHT += ["--wandb-mode", "disabled", "--threads", "1"]

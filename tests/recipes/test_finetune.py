@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import QUICK, ROOT, read_lines, same_numbers, tree
+from running import QUICK, ROOT, read_lines, same_numbers, tree
 from safetensors.torch import load_file
 
 

@@ -202,6 +202,8 @@ def _inspect_parquet(path: Path) -> str:
 def _stream(source: Source, **options: object) -> Iterator[dict[str, object]]:
     from datasets import load_dataset
 
+    if source.kind == "csv":
+        options["keep_default_na"] = False  # "NA" and "None" are words, too
     file = glob.escape(source.location)  # `datasets` takes names for patterns, and finds nothing without a word
     return iter(load_dataset(source.kind, data_files=file, split="train", streaming=True, **options))
 

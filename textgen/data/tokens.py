@@ -63,7 +63,7 @@ def load_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase) -> Corpu
     entry = cache_directory() / _key(config, tokenizer, fingerprint)
     entry.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{entry}.lock"):
-        if not (entry / "meta.json").exists():
+        if not _is_whole(entry):
             _build(entry, config, tokenizer, train, held_out)
     return _open(entry, config, fingerprint)
 
@@ -141,11 +141,20 @@ def _build(
         meta = {"tokens": position, "documents": len(offsets), "dtype": np.dtype(dtype).name, "format": _FORMAT}
         (scratch / "meta.json").write_text(json.dumps(meta))
         scratch.chmod(0o755)
-        if entry.exists():  # no meta.json in it, so it is not one of ours: a copy that was cut short
+        if entry.exists():  # not whole, so it is not one that was built here: a copy that was cut short
             shutil.rmtree(entry)
         scratch.rename(entry)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_whole(entry: Path) -> bool:
+    """Whether an entry is there with all its tokens."""
+    try:
+        meta = json.loads((entry / "meta.json").read_text())
+        return (entry / "tokens.bin").stat().st_size == meta["tokens"] * np.dtype(meta["dtype"]).itemsize
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _divert(documents: Iterable[Document], fraction: float, hold_out) -> Iterator[Document]:  # type: ignore[no-untyped-def]

@@ -203,7 +203,7 @@ def _prune(directory: Path, state: TrainState, keep: int) -> None:
 
 def _sealed(manifest: dict[str, Any]) -> str:
     """A manifest's text, with a SHA-256 of its own: a flipped bit in it must read as damage, not as other settings."""
-    digest = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     return json.dumps(manifest | {"sha256": digest}, indent=2) + "\n"
 
 

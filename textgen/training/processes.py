@@ -42,11 +42,10 @@ def start_process(threads: int) -> Accelerator:
 
 def _hide_progress_bars() -> None:
     # The libraries' own bars tell of milliseconds, and clutter every log that is not a terminal.
-    import datasets
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"  # importing it only to say so would cost a second
 
 
 def peak_memory_bytes(accelerator: Accelerator) -> int:

@@ -1,0 +1,44 @@
+"""Running a recipe as a user does: a process of its own, its exit code and what it left behind."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SENTENCE = "the loop reads each block once and the loss is summed over every token in it before anything is divided"
+WORDS = SENTENCE.split()
+
+# A run that takes seconds: a few short steps of the bundled model on a page of text.
+QUICK = ["--block-size", "32", "--global-batch-size", "8", "--microbatch-size", "2", "--steps", "6", "--log-every", "1"]
+QUICK += ["--evaluate-every", "3", "--checkpoint-every", "2", "--warmup-steps", "2", "--threads", "1", "--prompts", "2"]
+QUICK += ["--prompt-tokens", "8", "--max-new-tokens", "8", "--wandb-mode", "disabled"]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A recipe that has ended."""
+
+    code: int
+    out: str
+    error: str
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def tree(directory: Path) -> dict[str, bytes]:
+    """Every file below a directory, by name."""
+    return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
+
+
+def same_numbers(one: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]], relative: float) -> None:
+    """Assert that two records have the same rows, numbers up to a relative difference."""
+    assert [row.keys() for row in one] == [row.keys() for row in other]
+    for a, b in zip(one, other, strict=True):
+        for key in a:
+            assert a[key] == pytest.approx(b[key], rel=relative), (a["step"], key)
