@@ -165,16 +165,18 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     model.train()
     say(f"training for {total_steps:,} steps on {accelerator.num_processes} process(es), into {directory.path}")
-    logged_at, logged_step, logged_targets = time.perf_counter(), state.step, state.targets
+    seconds, logged_step, logged_targets = 0.0, state.step, state.targets
     for step in range(state.step + 1, total_steps + 1):
         last = step == total_steps
 
         # a single training step
+        started = time.perf_counter()
         rate = learning_rate(step, config.training, total_steps)
         result = training_step(
             accelerator, model, optimizer, batches,
             step=step, learning_rate=rate, max_grad_norm=config.training.max_grad_norm,
         )  # fmt: skip
+        seconds += time.perf_counter() - started
         state = replace(state, step=step, targets=state.targets + result.targets)
         row: dict[str, float] = {}
 
@@ -197,7 +199,6 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
         # once in a while: write it down
         if row and accelerator.is_main_process:
-            seconds = time.perf_counter() - logged_at
             speed = (state.targets - logged_targets) / seconds
             record.append({"step": step} | row)
             timing.append(
@@ -212,7 +213,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             directory.write_status("running", step=step)
             left = (total_steps - step) * seconds / (step - logged_step)
             say(step_line({"step": step} | row, total_steps, tokens_per_second=speed, seconds_left=left))
-            logged_at, logged_step, logged_targets = time.perf_counter(), step, state.targets
+            seconds, logged_step, logged_targets = 0.0, step, state.targets
 
         # once in a while: save
         due = config.run.checkpoint_every and step % config.run.checkpoint_every == 0

@@ -21,7 +21,7 @@ STAND_INS |= {"runs/my-run/model": "tiny-gpt2", "my-gpt2": "made"}
 
 def commands() -> list[list[str]]:
     """The recipe commands in code blocks and tables, each once."""
-    quoted = re.findall(r"`([^`\n]*recipes/\w+\.py[^`\n]*)`", README)
+    quoted = re.findall(r"`((?:accelerate|python) [^`\n]*recipes/\w+\.py[^`\n]*)`", README)
     blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if re.search(r"recipes/\w+\.py", line)]
     return [shlex.split(line) for line in dict.fromkeys(quoted + lines) if "--help" not in line]
@@ -67,3 +67,11 @@ def test_the_tables_of_flags_are_complete() -> None:
         [row] = re.findall(rf"^\| {room} \| (.*) \|$", README, re.MULTILINE)
         named = re.findall(r"`(--[a-z-]+)`", row)
         assert named == [flag(field.name) for field in dataclasses.fields(config_class)], room
+
+
+def test_the_file_map_names_every_file() -> None:
+    files = [path for folder in ("textgen", "recipes", "launch") for path in (ROOT / folder).rglob("*")]
+    files = [path for path in files if path.suffix in {".py", ".yaml", ".j2"} and path.stat().st_size > 80]
+    assert len(files) >= 55
+    missing = [str(path.relative_to(ROOT)) for path in files if f"`{path.relative_to(ROOT)}`" not in README]
+    assert not [name for name in missing if not name.endswith("__init__.py")]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from textgen.reporting.run_directory import RunDirectory
+from textgen.reporting.run_files import RunFiles
 from textgen.reporting.wandb_mirror import WandbMirror, continuations_table, decoding_table
 
 STUB = Path(__file__).with_name("wandb_stub.py")
@@ -107,7 +107,7 @@ def test_an_offline_run_holds_every_row_and_every_result(run_dir):
     logged = records(run_dir)
     history = [record["item"] for record in logged("history")]
     rows = [{key: value for key, value in row.items() if key[0] != "_"} for row in history if "train/step" in row]
-    recorded = RunDirectory.read(run_dir).metrics
+    recorded = RunFiles.read(run_dir).metrics
     expected = [{("train/step" if key == "step" else key): value for key, value in row.items()} for row in recorded]
     assert rows == [*expected, {"train/step": 401, "train/loss": 1.5}]
 
@@ -115,7 +115,7 @@ def test_an_offline_run_holds_every_row_and_every_result(run_dir):
     assert metrics["eval/*"]["step_metric"] == metrics["train/*"]["step_metric"] == "train/step"
     summary = {key: value for record in logged("summary") for key, value in record["update"].items()}
     assert summary["before/bits_per_byte"] == 1.92
-    assert summary["after/token_perplexity"] == RunDirectory.read(run_dir).perplexity["after"]["token_perplexity"]
+    assert summary["after/token_perplexity"] == RunFiles.read(run_dir).perplexity["after"]["token_perplexity"]
     assert {"decoding", "continuations", "report"} <= {key.split(".")[0] for key in summary}
     assert [artifact["type"] for artifact in logged("artifact")].count("model") == 1
     [run] = logged("run")
@@ -253,7 +253,7 @@ def test_a_broken_installation_is_a_message(run_dir, monkeypatch):
 
 
 def test_tables(run_dir):
-    run = RunDirectory.read(run_dir)
+    run = RunFiles.read(run_dir)
     columns, rows = decoding_table(run)
     assert columns[:5] == ["when", "strategy", "diversity", "diversity_low", "diversity_high"]
     assert len(rows) == 2 * len(run.decoding["after"])

@@ -3,12 +3,12 @@ import math
 import pytest
 
 from textgen.reporting import wording
-from textgen.reporting.run_directory import RunDirectory
+from textgen.reporting.run_files import RunFiles
 
 
 @pytest.fixture
 def run(run_dir):
-    return RunDirectory.read(run_dir)
+    return RunFiles.read(run_dir)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_one_model_alone_and_none(run, perplexity):
 
 
 def test_two_models(evaluation_dir):
-    run = RunDirectory.read(evaluation_dir)
+    run = RunFiles.read(evaluation_dir)
     assert "gpt2 has 1.420 bits per byte and the baseline 1.430" in wording.result(run)
     assert "cannot be told apart" in wording.result(run)
     run.perplexity["difference"]["bits_per_byte_interval"] = [-0.02, -0.005]

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from textgen.reporting.record import write_bytes
 from textgen.reporting.report import PERPLEXITIES, convention, facts, title
-from textgen.reporting.run_directory import RunDirectory
+from textgen.reporting.run_files import RunFiles
 from textgen.reporting.wording import METRICS, MISSING, compared, interval_text, number, result, visible
 
 _TRANSFORMERS_SNIPPET = """from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -34,13 +34,13 @@ def write_model_card(run_dir: Path) -> Path:
     Raises:
         UserError: if a file of the run cannot be read.
     """
-    run = RunDirectory.read(run_dir)
+    run = RunFiles.read(run_dir)
     path = run_dir / "README.md"
     write_bytes(path, render(run).encode("utf-8", "replace"))
     return path
 
 
-def render(run: RunDirectory) -> str:
+def render(run: RunFiles) -> str:
     """The whole card."""
     # Markdown is not HTML: whatever a user wrote passes the ``cell`` filter instead of HTML's escapes.
     environment = Environment(
@@ -68,7 +68,7 @@ def render(run: RunDirectory) -> str:
     )
 
 
-def metadata(run: RunDirectory) -> str:
+def metadata(run: RunFiles) -> str:
     """The YAML between the dashes: library, base model, task and tags."""
     tags = ["textgen", "text-generation"] + ([run.method] if run.method in ("lora", "qlora") else [])
     data = ModelCardData(
@@ -80,7 +80,7 @@ def metadata(run: RunDirectory) -> str:
     return data.to_yaml()
 
 
-def is_adapter(run: RunDirectory) -> bool:
+def is_adapter(run: RunFiles) -> bool:
     """Whether ``model/`` holds an adapter; decided by its files where there are any."""
     model = run.path / "model"
     return (model / "adapter_config.json").exists() if model.is_dir() else run.method in ("lora", "qlora")
@@ -99,7 +99,7 @@ def cell(text: Any) -> str:
     return re.sub(r"([\\`*{}\[\]<>|#~]|(?<!\w)_|_(?!\w))", r"\\\1", line)
 
 
-def _perplexity_rows(run: RunDirectory) -> list[tuple[str, list[tuple[str, str]]]]:
+def _perplexity_rows(run: RunFiles) -> list[tuple[str, list[tuple[str, str]]]]:
     return [
         (
             moment,

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from textgen.reporting import figures
 from textgen.reporting.record import write_bytes
-from textgen.reporting.run_directory import RunDirectory
+from textgen.reporting.run_files import RunFiles
 from textgen.reporting.wording import (
     METRICS,
     MISSING,
@@ -48,13 +48,13 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         UserError: if a file of the run cannot be read.
     """
-    run = RunDirectory.read(run_dir)
+    run = RunFiles.read(run_dir)
     path = run_dir / "report.html"
     write_bytes(path, render(run).encode("utf-8", "replace"))
     return path
 
 
-def render(run: RunDirectory) -> str:
+def render(run: RunFiles) -> str:
     """The whole page."""
     environment = Environment(
         loader=PackageLoader("textgen.reporting"),
@@ -86,7 +86,7 @@ def render(run: RunDirectory) -> str:
     )
 
 
-def title(run: RunDirectory) -> str:
+def title(run: RunFiles) -> str:
     """What the page is about, in a few words."""
     data = run.config.get("data")
     on = f" on {data}" if data else ""
@@ -95,7 +95,7 @@ def title(run: RunDirectory) -> str:
     return f"{run.model} evaluated{on}"
 
 
-def facts(run: RunDirectory) -> list[tuple[str, str]]:
+def facts(run: RunFiles) -> list[tuple[str, str]]:
     """What was run, as (name, value) pairs; those that are not known are left out."""
     config, environment = run.config, run.environment
     trainable, total = environment.get("trainable_parameters"), environment.get("total_parameters")
@@ -126,7 +126,7 @@ def facts(run: RunDirectory) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in known if value is not None and value != ""]
 
 
-def convention(run: RunDirectory) -> str:
+def convention(run: RunFiles) -> str:
     """What the perplexities mean, in a sentence or two."""
     _, moment = compared(run.perplexity)
     if moment is None:
@@ -180,7 +180,7 @@ def _decoding_table(moment: str, rows: Sequence[Mapping[str, Any]]) -> dict[str,
     return {"moment": moment, "rows": table, "continuations": said}
 
 
-def _prompts(run: RunDirectory) -> tuple[list[dict[str, Any]], str]:
+def _prompts(run: RunFiles) -> tuple[list[dict[str, Any]], str]:
     """The first prompts with all their continuations, one sample of each, and a sentence on what was left out."""
     texts: dict[Any, dict[str, Any]] = {}
     more_samples, ids = False, set()
@@ -207,7 +207,7 @@ def _prompts(run: RunDirectory) -> tuple[list[dict[str, Any]], str]:
     return shown, f"{note}. Every continuation is in evaluation/continuations.jsonl."
 
 
-def _unfinished(run: RunDirectory) -> str:
+def _unfinished(run: RunFiles) -> str:
     """A warning if the run did not come to its end."""
     if run.status.get("state") not in ("failed", "preempted"):
         return ""

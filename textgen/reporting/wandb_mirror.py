@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from textgen.reporting.run_directory import RunDirectory
+from textgen.reporting.run_files import RunFiles
 from textgen.reporting.wording import METRICS, compared, visible
 
 Mode = Literal["auto", "online", "offline", "disabled"]
@@ -89,7 +89,7 @@ class WandbMirror:
     def finish(self, run_dir: Path, exit_code: int = 0, timeout: float = 120) -> None:
         """Mirror the results, as far as there are any, and end the W&B run, waiting at most ``timeout`` seconds."""
         if exit_code == 0:
-            self._do(lambda run: _log_results(run, RunDirectory.read(run_dir)))
+            self._do(lambda run: _log_results(run, RunFiles.read(run_dir)))
         self._end(exit_code, timeout)
 
     def _end(self, exit_code: int | None, timeout: float) -> None:
@@ -215,7 +215,7 @@ def _define(run: Any) -> None:
     run.define_metric("eval/*", step_metric="train/step")
 
 
-def _log_results(run: Any, results: RunDirectory) -> None:
+def _log_results(run: Any, results: RunFiles) -> None:
     """Perplexities into the summary; tables, report and model beside it."""
     import wandb
 
@@ -241,7 +241,7 @@ def _log_results(run: Any, results: RunDirectory) -> None:
         run.log_artifact(artifact)
 
 
-def decoding_table(results: RunDirectory) -> tuple[list[str], list[list[Any]]]:
+def decoding_table(results: RunFiles) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows of the decoding comparison, a row a strategy and moment."""
     keys = [key for metric in METRICS for key in (metric.key, f"{metric.key}_low", f"{metric.key}_high")]
     rows = []
@@ -255,7 +255,7 @@ def decoding_table(results: RunDirectory) -> tuple[list[str], list[list[Any]]]:
     return ["when", "strategy", *keys], rows[:MAX_ROWS]
 
 
-def continuations_table(results: RunDirectory) -> tuple[list[str], list[list[Any]]]:
+def continuations_table(results: RunFiles) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows of the continuations side by side: a row a prompt and sample, a column a strategy and moment."""
     columns: list[str] = []
     prompts: dict[tuple[str, int], dict[str, str]] = {}

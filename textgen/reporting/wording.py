@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from textgen.reporting.run_directory import RunDirectory
+from textgen.reporting.run_files import RunFiles
 
 MISSING = "–"
 
@@ -90,7 +90,7 @@ def visible(text: Any) -> str:
     return re.sub("[\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", text)
 
 
-def result(run: RunDirectory) -> str:
+def result(run: RunFiles) -> str:
     """The result of a run in one sentence, which claims no more than the interval allows."""
     first, second = compared(run.perplexity)
     if second is None:
@@ -105,7 +105,7 @@ def result(run: RunDirectory) -> str:
     return _comparison(run, first, second, documents)
 
 
-def _comparison(run: RunDirectory, first: str, second: str, documents: str) -> str:
+def _comparison(run: RunFiles, first: str, second: str, documents: str) -> str:
     old, new = (finite(run.perplexity[moment].get("bits_per_byte")) for moment in (first, second))
     if old is None or new is None:
         return "Bits per byte are missing from this run, so it says nothing about whether the model got better."

@@ -16,7 +16,7 @@ MOMENTS = ("before", "after", "baseline", "model")
 
 
 @dataclass(frozen=True)
-class RunDirectory:
+class RunFiles:
     """The files of a run as plain values; whatever was not written is empty."""
 
     path: Path
@@ -34,7 +34,7 @@ class RunDirectory:
     """Moment → a row of metrics for every strategy."""
 
     @classmethod
-    def read(cls, path: Path) -> "RunDirectory":
+    def read(cls, path: Path) -> "RunFiles":
         """Read everything but the continuations, which may be large.
 
         Raises:
