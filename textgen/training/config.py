@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-DEFAULT_EPOCHS = 2.0
+DEFAULT_EPOCHS = 1.0
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class TrainingConfig:
     steps: int | None = None
     """Optimizer steps to train for."""
     epochs: float | None = None
-    """Passes over the data, if --steps is not given; 2 if neither is."""
+    """Passes over the data, if --steps is not given; 1 if neither is."""
     global_batch_size: int = 16
     """Blocks that one optimizer step sees, over all processes."""
     microbatch_size: int = 4
