@@ -94,7 +94,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path):
     text_said = "\n".join(said)
     for part in (
         "GPT2LMHeadModel, context 256",
-        "2 epochs, adamw, cosine to 0.0003",
+        "1 epoch(s), adamw, cosine to 0.0003",
         "16 blocks of 32 tokens",
         "4 microbatches, 2 on each of 2 process(es)",
         "rolling perplexity; strategies greedy",

@@ -111,7 +111,7 @@ def say_plan(say: Callable[[str], None], config: Any, plan: Plan, directory: Run
     from textgen.data.tokens import peek
 
     training = config.training
-    length = f"{training.steps} steps" if training.steps else f"{training.epochs or DEFAULT_EPOCHS:g} epochs"
+    length = f"{training.steps} steps" if training.steps else f"{training.epochs or DEFAULT_EPOCHS:g} epoch(s)"
     microbatches = training.global_batch_size // training.microbatch_size
     share = f"{microbatches} microbatches, {microbatches // processes} on each of {processes} process(es)"
     start = "random weights" if config.model.from_scratch else "its weights"

@@ -15,8 +15,8 @@ sizes = st.integers(1, 64)
 @pytest.mark.parametrize(
     ("given_", "per_epoch", "total"),
     [
-        ({}, 10, 20),
-        ({"epochs": 1.0}, 10, 10),
+        ({}, 10, 10),
+        ({"epochs": 2.0}, 10, 20),
         ({"epochs": 0.25}, 10, 3),
         ({"epochs": 1e-9}, 10, 1),
         ({"epochs": 2.5}, 3, 8),

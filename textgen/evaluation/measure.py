@@ -95,7 +95,7 @@ def measure(
         max_new_tokens=config.max_new_tokens,
         samples=config.samples,
         seed=seed,
-        progress=progress,
+        progress=lambda strategy: say(f"{len(prompts)} prompts, continued by: {strategy}"),
     )
     return Measurement(perplexity, scores, rows, continuations)
 
