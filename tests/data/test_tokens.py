@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,7 @@ def test_many_processes_build_an_entry_once(config, tokenizer, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("texts", "changed", "said"),
     [
-        (["Only one document."], {}, "the 1 document(s) of"),
+        (["Only one document."], {}, "with 1 document(s) there is none to hold out"),
         (TEXTS[:40], {"block_size": 100_000}, "--block-size 100000: the training text of"),
         (TEXTS[:40], {"validation_fraction": 0.9999999}, "no document is left to train on"),
         (["\u3000\u00a0"], {}, "no document is left to train on"),
@@ -244,6 +245,16 @@ def test_too_little_on_either_side_is_refused_with_a_remedy(config, tokenizer, t
         with pytest.raises(UserError) as caught:
             look(config(texts, **changed), tokenizer)
         assert said in str(caught.value)
+
+
+def test_of_a_few_documents_one_is_always_held_out(config, tokenizer):
+    few = config(TEXTS[:8], validation_fraction=1e-9, block_size=4)
+    corpus = load_corpus(few, tokenizer)
+    assert len(corpus.offsets) == 7
+    [held] = corpus.validation
+    assert held.share == min(document.share for document in (held, *(replace(held, text=t) for t in TEXTS[:8])))
+    assert held_out_documents(few) == [held]
+    assert "enough for a block" in peek(few, tokenizer)
 
 
 def test_a_peek_reads_no_more_than_it_needs_and_builds_nothing(config, tokenizer):

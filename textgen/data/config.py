@@ -19,7 +19,7 @@ class DataConfig:
     validation_data: str | None = None
     """Held-out texts, named like --data; a share of --data if not given."""
     validation_fraction: float = 0.1
-    """Share of the documents of --data that is held out when there is no --validation-data."""
+    """Share of the documents of --data that is held out when there is no --validation-data; one at least."""
     block_size: int = 128
     """Tokens in a block, the unit of a batch; at most the model's context."""
 

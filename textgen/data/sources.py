@@ -18,7 +18,7 @@ from pathlib import Path
 
 from textgen.data.bundled import BUNDLED
 from textgen.data.config import DataConfig
-from textgen.data.document import Document
+from textgen.data.document import Document, least_fraction
 from textgen.errors import UserError
 
 # File name ending → the reader of `datasets` that understands it. A new format is one line here, and its test.
@@ -94,6 +94,9 @@ def held_out_documents(config: DataConfig) -> list[Document]:
     name = config.validation_data or config.data
     documents = read_documents(find_sources(name, config, setting=setting), config, setting=setting)
     found = [d for d in documents if config.validation_data or d.in_validation(config.validation_fraction)]
+    if not found and not config.validation_data:
+        everything = list(read_documents(find_sources(name, config), config))  # few, or some would have been held out
+        found = [d for d in everything if d.in_validation(least_fraction(everything))]
     if not found:
         raise UserError(
             f"--validation-fraction {config.validation_fraction}: no document of {name} falls into the validation "

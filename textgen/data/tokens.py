@@ -10,15 +10,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from textgen.data.config import DataConfig
-from textgen.data.document import Document
+from textgen.data.document import Document, least_fraction
 from textgen.data.sources import Source, data_fingerprint, find_sources, read_documents
 from textgen.errors import UserError
 
@@ -121,10 +121,12 @@ def _build(
     separator = separator_id(tokenizer)
     scratch = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", dir=entry.parent))
     try:
-        offsets, position = [], 1
+        offsets, position, held = [], 1, 0
         with (scratch / "tokens.bin").open("wb") as tokens, (scratch / "validation.jsonl").open("w") as validation:
 
             def hold_out(document: Document) -> None:
+                nonlocal held
+                held += 1
                 validation.write(json.dumps(asdict(document)) + "\n")
 
             np.array([separator], dtype).tofile(tokens)
@@ -137,6 +139,10 @@ def _build(
                 position += len(ids) + 1
             for document in read_documents(held_out, config, setting="--validation-data") if held_out else ():
                 hold_out(document)
+        if held_out is None and not held and len(offsets) > 1:
+            # So few documents that the fraction held out none by chance: the one with the lowest hash is.
+            fraction = least_fraction(read_documents(train, config))
+            return _build(entry, replace(config, validation_fraction=fraction), tokenizer, train, held_out)
         np.array(offsets, np.int64).tofile(scratch / "offsets.bin")
         meta = {"tokens": position, "documents": len(offsets), "dtype": np.dtype(dtype).name, "format": _FORMAT}
         (scratch / "meta.json").write_text(json.dumps(meta))
@@ -157,7 +163,7 @@ def _is_whole(entry: Path) -> bool:
         return False
 
 
-def _divert(documents: Iterable[Document], fraction: float, hold_out) -> Iterator[Document]:  # type: ignore[no-untyped-def]
+def _divert(documents: Iterable[Document], fraction: float, hold_out: Callable[[Document], None]) -> Iterator[Document]:
     """The training documents; the others go to ``hold_out``."""
     for document in documents:
         if document.in_validation(fraction):
@@ -192,8 +198,8 @@ def _refuse_too_little(config: DataConfig, *, documents: int, tokens: int, valid
     problems = []
     if not validation:
         problems.append(
-            f"--validation-fraction {config.validation_fraction}: none of the {documents} document(s) of "
-            f"{config.data} fell into the validation split. Raise it, or name held-out text with --validation-data."
+            f"--data {config.data}: with {documents} document(s) there is none to hold out. Give more, or name "
+            "held-out text with --validation-data."
         )
     if not documents:
         problems.append(f"--data {config.data}: no document is left to train on. Lower --validation-fraction.")
@@ -216,8 +222,9 @@ def peek(config: DataConfig, tokenizer: PreTrainedTokenizerBase) -> str:
     if held_out:
         sources = find_sources(held_out, config, setting="--validation-data")
         next(read_documents(sources, config, setting="--validation-data"), None)
-    train, tokens, validation = 0, 1, int(bool(held_out))
-    for read, document in enumerate(read_documents(find_sources(config.data, config), config), 1):
+    read, train, tokens, validation = 0, 0, 1, int(bool(held_out))
+    for document in read_documents(find_sources(config.data, config), config):
+        read += 1
         if not held_out and document.in_validation(config.validation_fraction):
             validation += 1
         else:
@@ -225,8 +232,8 @@ def peek(config: DataConfig, tokenizer: PreTrainedTokenizerBase) -> str:
             if tokens < config.block_size:
                 tokens += len(encode_batch(tokenizer, [document.text])[0]) + 1
         if tokens >= config.block_size and validation:
-            return (
-                f"enough for a block of {config.block_size} and a held-out document within the first {read} documents"
-            )
+            break
+    if not validation and train > 1:  # as for the corpus: of several documents, one is always held out
+        validation, train = 1, train - 1
     _refuse_too_little(config, documents=train, tokens=tokens, validation=validation)
-    raise AssertionError("one of the two was missing")
+    return f"enough for a block of {config.block_size} and a held-out document within the first {read} documents"
