@@ -109,8 +109,20 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     plain_model = accelerator.unwrap_model(model)
     fingerprints = {"settings": directory.fingerprint, "data": corpus.fingerprint, "model": base_fingerprint}
 
-    # ---------------------------------------------------------------------------- the run directory, new or resumed
+    # -------------------------------------------------------------------------------------- how good is it before?
+    from textgen.evaluation.measure import measure, measure_perplexity
     from textgen.reporting.evaluation_files import EvaluationFiles
+
+    files = EvaluationFiles(directory.path)
+    measuring = {"context": plan.context, "seed": config.training.seed}
+    before = None
+    if not files.has("before"):  # ahead of resuming, which may put trained weights in place
+        before = measure(
+            accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
+            name=config.model.model, progress=say, **measuring,
+        )  # fmt: skip
+
+    # ---------------------------------------------------------------------------- the run directory, new or resumed
     from textgen.reporting.record import MetricsRecord, write_json
     from textgen.reporting.wandb_mirror import WandbMirror
     from textgen.training.checkpoints import resume, save_checkpoint
@@ -119,12 +131,13 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     checkpoints = directory.path / "checkpoints"
     state = resume(config.run.resume, checkpoints, plain_model, optimizer.optimizer, fingerprints, say)
     record, timing = (MetricsRecord(directory.path / name) for name in ("metrics.jsonl", "timing.jsonl"))
-    files = EvaluationFiles(directory.path)
     if accelerator.is_main_process:
         directory.claim()
         directory.write_status("running", step=state.step)
         record.truncate_after(state.step if state.step else -1)
         timing.truncate_after(state.step)
+        if before:
+            files.write("before", before)
         facts = {
             "model": config.model.model,
             "trainable_parameters": trainable,
@@ -145,18 +158,6 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             say=say,
         )
         mirror.replay(record.read())
-
-    # -------------------------------------------------------------------------------------- how good is it before?
-    from textgen.evaluation.measure import measure, measure_perplexity
-
-    measuring = {"context": plan.context, "seed": config.training.seed}
-    if not files.has("before"):
-        before = measure(
-            accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
-            name=config.model.model, progress=say, **measuring,
-        )  # fmt: skip
-        if accelerator.is_main_process:
-            files.write("before", before)
 
     # ----------------------------------------------------------------------------------------------------- training
     from textgen.reporting.console import step_line

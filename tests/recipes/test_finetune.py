@@ -148,6 +148,17 @@ def test_killed_and_started_again_gives_the_same_bytes(
     assert (run_dir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
+def test_a_checkpoint_goes_on_in_a_new_directory_and_before_stays_before(
+    run_recipe, text_file, tmp_path: Path, full_run: Path
+) -> None:
+    flags = ["--data", text_file, "--strategies", "greedy,top_p", "--run-dir", tmp_path / "run"]
+    run_recipe("finetune", *QUICK, *flags, "--resume", full_run / "checkpoints/step-00000004")
+    assert tree(tmp_path / "run/model") == tree(full_run / "model")
+    assert read_lines(tmp_path / "run/metrics.jsonl") == read_lines(full_run / "metrics.jsonl")[4:]
+    here, there = (json.loads((run / "evaluation/perplexity.json").read_text()) for run in (tmp_path / "run", full_run))
+    assert here["before"] == there["before"]
+
+
 def test_without_a_run_directory_its_name_is_found_again(run_recipe, text_file, tmp_path) -> None:
     flags = [*QUICK, "--steps", 2, "--data", text_file, "--skip-decoding"]
     run_recipe("finetune", *flags, cwd=tmp_path)
