@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-LAUNCH := $(BIN)/accelerate launch --quiet --config_file launch/single.yaml
+LAUNCH := $(BIN)/accelerate launch --quiet --config_file launch/cpu.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test lint clean

@@ -15,9 +15,10 @@ from typing import Literal
 from textgen.config import settings
 from textgen.data.config import DataConfig
 from textgen.evaluation.config import EvaluationConfig
-from textgen.model.config import ModelConfig
+from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.plan import check_inputs, check_settings, plan_model
 from textgen.run import RunDirectory, launch
+from textgen.training.launcher import check_launcher
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class OutputConfig:
 @dataclass(frozen=True)
 class EvaluateConfig:
     model: ModelConfig
+    adapters: AdapterConfig
     data: DataConfig
     output: OutputConfig
     evaluation: EvaluationConfig
@@ -62,7 +64,10 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     # ------------------------------------------------------------------ check everything that can be checked cheaply
     from textgen.data.sources import held_out_documents
 
-    check_settings(config.evaluation, config.model.problems(), config.data.problems())
+    check_launcher()
+    check_settings(
+        config.evaluation, config.model.problems(), config.adapters.problems(), config.data.problems()
+    )
     models = {"--model": config.model}
     if config.output.baseline:  # measured first, as "before" is
         baseline = replace(config.model, model=config.output.baseline, revision=None, from_scratch=False)
@@ -116,13 +121,15 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     # ------------------------------------------------------------------------------------------------- measure each
     from textgen.evaluation.measure import measure
     from textgen.evaluation.prompts import select_prompts
+    from textgen.model.lean import lean
     from textgen.model.loading import load_model
 
     for flag, model_config in models.items():
         when, plan = flag.removeprefix("--"), plans[flag]
         if files.has(when):
             continue
-        model = load_model(plan.location, model_config, seed=config.output.seed, setting=flag).to(accelerator.device)
+        model = load_model(plan.location, model_config, seed=config.output.seed, setting=flag)
+        model = lean(model).to(accelerator.device)
         prompts = (
             []
             if config.evaluation.skip_decoding

@@ -16,17 +16,20 @@ from pathlib import Path
 from textgen.config import settings
 from textgen.data.config import DataConfig
 from textgen.evaluation.config import EvaluationConfig
-from textgen.model.config import ModelConfig
+from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.plan import check_inputs, check_settings, plan_model, say_plan
 from textgen.run import RunConfig, RunDirectory, launch
-from textgen.training.config import TrainingConfig, world_size
+from textgen.training.config import EngineConfig, TrainingConfig, world_size
+from textgen.training.launcher import check_launcher
 
 
 @dataclass(frozen=True)
 class FinetuneConfig:
     model: ModelConfig
+    adapters: AdapterConfig
     data: DataConfig
     training: TrainingConfig
+    engine: EngineConfig
     run: RunConfig
     evaluation: EvaluationConfig
 
@@ -37,46 +40,40 @@ class FinetuneConfig:
 
 def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # ------------------------------------------------------------------ check everything that can be checked cheaply
+    check_launcher()
     check_settings(
         config.evaluation,
         config.model.problems(),
+        config.adapters.problems(),
         config.data.problems(),
         config.training.problems(world_size()),
+        config.engine.problems(config.training, world_size()),
         config.run.problems(),
     )
     check_inputs(config.data, {"--model": config.model})
     directory.check()
 
     # Only now the libraries that take seconds to import.
-    from textgen.training.processes import environment, peak_memory_bytes, start_process
+    from textgen.training.processes import environment, peak_memory_bytes, precision_of, prepare, start_process, threads
 
     plan = plan_model(config.model, config.evaluation, block_size=config.data.block_size)
     plan.refuse_adapter()
 
-    accelerator = start_process(config.training.threads)
+    accelerator = start_process(config.engine.threads, precision=config.engine.precision, exact=config.engine.exact)
     say = accelerator.print
 
     if directory.status().get("state") == "done":
         say(f"This run is finished; its results are in {directory.path} (--resume never starts a new one beside it).")
         return
     if config.run.dry_run:
-        say_plan(say, config, plan, directory, accelerator.num_processes)
+        say_plan(say, config, plan, directory, accelerator.num_processes, precision_of(accelerator))
         return
 
     # --------------------------------------------------------------------------------------------------------- data
-    from textgen.data.blocks import GlobalBatches
     from textgen.data.tokens import load_corpus
     from textgen.evaluation.prompts import select_prompts
 
     corpus = load_corpus(config.data, plan.tokenizer)
-    batches = GlobalBatches(
-        corpus.tokens,
-        block_size=config.data.block_size,
-        global_batch_size=config.training.global_batch_size,
-        microbatch_size=config.training.microbatch_size,
-        seed=config.training.seed,
-    )
-    total_steps = config.training.total_steps(batches.steps_per_epoch)
     prompts = (
         []
         if config.evaluation.skip_decoding
@@ -89,47 +86,92 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         )
     )
     say(
-        f"{config.data.data}: {len(corpus.offsets):,} documents, {len(corpus.tokens):,} tokens and "
-        f"{batches.blocks:,} blocks to train on; {len(corpus.validation):,} documents held out"
+        f"{config.data.data}: {len(corpus.offsets):,} documents and {len(corpus.tokens):,} tokens to train on; "
+        f"{len(corpus.validation):,} documents held out"
     )
 
     # -------------------------------------------------------------------------------------------------------- model
+    from textgen.model.lean import lean
     from textgen.model.loading import load_model, parameter_counts, save_model, weights_fingerprint
-    from textgen.training.optimizers import build_optimizer
+    from textgen.model.loss import ScoredModel
+    from textgen.training.optimizers import build_optimizer, evaluation_weights
+    from textgen.training.precision import COMPUTE_DTYPES
 
-    model = load_model(plan.location, config.model, seed=config.training.seed)
+    precision = precision_of(accelerator)
+    adapted = config.model.method != "full"
+    bits = config.adapters.qlora_bits if config.model.method == "qlora" else None
+    model = load_model(
+        plan.location, config.model,
+        seed=config.training.seed, quantize_bits=bits, compute_dtype=COMPUTE_DTYPES[precision],
+    )  # fmt: skip
     base_fingerprint = weights_fingerprint(model)
-    if config.model.method == "lora":
+    if adapted:
         from textgen.model.lora import add_adapters
 
-        model = add_adapters(model, config.model, plan.location.base, seed=config.training.seed)
-    trainable, total = parameter_counts(model)
+        model = add_adapters(
+            model, config.adapters, plan.location.base,
+            seed=config.training.seed, dtype=None if bits else COMPUTE_DTYPES[precision],
+        )  # fmt: skip
+    plain_model = lean(model).to(accelerator.device)
+    trainable, total = parameter_counts(plain_model)
     say(f"{config.model.model}: {trainable:,} of {total:,} parameters are trained ({trainable / total:.1%})")
-    model, optimizer = accelerator.prepare(model, build_optimizer(model, config.training))
-    plain_model = accelerator.unwrap_model(model)
+
+    # ---------------------------------------------------------------------- how it is trained: batches and processes
+    from textgen.data.blocks import GlobalBatches
+    from textgen.model.layers import checkpoint_activations, compile_blocks
+
+    if config.engine.gradient_checkpointing:
+        checkpoint_activations(plain_model)
+    microbatch_size = config.training.microbatch_size
+    if microbatch_size == "auto":
+        from textgen.training.memory import fit_microbatch
+
+        microbatch_size = fit_microbatch(
+            accelerator, ScoredModel(plain_model),
+            block_size=config.data.block_size, global_batch_size=config.training.global_batch_size,
+            before=directory.environment().get("microbatch_size"),
+        )  # fmt: skip
+        say(f"{microbatch_size} blocks in a microbatch")
+    if config.engine.compile:
+        compile_blocks(plain_model)
+    batches = GlobalBatches(
+        corpus.tokens,
+        block_size=config.data.block_size,
+        global_batch_size=config.training.global_batch_size,
+        microbatch_size=microbatch_size,
+        seed=config.training.seed,
+    )
+    total_steps = config.training.total_steps(batches.steps_per_epoch)
+    optimizer = build_optimizer(plain_model, config.training, lora_plus_ratio=config.adapters.lora_plus_ratio)
+    model, optimizer = prepare(accelerator, ScoredModel(plain_model), optimizer, exact=config.engine.exact)
     fingerprints = {"settings": directory.fingerprint, "data": corpus.fingerprint, "model": base_fingerprint}
+    fingerprints |= {"precision": precision} | ({"threads": str(threads())} if config.engine.exact else {})
 
     # -------------------------------------------------------------------------------------- how good is it before?
     from textgen.evaluation.measure import measure, measure_perplexity
     from textgen.reporting.evaluation_files import EvaluationFiles
+    from textgen.training.sharding import full_state, whole
 
     files = EvaluationFiles(directory.path)
     measuring = {"context": plan.context, "seed": config.training.seed}
     before = None
     if not files.has("before"):  # ahead of resuming, which may put trained weights in place
-        before = measure(
-            accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
-            name=config.model.model, progress=say, **measuring,
-        )  # fmt: skip
+        with whole(accelerator, model):
+            before = measure(
+                accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
+                name=config.model.model, progress=say, **measuring,
+            )  # fmt: skip
 
     # ---------------------------------------------------------------------------- the run directory, new or resumed
     from textgen.reporting.record import MetricsRecord, write_json
     from textgen.reporting.wandb_mirror import WandbMirror
     from textgen.training.checkpoints import resume, save_checkpoint
+    from textgen.training.step import loss_scale, restore_loss_scale, training_step
 
     accelerator.wait_for_everyone()  # all have looked at the directory before one changes it
     checkpoints = directory.path / "checkpoints"
     state = resume(config.run.resume, checkpoints, plain_model, optimizer.optimizer, fingerprints, say)
+    restore_loss_scale(accelerator, state.loss_scale)
     record, timing = (MetricsRecord(directory.path / name) for name in ("metrics.jsonl", "timing.jsonl"))
     if accelerator.is_main_process:
         directory.claim()
@@ -146,6 +188,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             "validation_documents": len(corpus.validation),
             "train_tokens": len(corpus.tokens) - 1,
             "data_sha256": corpus.fingerprint,
+            "microbatch_size": microbatch_size,
         }
         write_json(directory.path / "environment.json", environment(accelerator) | facts)
         mirror = WandbMirror.start(
@@ -162,7 +205,6 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # ----------------------------------------------------------------------------------------------------- training
     from textgen.reporting.console import step_line
     from textgen.training.schedule import learning_rate
-    from textgen.training.step import training_step
 
     model.train()
     say(f"training for {total_steps:,} steps on {accelerator.num_processes} process(es), into {directory.path}")
@@ -175,10 +217,10 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         rate = learning_rate(step, config.training, total_steps)
         result = training_step(
             accelerator, model, optimizer, batches,
-            step=step, learning_rate=rate, max_grad_norm=config.training.max_grad_norm,
+            step=step, learning_rate=rate, max_grad_norm=config.training.max_grad_norm, exact=config.engine.exact,
         )  # fmt: skip
         seconds += time.perf_counter() - started
-        state = replace(state, step=step, targets=state.targets + result.targets)
+        state = replace(state, step=step, targets=state.targets + result.targets, loss_scale=loss_scale(accelerator))
         row: dict[str, float] = {}
 
         # once in a while: log
@@ -189,9 +231,10 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         # once in a while: evaluate
         improved = False
         if last or (config.run.evaluate_every and step % config.run.evaluate_every == 0):
-            figures, _ = measure_perplexity(
-                accelerator, plain_model, plan.tokenizer, corpus.validation, config.evaluation, **measuring
-            )
+            with evaluation_weights(optimizer), whole(accelerator, model):
+                figures, _ = measure_perplexity(
+                    accelerator, plain_model, plan.tokenizer, corpus.validation, config.evaluation, **measuring
+                )
             row |= {"eval/loss": figures["nll_sum"] / figures["tokens"]}
             row |= {f"eval/{name}": figures[name] for name in ("token_perplexity", "bits_per_byte")}
             improved = state.best_value is None or figures["bits_per_byte"] < state.best_value
@@ -218,26 +261,27 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
         # once in a while: save
         due = config.run.checkpoint_every and step % config.run.checkpoint_every == 0
-        if (last or improved or due) and accelerator.is_main_process:
+        if last or improved or due:
             save_checkpoint(
                 checkpoints, plain_model, optimizer.optimizer, state, fingerprints, keep=config.run.keep_checkpoints
             )
 
     # --------------------------------------------------------------------------------------- the result, and how good
-    if accelerator.is_main_process:
-        save_model(
-            plain_model,
-            plan.tokenizer,
-            directory.path / "model",
-            base_fingerprint=base_fingerprint if config.model.method == "lora" else None,
-        )
-    if not files.has("after"):
-        after = measure(
-            accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
-            name=str(directory.path / "model"), progress=say, **measuring,
-        )  # fmt: skip
+    with evaluation_weights(optimizer):
+        gathered = full_state(plain_model)
         if accelerator.is_main_process:
-            files.write("after", after)
+            save_model(
+                plain_model, plan.tokenizer, directory.path / "model",
+                base_fingerprint=base_fingerprint if adapted else None, quantize_bits=bits, state=gathered,
+            )  # fmt: skip
+        if not files.has("after"):
+            with whole(accelerator, model):
+                after = measure(
+                    accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
+                    name=str(directory.path / "model"), progress=say, **measuring,
+                )  # fmt: skip
+            if accelerator.is_main_process:
+                files.write("after", after)
 
     # ------------------------------------------------------------------------------------------------------- report
     from textgen.reporting.card import write_model_card

@@ -88,16 +88,16 @@ def tiny_gpt2() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def tiny_llama() -> Callable[..., Any]:
-    """``tiny_llama(seed)``: a random Llama, whose linear layers are ``nn.Linear`` and whose head is its own."""
+    """``tiny_llama(seed, …)``: a random Llama, whose linear layers are ``nn.Linear`` and whose head is its own."""
 
-    def make(seed: int = 0) -> Any:
+    def make(seed: int = 0, **shape: Any) -> Any:
         import torch
         from transformers import LlamaConfig, LlamaForCausalLM
 
         sizes = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "max_position_embeddings": 64}
         heads = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
         torch.manual_seed(seed)
-        return LlamaForCausalLM(LlamaConfig(**sizes, **heads, bos_token_id=0, eos_token_id=0))
+        return LlamaForCausalLM(LlamaConfig(**(sizes | heads | {"bos_token_id": 0, "eos_token_id": 0} | shape)))
 
     return make
 

@@ -103,7 +103,7 @@ def plan_model(
     return Plan(location, load_tokenizer(location, model, setting=setting), context, names[0])
 
 
-def say_plan(say: Callable[[str], None], config: Any, plan: Plan, directory: RunDirectory, processes: int) -> None:
+def say_plan(say: Callable[[str], None], config: Any, plan: Plan, directory: RunDirectory, processes: int, precision: str) -> None:
     """Print what a run would do, after everything was checked that needs no weights; nothing is written.
 
     Enough of the data is read to know that it can be tokenised, fills a block and has a held-out side.
@@ -112,14 +112,17 @@ def say_plan(say: Callable[[str], None], config: Any, plan: Plan, directory: Run
 
     training = config.training
     length = f"{training.steps} steps" if training.steps else f"{training.epochs or DEFAULT_EPOCHS:g} epoch(s)"
-    microbatches = training.global_batch_size // training.microbatch_size
-    share = f"{microbatches} microbatches, {microbatches // processes} on each of {processes} process(es)"
+    if training.microbatch_size == "auto":
+        share = f"in microbatches as large as fit into the memory of {processes} process(es)"
+    else:
+        microbatches = training.global_batch_size // training.microbatch_size
+        share = f"{microbatches} microbatches, {microbatches // processes} on each of {processes} process(es)"
     start = "random weights" if config.model.from_scratch else "its weights"
     rows = {
         "model": f"{config.model.model} ({plan.architecture}, context {plan.context})",
         "method": f"{config.model.method} from {start}",
         "data": f"{config.data.data}: {peek(config.data, plan.tokenizer)}",
-        "training": f"{length}, {training.optimizer}, {training.schedule} to {training.learning_rate:g}",
+        "training": f"{length}, {training.optimizer}, {training.schedule} to {training.learning_rate:g}, {precision}",
         "batches": f"{training.global_batch_size} blocks of {config.data.block_size} tokens, {share}",
         "evaluation": f"{config.evaluation.convention} perplexity; strategies "
         + ("skipped" if config.evaluation.skip_decoding else config.evaluation.strategies),

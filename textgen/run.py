@@ -115,6 +115,13 @@ class RunDirectory:
         except (OSError, ValueError):
             return {}
 
+    def environment(self) -> dict[str, Any]:
+        """What ``environment.json`` says of the run that was begun here; empty if none was."""
+        try:
+            return json.loads((self.path / "environment.json").read_text())
+        except (OSError, ValueError):
+            return {}
+
     def check(self) -> None:
         """Make sure that the directory can be used, without touching it.
 

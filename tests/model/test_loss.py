@@ -1,11 +1,16 @@
 """The sum of the token losses, against arithmetic and against transformers' own loss."""
 
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgen.data.blocks import IGNORED
-from textgen.model.loss import nll_sum
+from textgen.model.loss import ScoredModel, linear_nll, separate_head
 
 
 def rows(seed: int, count: int, length: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
@@ -24,7 +29,7 @@ def test_it_is_the_sum_of_the_log_probabilities_of_the_next_tokens(tiny_gpt2):
             for position in range(8):
                 if labels[row, position + 1] != IGNORED:
                     expected -= float(log_probabilities[row, position, ids[row, position + 1]])
-        assert torch.isclose(nll_sum(model, ids, labels).double(), torch.tensor(expected).double(), rtol=1e-6)
+        assert torch.isclose(ScoredModel(model)(ids, labels).double(), torch.tensor(expected).double(), rtol=1e-6)
 
 
 def test_it_is_the_loss_of_transformers_times_the_targets(tiny_llama):
@@ -33,7 +38,7 @@ def test_it_is_the_loss_of_transformers_times_the_targets(tiny_llama):
     labels[0, :3] = IGNORED
     targets = int((labels[:, 1:] != IGNORED).sum())
     with torch.no_grad():
-        assert torch.isclose(nll_sum(model, ids, labels), model(input_ids=ids, labels=labels).loss * targets)
+        assert torch.isclose(ScoredModel(model)(ids, labels), model(input_ids=ids, labels=labels).loss * targets)
 
 
 @settings(max_examples=30)
@@ -44,15 +49,15 @@ def test_the_sum_over_rows_is_the_sum_of_the_rows(tiny_gpt2, seed, lengths):
     for row, length in enumerate(lengths):
         labels[row, length:] = IGNORED
     with torch.no_grad():
-        together = nll_sum(model, ids, labels)
-        one_by_one = sum(nll_sum(model, ids[i : i + 1], labels[i : i + 1]) for i in range(len(lengths)))
+        together = ScoredModel(model)(ids, labels)
+        one_by_one = sum(ScoredModel(model)(ids[i : i + 1], labels[i : i + 1]) for i in range(len(lengths)))
     assert torch.isclose(together, torch.as_tensor(one_by_one), rtol=1e-5)
 
 
 def test_a_row_without_targets_costs_nothing_and_pulls_nowhere(tiny_gpt2):
     model = tiny_gpt2()
     ids, labels = rows(2, 1)
-    nll = nll_sum(model, ids, torch.full_like(labels, IGNORED))
+    nll = ScoredModel(model)(ids, torch.full_like(labels, IGNORED))
     nll.backward()
     assert nll.item() == 0.0
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
@@ -64,4 +69,162 @@ def test_filling_to_the_right_changes_nothing(tiny_gpt2):
     filled = torch.cat([ids, torch.zeros(2, 4, dtype=torch.int64)], 1)
     filled_labels = torch.cat([labels, torch.full((2, 4), IGNORED)], 1)
     with torch.no_grad():
-        assert torch.isclose(nll_sum(model, ids, labels), nll_sum(model, filled, filled_labels), rtol=1e-6)
+        assert torch.isclose(ScoredModel(model)(ids, labels), ScoredModel(model)(filled, filled_labels), rtol=1e-6)
+
+
+def plain_nll(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: Any, targets: torch.Tensor, weights: Any
+) -> torch.Tensor:
+    nll = F.cross_entropy(F.linear(hidden, weight, bias), targets, ignore_index=IGNORED, reduction="none")
+    return (nll if weights is None else nll * weights).sum()
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 1000),
+    tokens=st.integers(1, 23),
+    chunk=st.integers(1, 30),
+    ignored=st.sampled_from([0.0, 0.4, 1.0]),
+    weighted=st.booleans(),
+    with_bias=st.booleans(),
+    frozen=st.booleans(),
+    spread=st.sampled_from([0.1, 1.0, 30.0]),
+)
+def test_in_chunks_it_is_the_plain_loss_with_the_plain_gradients(
+    seed, tokens, chunk, ignored, weighted, with_bias, frozen, spread
+):
+    generator = torch.Generator().manual_seed(seed)
+    hidden, weight, bias = (torch.randn(*n, generator=generator) * spread for n in ((tokens, 5), (41, 5), (41,)))
+    targets = torch.randint(0, 41, (tokens,), generator=generator)
+    targets[torch.rand(tokens, generator=generator) < ignored] = IGNORED
+    weights = torch.rand(tokens, generator=generator) if weighted else None
+    outcomes = []
+    for loss in (plain_nll, lambda *given: linear_nll(*given, chunk=chunk)):
+        leaves = [hidden.clone().requires_grad_(), weight.clone(), bias.clone() if with_bias else None]
+        for leaf in leaves[1:]:
+            if leaf is not None:
+                leaf.requires_grad_(not frozen)
+        nll = loss(*leaves, targets, weights)
+        (nll * 0.37).backward()
+        outcomes.append((nll.detach(), [None if leaf is None else leaf.grad for leaf in leaves]))
+    (expected, gradients), (chunked, chunked_gradients) = outcomes
+    assert torch.isclose(chunked, expected, rtol=1e-5, atol=1e-5)
+    for of_plain, of_chunked in zip(gradients, chunked_gradients, strict=True):
+        assert (of_plain is None) == (of_chunked is None)
+        if of_plain is not None:
+            torch.testing.assert_close(of_chunked, of_plain, rtol=1e-5, atol=1e-5 * max(1.0, spread))
+
+
+def test_a_token_that_is_all_but_impossible_costs_what_it_should():
+    hidden = torch.tensor([[1000.0, 0.0]])
+    weight = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert linear_nll(hidden, weight, None, torch.tensor([1])).item() == 1000.0
+    assert linear_nll(hidden, weight, None, torch.tensor([0])).item() == 0.0
+
+
+def test_no_gradient_is_computed_for_a_frozen_head():
+    weight = torch.randn(41, 5)
+    hidden = torch.randn(7, 5, requires_grad=True)
+    nll = linear_nll(hidden, weight, None, torch.arange(7))
+    assert nll.grad_fn is not None
+    assert nll.grad_fn.gradients[1] is None  # type: ignore[attr-defined]
+    nll.backward()
+    with pytest.raises(AssertionError, match="taken before"):
+        nll.backward()
+
+
+def test_all_logits_are_never_held(monkeypatch):
+    """Of 64 tokens and a vocabulary of 5,000, no array of more than 8 x 5,000 numbers comes into being."""
+    sizes: list[int] = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
+            sizes.extend(t.numel() for t in [result] if isinstance(t, torch.Tensor))
+            return result
+
+    hidden, weight = torch.randn(64, 4, requires_grad=True), torch.randn(5000, 4, requires_grad=True)
+    with Watch():
+        linear_nll(hidden, weight, None, torch.arange(64), chunk=8).backward()
+    assert max(sizes) == 8 * 5000
+    sizes.clear()
+    with Watch():
+        plain_nll(hidden, weight, None, torch.arange(64), None).backward()
+    assert max(sizes) == 64 * 5000, "the watch sees what a plain loss does"
+
+
+@pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_heads_tied_or_not_get_the_gradients_of_transformers_own_loss(request, family, tied):
+    ids, labels = rows(5, 3)
+    labels[1, 5:] = IGNORED
+    targets = int((labels[:, 1:] != IGNORED).sum())
+    gradients = []
+    for chunked in (False, True):
+        model = request.getfixturevalue(family)(tie_word_embeddings=tied)
+        assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) is tied
+        if chunked:
+            assert separate_head(model) is model.get_output_embeddings()
+            ScoredModel(model)(ids, labels).backward()
+        else:
+            (model(input_ids=ids, labels=labels).loss * targets).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    expected, ours = gradients
+    assert expected.keys() == ours.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_in_bfloat16_it_is_the_plain_loss_to_the_precision_of_bfloat16(tiny_gpt2):
+    ids, labels = rows(6, 4)
+    gradients, losses = [], []
+    for chunked in (False, True):
+        model = tiny_gpt2()
+        with torch.autocast("cpu", torch.bfloat16):
+            if chunked:
+                nll = ScoredModel(model)(ids, labels)
+            else:
+                nll = F.cross_entropy(model(input_ids=ids).logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten()) * 32
+        nll.backward()
+        losses.append(float(nll.detach()))
+        gradients.append(model.transformer.wte.weight.grad)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert all(g.dtype == torch.float32 for g in gradients)
+    assert torch.nn.functional.cosine_similarity(*(g.flatten() for g in gradients), dim=0) > 0.999
+
+
+class Capped(torch.nn.Module):
+    """A model that does to its logits what some families do, after a head like any other."""
+
+    def __init__(self, cap: Any) -> None:
+        super().__init__()
+        self.embedding, self.head, self.cap = torch.nn.Embedding(300, 8), torch.nn.Linear(8, 300), cap
+
+    def get_output_embeddings(self) -> torch.nn.Linear:
+        return self.head
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.cap(self.head(self.embedding(input_ids))))
+
+
+@pytest.mark.parametrize(
+    ("cap", "separate"), [(lambda x: x, True), (lambda x: 30 * torch.tanh(x / 30), False), (lambda x: x * 0.25, False)]
+)
+def test_what_a_model_does_to_its_logits_afterwards_is_not_lost(cap, separate):
+    torch.manual_seed(0)
+    model = Capped(cap)
+    assert (separate_head(model) is not None) is separate
+    ids, labels = rows(7, 2)
+    expected = F.cross_entropy(model(ids, False).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="sum")
+    assert torch.isclose(ScoredModel(model)(ids, labels), expected, rtol=1e-5)
+
+
+def test_the_head_is_itself_again_after_a_pass(tiny_gpt2):
+    model = tiny_gpt2()
+    ids, labels = rows(8, 2)
+    before = model(input_ids=ids).logits
+    ScoredModel(model)(ids, labels)
+    assert torch.equal(model(input_ids=ids).logits, before)
+    assert [name for name, _ in ScoredModel(model).named_parameters()] == [
+        f"model.{name}" for name, _ in model.named_parameters()
+    ]

@@ -10,7 +10,7 @@ import torch
 
 from textgen.data.blocks import GlobalBatches
 from textgen.errors import Diverged
-from textgen.model.loss import nll_sum
+from textgen.model.loss import ScoredModel
 from textgen.training.config import TrainingConfig
 from textgen.training.optimizers import build_optimizer
 from textgen.training.step import StepResult, seed_everything, training_step
@@ -25,7 +25,7 @@ def batches(microbatch: int = 4, seed: int = 0) -> GlobalBatches:
 
 def run(accelerator: Any, model: Any, steps: int, data: GlobalBatches, **changed: Any) -> tuple[list[StepResult], Any]:
     """Train for some steps with AdamW: the results, and the trained model."""
-    model, optimizer = accelerator.prepare(model, build_optimizer(model, TrainingConfig()))
+    model, optimizer = accelerator.prepare(ScoredModel(model), build_optimizer(model, TrainingConfig()))
     model.train()
     settings = {"learning_rate": 1e-2, "max_grad_norm": 1.0} | changed
     results = [
@@ -48,7 +48,7 @@ def test_microbatches_do_not_change_the_result(accelerator, tiny_gpt2):
 def test_eight_microbatches_of_one_block_and_one_of_eight_leave_the_same_weights(accelerator, tiny_gpt2):
     outcomes = []
     for microbatch in (1, 8):
-        model = tiny_gpt2()
+        model = ScoredModel(tiny_gpt2())
         optimizer = torch.optim.SGD(model.parameters())
         data = batches(microbatch)
         result = training_step(accelerator, model, optimizer, data, step=2, learning_rate=0.1, max_grad_norm=0.0)
@@ -62,11 +62,11 @@ def test_eight_microbatches_of_one_block_and_one_of_eight_leave_the_same_weights
 
 def test_the_loss_is_the_mean_over_all_targets_of_a_ragged_batch(accelerator, tiny_gpt2):
     """A mean of the microbatches' means would be another number: their targets are not equally many."""
-    data, model = batches(4), tiny_gpt2()
+    data, model = batches(4), ScoredModel(tiny_gpt2())
     pieces = list(data.share(2, 0, 1))
     counts = [int((labels[:, 1:] != -100).sum()) for _, _, labels in pieces]
     assert len(set(counts)) > 1
-    sums = [float(nll_sum(model, ids, labels).detach()) for _, ids, labels in pieces]
+    sums = [float(model(ids, labels).detach()) for _, ids, labels in pieces]
     optimizer = torch.optim.SGD(model.parameters())
     result = training_step(accelerator, model, optimizer, data, step=2, learning_rate=0.1, max_grad_norm=0.0)
     assert result.targets == sum(counts) == data.targets(2)
@@ -79,7 +79,7 @@ def test_the_loss_is_the_mean_over_all_targets_of_a_ragged_batch(accelerator, ti
 def test_gradients_are_scaled_down_to_the_norm_and_never_up(accelerator, tiny_gpt2, most, share):
     """With plain gradient descent at rate 1, the weights move by just the gradient that was left."""
     norm = run(accelerator, tiny_gpt2(), 1, batches())[0][0].grad_norm
-    model = tiny_gpt2()
+    model = ScoredModel(tiny_gpt2())
     before = torch.cat([p.detach().flatten() for p in model.parameters()])
     optimizer = torch.optim.SGD(model.parameters())
     result = training_step(
@@ -91,7 +91,7 @@ def test_gradients_are_scaled_down_to_the_norm_and_never_up(accelerator, tiny_gp
 
 
 def test_a_step_uses_its_learning_rate_and_leaves_no_gradient(accelerator, tiny_gpt2):
-    model = tiny_gpt2()
+    model = ScoredModel(tiny_gpt2())
     before = [p.clone() for p in model.parameters()]
     optimizer = torch.optim.SGD(model.parameters(), lr=123.0)
     training_step(accelerator, model, optimizer, batches(), step=1, learning_rate=0.0, max_grad_norm=1.0)
@@ -124,18 +124,18 @@ def test_every_key_seeds_other_numbers():
 
 
 class Faulty(torch.nn.Module):
-    """A model whose loss or gradient is not finite."""
+    """A scored model whose loss or gradient is not finite."""
 
     def __init__(self, fault: str) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(300))
         self.fault = fault
 
-    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
-        logits = self.weight.expand(*input_ids.shape, 300)
+    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        nll = self.weight.sum()
         if self.fault == "gradient":  # the root of zero is zero, and infinitely steep
-            return SimpleNamespace(logits=logits + self.weight[0].sqrt())
-        return SimpleNamespace(logits=logits * (math.nan if self.fault == "nan" else math.inf))
+            return nll + self.weight[0].sqrt()
+        return nll * (math.nan if self.fault == "nan" else math.inf)
 
 
 @pytest.mark.parametrize(

@@ -16,30 +16,68 @@ from safetensors import SafetensorError, safe_open
 from textgen.errors import UserError
 from textgen.model.config import ModelConfig
 from textgen.model.locate import Location, first_line, model_config
+from textgen.model.lora import as_plain_lora
+from textgen.model.quantized import quantization
 
 BASE_FINGERPRINT = "base_fingerprint.json"
 
 
-def load_model(location: Location, config: ModelConfig, *, seed: int = 0, setting: str = "--model") -> Any:
+def load_model(
+    location: Location,
+    config: ModelConfig,
+    *,
+    seed: int = 0,
+    setting: str = "--model",
+    quantize_bits: int | None = None,
+    compute_dtype: torch.dtype = torch.float32,
+) -> Any:
     """The model in float32: pretrained, with random weights (``from_scratch``), or an adapter on its base.
+
+    Its dropout is what ``config`` says; what its config.json says is kept, for when it is saved again.
+
+    Args:
+        location: where it is.
+        config: what to load of it.
+        seed: of random weights.
+        setting: the flag that named it.
+        quantize_bits: 4 or 8 holds the weights of linear layers in so many bits (:mod:`textgen.model.quantized`). An
+            adapter that was trained on such weights is loaded on such weights, whatever is asked for here.
+        compute_dtype: that 4-bit weights are multiplied in.
 
     Raises:
         UserError: there are no safetensors weights, or damaged or incomplete ones, or the adapter was trained on
             another base.
     """
+    architecture = model_config(location, config, setting=setting)
+    own_dropout = set_dropout(architecture, config.dropout, config.attention_dropout)
+    if location.adapter:
+        quantize_bits = _recorded_base(location.adapter).get("quantize_bits")
+    if config.from_scratch:
+        model = _random_model(location, config, architecture, seed, setting)
+    else:
+        model = _pretrained_model(location, config, architecture, setting, quantize_bits, compute_dtype)
+    for name, value in own_dropout.items():  # the layers have been built; this is what gets saved
+        setattr(model.config, name, value)
+    return _load_adapter(model, location, setting) if location.adapter else model
+
+
+def _random_model(location: Location, config: ModelConfig, architecture: Any, seed: int, setting: str) -> Any:
     from transformers import AutoModelForCausalLM
 
-    architecture = model_config(location, config, setting=setting)
-    if config.dropout is not None:
-        set_dropout(architecture, config.dropout)
-    if config.from_scratch:
-        torch.manual_seed(seed)
-        try:
-            return AutoModelForCausalLM.from_config(
-                architecture, dtype=torch.float32, trust_remote_code=config.trust_remote_code
-            )
-        except ValueError as error:
-            raise UserError(f"{setting} {location.base}: no causal language model: {first_line(error)}") from None
+    torch.manual_seed(seed)
+    try:
+        return AutoModelForCausalLM.from_config(
+            architecture, dtype=torch.float32, trust_remote_code=config.trust_remote_code
+        )
+    except ValueError as error:
+        raise UserError(f"{setting} {location.base}: no causal language model: {first_line(error)}") from None
+
+
+def _pretrained_model(
+    location: Location, config: ModelConfig, architecture: Any, setting: str, bits: int | None, dtype: torch.dtype
+) -> Any:
+    from transformers import AutoModelForCausalLM
+
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             location.base,
@@ -49,6 +87,7 @@ def load_model(location: Location, config: ModelConfig, *, seed: int = 0, settin
             use_safetensors=True,
             trust_remote_code=config.trust_remote_code,
             output_loading_info=True,
+            **(quantization(bits, dtype) if bits else {}),
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(
@@ -65,16 +104,23 @@ def load_model(location: Location, config: ModelConfig, *, seed: int = 0, settin
             f"{setting} {location.base}: its weights are incomplete: {len(missing)} missing, first {missing[0]}. "
             "Copy or download the model again."
         )
-    return _load_adapter(model, location, setting) if location.adapter else model
+    return model
 
 
-def set_dropout(architecture: Any, probability: float) -> None:
-    """Set every dropout probability of a model's configuration, by whatever name its family calls them."""
+def set_dropout(architecture: Any, dropout: float, attention_dropout: float) -> dict[str, float]:
+    """Set every dropout probability of a model's configuration, by whatever name its family calls them.
+
+    Returns:
+        What they were, by name.
+    """
+    before: dict[str, float] = {}
     for name, value in list(architecture.to_dict().items()):
         # A JSON file may say 0 for 0.0; a flag such as use_dropout is an int to Python, but no probability.
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if number and (name.endswith(("dropout", "pdrop")) or "_dropout" in name):
-            setattr(architecture, name, probability)
+            before[name] = value
+            setattr(architecture, name, attention_dropout if name.startswith(("attn", "attention")) else dropout)
+    return before
 
 
 def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
@@ -92,7 +138,15 @@ def weights_fingerprint(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def save_model(model: Any, tokenizer: Any, directory: Path, *, base_fingerprint: str | None) -> None:
+def save_model(
+    model: Any,
+    tokenizer: Any,
+    directory: Path,
+    *,
+    base_fingerprint: str | None,
+    quantize_bits: int | None = None,
+    state: dict[str, torch.Tensor] | None = None,
+) -> None:
     """Write the model as transformers (and, for adapters, peft) load it, tokenizer included; whole or not at all.
 
     Args:
@@ -100,17 +154,20 @@ def save_model(model: Any, tokenizer: Any, directory: Path, *, base_fingerprint:
         tokenizer: saved beside it.
         directory: replaced if it exists.
         base_fingerprint: for adapters, the :func:`weights_fingerprint` of the base, so that a later load on another
-        base
-            is noticed.
+            base is noticed.
+        quantize_bits: that the base was held in.
+        state: the model's state dictionary, where the model itself holds a part of it only.
     """
     scratch = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
-    options = {"save_embedding_layers": False} if base_fingerprint else {}
-    model.save_pretrained(scratch, **options)
+    options: dict[str, Any] = {"save_embedding_layers": False} if base_fingerprint else {}
+    with as_plain_lora(model):
+        model.save_pretrained(scratch, state_dict=state, **options)
     (scratch / "README.md").unlink(missing_ok=True)  # peft's template of a card, all of it "[More Information Needed]"
     tokenizer.save_pretrained(scratch)
     if base_fingerprint:
-        (scratch / BASE_FINGERPRINT).write_text(json.dumps({"sha256": base_fingerprint}) + "\n")
+        base = {"sha256": base_fingerprint} | ({"quantize_bits": quantize_bits} if quantize_bits else {})
+        (scratch / BASE_FINGERPRINT).write_text(json.dumps(base) + "\n")
         _sort_lists(scratch / "adapter_config.json")
     shutil.rmtree(directory, ignore_errors=True)
     scratch.rename(directory)
@@ -125,13 +182,19 @@ def _sort_lists(path: Path) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
+def _recorded_base(adapter: Path) -> dict[str, Any]:
+    """What :func:`save_model` wrote about the base of an adapter; empty for one that was trained elsewhere."""
+    path = adapter / BASE_FINGERPRINT
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
 def _load_adapter(model: Any, location: Location, setting: str) -> Any:
     import peft
 
     assert location.adapter is not None
     wrong_base = f"{setting} {location.adapter}: an adapter for another base model than {location.base}"
-    recorded = location.adapter / BASE_FINGERPRINT
-    if recorded.is_file() and json.loads(recorded.read_text())["sha256"] != weights_fingerprint(model):
+    recorded = _recorded_base(location.adapter).get("sha256")
+    if recorded and recorded != weights_fingerprint(model):
         raise UserError(
             f"{wrong_base}: the weights there are not the ones it was trained on. "
             "Correct base_model_name_or_path in adapter_config.json."

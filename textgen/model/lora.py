@@ -1,13 +1,24 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685), placed by structure."""
+"""Low-rank adapters (LoRA, arXiv 2106.09685) and their variants, placed by structure."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers.pytorch_utils import Conv1D
 
 from textgen.errors import UserError
-from textgen.model.config import ModelConfig
+from textgen.model.config import AdapterConfig
+
+
+# Variant → what it asks of peft.LoraConfig.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "rslora": {"use_rslora": True},  # scaled by alpha / sqrt(rank): Kalajdzievski, arXiv 2312.03732
+    "dora": {"use_dora": True},  # magnitude and direction apart: Liu et al., arXiv 2402.09353
+    "pissa": {"init_lora_weights": "pissa"},  # starts from principal components: Meng et al., arXiv 2404.02948
+}
 
 
 def linear_layers(model: Any) -> dict[str, torch.nn.Module]:
@@ -47,14 +58,18 @@ def adapter_targets(model: Any, wanted: str) -> list[str]:
     return [layer for layer in layers if any(_ends_with(layer, name) for name in names)]
 
 
-def add_adapters(model: Any, config: ModelConfig, base_name: str, *, seed: int) -> Any:
+def add_adapters(
+    model: Any, config: AdapterConfig, base_name: str, *, seed: int, dtype: torch.dtype | None = None
+) -> Any:
     """The model with fresh adapters, which alone are trainable.
 
     Args:
-        model: the base model; its weights are shared with the result and frozen.
-        config: rank, alpha, dropout and targets.
+        model: the base model; its weights are shared with the result and frozen. With pissa they become what is left
+            of them beside their principal components, which :func:`as_plain_lora` takes back when saving.
+        config: variant, rank, alpha, dropout and targets.
         base_name: what the saved adapter will call its base: a directory or hub id.
         seed: of the adapters' random half; the other half starts at zero.
+        dtype: that the frozen weights are held in; as they are if not given. Adapters are float32.
     """
     import peft
 
@@ -69,10 +84,45 @@ def add_adapters(model: Any, config: ModelConfig, base_name: str, *, seed: int) 
         lora_dropout=config.lora_dropout,
         target_modules=_shortest(targets, list(layers)),
         fan_in_fan_out=any(isinstance(layers[name], Conv1D) for name in targets),
+        **VARIANTS[config.lora_variant],
     )
     logging.getLogger("peft").setLevel(logging.ERROR)
     torch.manual_seed(seed)
-    return peft.get_peft_model(model, adapters)
+    if dtype is not None and dtype != torch.float32:
+        model.to(dtype)
+    adapted = peft.get_peft_model(model, adapters)
+    if config.lora_variant == "pissa":
+        adapted.initial_adapters = {
+            name: p.detach().clone() for name, p in adapted.named_parameters() if p.requires_grad
+        }
+    return adapted
+
+
+@contextmanager
+def as_plain_lora(model: Any) -> Iterator[None]:
+    """Inside, an adapter saves itself as a plain LoRA of the original base, whatever its variant did to that base.
+
+    PiSSA trains B A on the base less B₀ A₀. The change from the original, B A - B₀ A₀, is a LoRA of twice the rank:
+    [B, -B₀] and [A; A₀] (arXiv 2404.02948, appendix C).
+    """
+    initial = getattr(model, "initial_adapters", None)
+    if initial is None:
+        yield
+        return
+    config = model.peft_config["default"]
+    before = config.r, config.lora_alpha, config.init_lora_weights
+    parameters = {name: p for name, p in model.named_parameters() if name in initial}
+    trained = {name: p.data for name, p in parameters.items()}
+    for name, p in parameters.items():
+        down = ".lora_A." in name
+        p.data = torch.cat([p.data, initial[name].to(p.device) * (1 if down else -1)], dim=0 if down else 1)
+    config.r, config.lora_alpha, config.init_lora_weights = 2 * before[0], 2 * before[1], True
+    try:
+        yield
+    finally:
+        for name, p in parameters.items():
+            p.data = trained[name]
+        config.r, config.lora_alpha, config.init_lora_weights = before
 
 
 def _ends_with(layer: str, name: str) -> bool:

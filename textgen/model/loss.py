@@ -1,26 +1,203 @@
-"""The loss as a sum, so that whoever adds it up can divide once, by what was really counted."""
+"""The loss as a sum, so that whoever adds it up can divide once, by what was really counted; without all the logits.
+
+GPT-2 has a vocabulary of 50,257: the logits of 1,024 tokens take 200 MB, and a plain cross-entropy holds three such
+arrays. Here the output head and the cross-entropy are one operation that goes through the tokens a chunk at a time and
+computes the gradients while a chunk's logits are there, as in Liger Kernel (arXiv 2410.10989, section 3.2) and Cut
+Cross-Entropy (arXiv 2411.09009).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from textgen.data.blocks import IGNORED
+from textgen.model.layers import transformer_blocks
+from textgen.model.modes import evaluating
+
+CHUNK_BYTES = 64 * 2**20  # of logits: large enough for full speed of the products, small beside a model
 
 
-def nll_sum(model: torch.nn.Module, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood of all targets, in nats, summed.
+class ScoredModel(torch.nn.Module):
+    """A causal language model that answers with the summed nll of its targets, and never holds all its logits.
 
     Args:
-        model: a causal language model that returns ``.logits`` of shape (rows, length, vocabulary).
-        input_ids: (rows, length) token ids.
-        labels: (rows, length), unshifted: the prediction at position i is held against the label at i + 1.
+        model: a transformers or peft model; kept as ``.model``, its parameters are this module's.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.head = [separate_head(model)]  # in a list, which keeps it from being registered a second time
+        # What Accelerate shards by, where it is asked to; without it, it would take the model for one layer.
+        self._no_split_modules = sorted({type(block).__name__ for block in transformer_blocks(model)})
+
+    def forward(
+        self, input_ids: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Negative log-likelihood of all targets, in nats, summed: a scalar in float32, with gradient.
+
+        Args:
+            input_ids: (rows, length) token ids.
+            labels: (rows, length), unshifted: the prediction at position i is held against the label at i + 1.
+            weights: (rows, length), of each label; 1 if not given.
+        """
+        targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED).reshape(-1)
+        scales = None if weights is None else F.pad(weights[:, 1:], (0, 1)).reshape(-1)
+        head = self.head[0]
+        if head is None:
+            logits = self.model(input_ids=input_ids, use_cache=False).logits
+            nll = F.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="none")
+            return (nll if scales is None else nll * scales).sum()
+        with _bypassed(head):
+            hidden = self.model(input_ids=input_ids, use_cache=False).logits
+        return linear_nll(hidden.flatten(0, 1), head.weight, head.bias, targets, scales)
+
+
+def separate_head(model: Any) -> torch.nn.Linear | None:
+    """The model's output head, if logits are what it alone makes of the last hidden state; None if not.
+
+    Decided by trying: the head is replaced by numbers that must come out of the model as they are. Models that scale
+    or cap their logits afterwards, or do not go through their head module, fail this.
+    """
+    head = model.get_output_embeddings()
+    if not isinstance(head, torch.nn.Linear):
+        return None
+
+    def numbers(hidden: torch.Tensor) -> torch.Tensor:
+        return torch.linspace(-1000, 1000, hidden.numel(), device=hidden.device).view_as(hidden)
+
+    device = head.weight.device
+    with torch.no_grad(), evaluating(model), _bypassed(head, numbers):
+        logits = model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device), use_cache=False).logits
+    same_width = logits.shape[-1] == head.in_features
+    return head if same_width and torch.equal(logits.float(), numbers(logits)) else None
+
+
+@contextmanager
+def _bypassed(head: torch.nn.Module, instead: Any = lambda hidden: hidden) -> Iterator[None]:
+    # An attribute of the instance hides the method of its class, and takes no hook away.
+    head.forward = instead
+    try:
+        yield
+    finally:
+        del head.forward
+
+
+def linear_nll(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    *,
+    chunk: int | None = None,
+) -> torch.Tensor:
+    """Sum over targets of ``weights * -log softmax(hidden @ weight.T + bias)[target]``, a chunk of targets at a time.
+
+    Under autocast, products are taken in its dtype; softmax and sums are always in float32.
+
+    Args:
+        hidden: (N, D).
+        weight: (V, D); no gradient is computed for it where it asks for none.
+        bias: (V,) or None.
+        targets: (N,) token ids; ``IGNORED`` ones cost nothing.
+        weights: (N,) or None for 1.
+        chunk: targets at a time; by :data:`CHUNK_BYTES` if not given.
 
     Returns:
-        A scalar in float32, with gradient.
+        A scalar in float32. Its gradient can be taken once.
     """
-    logits = model(input_ids=input_ids, use_cache=False).logits
-    return F.cross_entropy(
-        logits[:, :-1].reshape(-1, logits.shape[-1]).float(),
-        labels[:, 1:].reshape(-1),
-        ignore_index=IGNORED,
-        reduction="sum",
-    )
+    chunk = chunk or max(1, CHUNK_BYTES // (4 * weight.shape[0]))
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    with torch.autocast(device, enabled=False):
+        total: torch.Tensor = _LinearNll.apply(hidden, weight, bias, targets, weights, chunk, dtype)
+    return total
+
+
+class _LinearNll(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        weights: torch.Tensor | None,
+        chunk: int,
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
+        scored = (targets != IGNORED).nonzero().squeeze(1)
+        matrix = weight.detach().to(dtype)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        of_hidden, of_weight, of_bias = [
+            torch.empty_like(tensor, dtype=torch.float32) if wanted else None
+            for tensor, wanted in zip((hidden, weight, bias), ctx.needs_input_grad, strict=False)
+        ]
+        if of_hidden is not None and len(scored) < len(hidden):
+            of_hidden.zero_()
+        logits_buffer = matrix.new_empty(min(chunk, len(scored)), len(matrix))
+        for start in range(0, len(scored), chunk):
+            rows = scored[start : start + chunk]
+            part = hidden.index_select(0, rows).to(dtype)
+            logits = torch.mm(part, matrix.t(), out=logits_buffer[: len(rows)]).float()
+            if bias is not None:
+                logits += bias
+            scales = None if weights is None else weights.index_select(0, rows).float()
+            total += _nll_and_softmax_gradient(logits, targets.index_select(0, rows), scales)
+            low = logits.to(dtype)  # by now the gradient of the logits
+            if of_hidden is not None:
+                of_hidden.index_copy_(0, rows, (low @ matrix).float())
+            _accumulate(of_weight, low, part, first=start == 0)
+            _accumulate(of_bias, logits, None, first=start == 0)
+        gradients = [of_hidden, of_weight, of_bias]
+        if len(scored) == 0:
+            gradients = [None if gradient is None else gradient.zero_() for gradient in gradients]
+        ctx.gradients = gradients
+        ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in (hidden, weight, bias)]
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: torch.Tensor) -> Any:
+        gradients, ctx.gradients = ctx.gradients, None
+        assert gradients is not None, "the gradient of linear_nll was taken before, and its buffers are gone"
+        scaled = [
+            None if gradient is None else gradient.mul_(upstream).to(dtype)
+            for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
+        ]
+        return *scaled, None, None, None, None
+
+
+def _nll_and_softmax_gradient(
+    logits: torch.Tensor, targets: torch.Tensor, scales: torch.Tensor | None
+) -> torch.Tensor:
+    """The summed nll of a chunk, whose logits are overwritten with the gradient: softmax less one-hot, scaled."""
+    at_target = logits.gather(1, targets[:, None]).squeeze(1)
+    highest, where = logits.max(dim=1)
+    probabilities = torch.softmax(logits, dim=1, out=logits)
+    # log Σ exp(logits) from the likeliest token: its probability is at least 1/V, so the logarithm loses nothing.
+    log_partition = highest - probabilities.gather(1, where[:, None]).squeeze(1).log()
+    nll = log_partition - at_target
+    probabilities.scatter_add_(1, targets[:, None], torch.full_like(at_target, -1.0)[:, None])
+    if scales is not None:
+        probabilities.mul_(scales[:, None])
+        nll = nll * scales
+    return nll.sum()
+
+
+def _accumulate(
+    total: torch.Tensor | None, grad_logits: torch.Tensor, part: torch.Tensor | None, *, first: bool
+) -> None:
+    """Add a chunk's share of the head's gradient, of its weight or (without ``part``) its bias; the first one is
+    written in its place, which saves filling 150 MB with zeros."""
+    if total is None:
+        return
+    if part is not None and part.dtype == total.dtype:
+        torch.addmm(total, grad_logits.t(), part, beta=0.0 if first else 1.0, out=total)
+        return
+    share = grad_logits.sum(dim=0) if part is None else grad_logits.t() @ part
+    total.copy_(share) if first else total.add_(share)

@@ -9,6 +9,9 @@
 
 A checkpoint holds nothing of a process: order and randomness follow from (seed, step), so any number of processes can
 go on from it. It is written into a hidden directory, synced, and renamed; its manifest comes last.
+
+Where processes hold parts of the model (FSDP), each writes its own: parameters-00001-of-00002.safetensors and so on,
+which say what part of the whole they are. They too can be read by any number of processes.
 """
 
 import hashlib
@@ -21,11 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+import torch.distributed as dist
 
 from textgen.errors import UserError
+from textgen.training.sharding import Parts, is_sharded, like, local, write_parts
 
 FORMAT = 1
+NUMBER = " (number)"
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,14 @@ class TrainState:
         targets: target tokens trained on so far.
         best_step: the step with the lowest evaluation so far, if any.
         best_value: that evaluation, in bits per byte.
+        loss_scale: with fp16, what losses are multiplied by, and the steps since that was changed.
     """
 
     step: int = 0
     targets: int = 0
     best_step: int | None = None
     best_value: float | None = None
+    loss_scale: tuple[float, int] | None = None
 
 
 def save_checkpoint(
@@ -56,6 +63,8 @@ def save_checkpoint(
 ) -> Path:
     """Write ``directory/step-XXXXXXXX`` and delete checkpoints that are neither among the last ``keep`` nor the best.
 
+    All processes call this; the first one writes, and where they hold parts of the model, each writes its own.
+
     Args:
         directory: the run's ``checkpoints`` directory.
         model: unwrapped.
@@ -66,22 +75,35 @@ def save_checkpoint(
     """
     final = directory / f"step-{state.step:08d}"
     scratch = directory / f".step-{state.step:08d}.partial"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    save_file(_parameters(model), scratch / "parameters.safetensors")
-    save_file(_optimizer_tensors(model, optimizer), scratch / "optimizer.safetensors")
-    (scratch / "state.json").write_text(json.dumps(asdict(state)) + "\n")
-    files = {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(scratch.iterdir())}
-    for path in scratch.iterdir():
-        _sync(path)
-    manifest = {"format": FORMAT, "step": state.step, "files": files, "fingerprints": fingerprints}
-    (scratch / "manifest.json").write_text(_sealed(manifest))
-    _sync(scratch / "manifest.json")
-    _sync(scratch)
-    shutil.rmtree(final, ignore_errors=True)  # from before a resume that went back behind it
-    scratch.rename(final)
-    _sync(directory)
-    _prune(directory, state, keep)
+    sharded, rank = is_sharded(model), dist.get_rank() if dist.is_initialized() else 0
+    if rank > 0 and not sharded:
+        return final
+    if rank == 0:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        (scratch / "state.json").write_text(json.dumps(asdict(state)) + "\n")
+    if sharded:
+        dist.barrier()
+    part = f"-{rank + 1:05d}-of-{dist.get_world_size():05d}" if sharded else ""
+    mine = [scratch / f"{kind}{part}.safetensors" for kind in ("parameters", "optimizer")]
+    write_parts(mine[0], _trainable(model))
+    write_parts(mine[1], _optimizer_tensors(model, optimizer))
+    files = _described([*mine, scratch / "state.json"] if rank == 0 else mine)
+    if sharded:
+        everybody: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(everybody, files)
+        files = {name: facts for part_of in everybody for name, facts in part_of.items()}
+    if rank == 0:
+        manifest = {"format": FORMAT, "step": state.step, "files": files, "fingerprints": fingerprints}
+        (scratch / "manifest.json").write_text(_sealed(manifest))
+        _sync(scratch / "manifest.json")
+        _sync(scratch)
+        shutil.rmtree(final, ignore_errors=True)  # from before a resume that went back behind it
+        scratch.rename(final)
+        _sync(directory)
+        _prune(directory, state, keep)
+    if sharded:
+        dist.barrier()
     return final
 
 
@@ -157,36 +179,54 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
     """Put a sound checkpoint's parameters and optimizer tensors in place, and return the rest."""
-    saved = load_file(path / "parameters.safetensors")
+    saved = Parts(sorted(path.glob("parameters*.safetensors")))
     parameters = _trainable(model)
-    assert saved.keys() == parameters.keys(), "the fingerprints agreed, so the parameters must"
+    assert saved.shapes.keys() == parameters.keys(), "the fingerprints agreed, so the parameters must"
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(saved[name])
-    tensors = load_file(path / "optimizer.safetensors")
-    for name, parameter in parameters.items():
-        prefix = name + "/"
-        values = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        if values:
-            optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in values.items()}
-    return TrainState(**json.loads((path / "state.json").read_text()))
+            local(parameter).copy_(saved.read(name, parameter))
+    tensors = Parts(sorted(path.glob("optimizer*.safetensors")))
+    for key in tensors.shapes:
+        name, what = key.rsplit("/", 1)
+        parameter = parameters[name]
+        value = tensors.read(key, parameter)
+        if what.endswith(NUMBER):
+            optimizer.state[parameter][what.removesuffix(NUMBER)] = value.item()
+            continue
+        value = value.to(_device(optimizer, parameter, value))
+        whole = tensors.shapes[key] == list(parameter.shape) and value.shape == local(parameter).shape
+        optimizer.state[parameter][what] = like(value, parameter) if whole else value
+    state = json.loads((path / "state.json").read_text())
+    return TrainState(**state | {"loss_scale": tuple(state["loss_scale"]) if state.get("loss_scale") else None})
+
+
+def _device(optimizer: torch.optim.Optimizer, parameter: torch.Tensor, value: torch.Tensor) -> torch.device:
+    # Counters of 64 bits are ours, and read on the host at every step; torch keeps its own with the parameter.
+    return torch.device("cpu") if value.dtype == torch.float64 else parameter.device
 
 
 def _trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}  # tied ones once, so re-tying is free
 
 
-def _parameters(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: p.detach().cpu().contiguous() for name, p in _trainable(model).items()}
-
-
 def _optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimizer's state, "parameter/key"; plain numbers as tensors whose key ends in :data:`NUMBER`."""
     tensors = {}
     for name, parameter in _trainable(model).items():
         for key, value in optimizer.state.get(parameter, {}).items():
-            assert isinstance(value, torch.Tensor), f"optimizer state {key} is no tensor"
-            tensors[f"{name}/{key}"] = value.detach().cpu().contiguous()
+            if isinstance(value, torch.Tensor):
+                tensors[f"{name}/{key}"] = value.detach()
+            else:
+                assert isinstance(value, int | float), f"optimizer state {key} is neither a tensor nor a number"
+                tensors[f"{name}/{key}{NUMBER}"] = torch.tensor(value)
     return tensors
+
+
+def _described(paths: list[Path]) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of files, which are on the disk for good when this returns."""
+    for path in paths:
+        _sync(path)
+    return {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(paths)}
 
 
 def _prune(directory: Path, state: TrainState, keep: int) -> None:

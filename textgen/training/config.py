@@ -18,8 +18,8 @@ class TrainingConfig:
     """Passes over the data, if --steps is not given; 1 if neither is."""
     global_batch_size: int = 16
     """Blocks that one optimizer step sees, over all processes."""
-    microbatch_size: int = 4
-    """Blocks that one forward pass sees; changes memory and speed, not the result."""
+    microbatch_size: int | Literal["auto"] = 4
+    """Blocks that one forward pass sees; changes memory and speed, not the result. auto takes the most that fit."""
     learning_rate: float = 1e-3
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -30,12 +30,11 @@ class TrainingConfig:
     """Decoupled weight decay of every parameter with two or more dimensions."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 leaves them as they are."""
-    optimizer: Literal["adamw"] = "adamw"
-    """The optimizer."""
+    optimizer: Literal["adamw", "adamw8bit", "muon", "schedule_free"] = "adamw"
+    """adamw8bit keeps AdamW's state in 8 bits; muon orthogonalises the updates of matrices; schedule_free averages
+    weights instead of lowering the learning rate (with --schedule constant)."""
     seed: int = 0
     """Seeds everything that is random, together with the step it happens in."""
-    threads: int = 0
-    """CPU threads of each process; 0 shares the machine's cores out evenly."""
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""
@@ -52,16 +51,78 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 found.append(f"--{name} {value}: give a positive number.")
-        for name, least in (("global_batch_size", 1), ("microbatch_size", 1), ("warmup_steps", 0), ("threads", 0)):
-            if getattr(self, name) < least:
+        for name, least in (("global_batch_size", 1), ("microbatch_size", 1), ("warmup_steps", 0)):
+            if getattr(self, name) != "auto" and getattr(self, name) < least:
                 found.append(f"--{name.replace('_', '-')} {getattr(self, name)}: give at least {least}.")
         for name in ("learning_rate", "weight_decay", "max_grad_norm"):
             value = getattr(self, name)
             if not 0 <= value < float("inf") or (name == "learning_rate" and value == 0):
                 found.append(f"--{name.replace('_', '-')} {value}: give a finite number that is not negative.")
-        if self.global_batch_size >= 1 and self.microbatch_size >= 1:
-            found += _division_problems(self.global_batch_size, self.microbatch_size, world_size)
+        if self.optimizer == "schedule_free" and self.schedule != "constant":
+            found.append(
+                f"--optimizer schedule_free with --schedule {self.schedule}: its averaging takes the place of a schedule; "
+                "add --schedule constant."
+            )
+        microbatch = 1 if self.microbatch_size == "auto" else self.microbatch_size
+        if self.global_batch_size >= 1 and microbatch >= 1:
+            found += _division_problems(self.global_batch_size, microbatch, world_size)
         return found
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How steps are computed: precision, memory, speed. What is computed does not change, up to rounding."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """What matrices are multiplied in; auto takes what the device does well. Trained weights stay in float32."""
+    gradient_checkpointing: bool = False
+    """Keep only each layer's input and compute the rest again on the way back: less memory, a third more time."""
+    compile: bool = False
+    """Compile the model's layers with torch.compile."""
+    exact: bool = False
+    """The same bits on 1, 2, 4, ... processes; slower. Needs powers of two and one thread count."""
+    threads: int = 0
+    """CPU threads of each process; 0 shares the machine's cores out evenly, and is 1 with --exact."""
+
+    def problems(self, training: TrainingConfig, world_size: int) -> list[str]:
+        """What is wrong with these settings by themselves and beside the batch sizes, one remedy each."""
+        found = []
+        if self.threads < 0:
+            found.append(f"--threads {self.threads}: give at least 0.")
+        return found + (self._obstacles_to_exactness(training, world_size) if self.exact else [])
+
+    def _obstacles_to_exactness(self, training: TrainingConfig, world_size: int) -> list[str]:
+        found = []
+        if not is_power_of_two(world_size):
+            found.append(
+                f"--exact on {world_size} processes: sums are added up in a binary tree, the same for 1, 2, 4, ... "
+                "processes; launch a power of two."
+            )
+        size = training.microbatch_size
+        if size == "auto":
+            found.append(
+                "--exact with --microbatch-size auto: the size would depend on the machine, and the bits on the size; "
+                "give a number."
+            )
+        elif size > 0 and not is_power_of_two(training.global_batch_size // size):
+            found.append(
+                f"--exact with --global-batch-size {training.global_batch_size} and --microbatch-size {size}: "
+                f"{training.global_batch_size // size} microbatches are no full binary tree; choose sizes that make "
+                "1, 2, 4, ... of them."
+            )
+        if self.compile:
+            found.append("--exact with --compile: compiled kernels add up in an order of their own; leave one out.")
+        if self.precision == "fp16":
+            found.append("--exact with --precision fp16: steps whose gradients overflow are left out; use fp32 or bf16.")
+        for plugin, name in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")):
+            if os.environ.get(plugin, "false").lower() in ("true", "1"):
+                found.append(f"--exact with {name}: it adds up gradients in an order of its own; leave --exact out.")
+        return found
+
+
+def is_power_of_two(number: int) -> bool:
+    """Whether a binary tree with that many leaves is full."""
+    return number > 0 and number & (number - 1) == 0
 
 
 def _division_problems(global_batch: int, microbatch: int, world_size: int) -> list[str]:

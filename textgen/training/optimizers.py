@@ -1,34 +1,96 @@
 """Optimizers, one entry each, and which parameters decay."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from textgen.training.config import TrainingConfig
+from textgen.training.muon import Muon, hidden_matrices
+from textgen.training.schedule_free import ScheduleFreeAdamW
+
+BETAS, EPSILON = (0.9, 0.99), 1e-8
 
 
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups, decided by structure: matrices and embeddings decay, vectors do not.
+def parameter_groups(
+    model: torch.nn.Module, weight_decay: float, *, lora_plus_ratio: float = 1.0
+) -> list[dict[str, Any]]:
+    """Trainable parameters in groups, decided by structure: matrices and embeddings decay, vectors do not.
 
-    Biases and normalisation gains have one dimension; pulling them to zero regularises nothing.
+    Biases and normalisation gains have one dimension; pulling them to zero regularises nothing. The B matrices of
+    adapters get ``lora_plus_ratio`` times the learning rate, as ``lr_scale`` of their group (LoRA+, arXiv 2402.12354).
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": weight_decay},
+    raised = {id(p) for p in _adapter_b_matrices(model)} if lora_plus_ratio != 1.0 else set()
+    groups = [
+        {"params": [p for p in trainable if p.dim() >= 2 and id(p) not in raised], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
     ]
+    for group in groups:
+        group["lr_scale"] = 1.0
+    if raised:
+        matrices = [p for p in trainable if id(p) in raised]
+        groups.append({"params": matrices, "weight_decay": weight_decay, "lr_scale": lora_plus_ratio})
+    return groups
 
 
-def _adamw(model: torch.nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def _adapter_b_matrices(model: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
+    for module in model.modules():
+        if isinstance(getattr(module, "lora_B", None), torch.nn.ModuleDict):
+            yield from module.lora_B.parameters()  # type: ignore[union-attr,operator]
+
+
+Groups = list[dict[str, Any]]
+
+
+def _adamw(model: torch.nn.Module, groups: Groups, config: TrainingConfig) -> torch.optim.Optimizer:
     """AdamW (arXiv 1711.05101) as torch's fused kernel, which updates every tensor in one pass over memory."""
-    groups = parameter_groups(model, config.weight_decay)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), eps=1e-8, fused=True)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=BETAS, eps=EPSILON, fused=True)
 
 
-OPTIMIZERS: dict[str, Callable[[torch.nn.Module, TrainingConfig], torch.optim.Optimizer]] = {"adamw": _adamw}
+def _adamw8bit(model: torch.nn.Module, groups: Groups, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW with its state in blocks of 8-bit numbers: 2 bytes a parameter for 8 (arXiv 2110.02861)."""
+    from bitsandbytes.optim import AdamW8bit
+
+    return AdamW8bit(groups, lr=config.learning_rate, betas=BETAS, eps=EPSILON)
 
 
-def build_optimizer(model: torch.nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def _muon(model: torch.nn.Module, groups: Groups, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Muon for hidden matrices, AdamW for embeddings, the output head and vectors."""
+    return Muon(groups, hidden_matrices(model), lr=config.learning_rate, betas=BETAS, eps=EPSILON)
+
+
+def _schedule_free(model: torch.nn.Module, groups: Groups, config: TrainingConfig) -> torch.optim.Optimizer:
+    return ScheduleFreeAdamW(groups, lr=config.learning_rate, betas=BETAS, eps=EPSILON)
+
+
+OPTIMIZERS: dict[str, Callable[[torch.nn.Module, Groups, TrainingConfig], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "adamw8bit": _adamw8bit,
+    "muon": _muon,
+    "schedule_free": _schedule_free,
+}
+
+
+def build_optimizer(
+    model: torch.nn.Module, config: TrainingConfig, *, lora_plus_ratio: float = 1.0
+) -> torch.optim.Optimizer:
     """The optimizer that the configuration names, over the model's trainable parameters."""
-    return OPTIMIZERS[config.optimizer](model, config)
+    groups = parameter_groups(model, config.weight_decay, lora_plus_ratio=lora_plus_ratio)
+    return OPTIMIZERS[config.optimizer](model, [group for group in groups if group["params"]], config)
+
+
+@contextmanager
+def evaluation_weights(optimizer: Any) -> Iterator[None]:
+    """Inside, the model has the weights to evaluate and to save; afterwards, to the bit, those that training goes on
+    from. They differ for schedule-free optimizers only."""
+    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper
+    if not isinstance(inner, ScheduleFreeAdamW):
+        yield
+        return
+    training = inner.swap_in_averages()
+    try:
+        yield
+    finally:
+        inner.swap_back(training)

@@ -8,36 +8,85 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
 from textgen.errors import UserError
 from textgen.training.config import world_size
+from textgen.training.exact import same_start
+from textgen.training.precision import resolve_precision
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "wandb", "tokenizers", "numpy")
 
 
-def start_process(threads: int) -> Accelerator:
-    """Set this process up: device, process group, and a thread count that was chosen and not inherited.
+def start_process(threads: int = 0, *, precision: str = "fp32", exact: bool = False) -> Accelerator:
+    """Set this process up: device, process group, precision, and a thread count that was chosen and not inherited.
 
     `accelerate launch` sets OMP_NUM_THREADS by rules of its own; the count changes the speed by half and the last bits
     of every sum, so it is set here, and recorded.
 
     Args:
-        threads: CPU threads of this process; 0 shares the cores that it may run on out evenly.
+        threads: CPU threads of this process; 0 shares the cores that it may run on out evenly, or is 1 if ``exact``.
+        precision: fp32, bf16, fp16, or auto (:func:`textgen.training.precision.resolve_precision`).
+        exact: take deterministic kernels only.
 
     Raises:
-        UserError: the launcher asked for another number of processes than it started.
+        UserError: the launcher asked for another number of processes than it started, or the device cannot compute in
+            that precision.
     """
     _hide_progress_bars()
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's large CPU arrays in 2 MB pages: fewer page faults
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local))
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
+    torch.set_num_threads(threads or (1 if exact else max(1, len(os.sched_getaffinity(0)) // local)))
+    if exact:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
+        torch.use_deterministic_algorithms(True)
+    on_cpu = not torch.cuda.is_available()
+    resolved = resolve_precision(precision, "cpu" if on_cpu else "cuda")
+    mixed = {"fp32": "no"}.get(resolved, resolved)
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision="no" if on_cpu and mixed == "fp16" else mixed)
+    if on_cpu:
+        _what_accelerate_leaves_out_on_cpu(accelerator, mixed)
     if accelerator.num_processes != world_size():
         raise UserError(
             f"the launcher announced {world_size()} processes, but {accelerator.num_processes} found each other. "
             "On CPU, launch with: accelerate launch --config_file launch/multi_cpu.yaml recipes/finetune.py"
         )
     return accelerator
+
+
+def _what_accelerate_leaves_out_on_cpu(accelerator: Accelerator, mixed_precision: str) -> None:
+    """Make FSDP2 and fp16 with loss scaling, which Accelerate does on GPUs alone, run on a CPU by the same code of it.
+
+    It is slow there; it is what lets a laptop, and the tests, go through what will run on a cluster.
+    """
+    state = accelerator.state
+    if mixed_precision == "fp16":
+        state._mixed_precision = "fp16"
+        accelerator.native_amp = True
+        accelerator.scaler = torch.amp.GradScaler("cpu")
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and accelerator.num_processes > 1:
+        state.fsdp_plugin = FullyShardedDataParallelPlugin()  # from what the launch file put into the environment
+        if state.fsdp_plugin.fsdp_version != 2:
+            raise UserError("the launch file asks for FSDP 1; set fsdp_version: 2, as launch/fsdp2.yaml does.")
+        if mixed_precision != "no":
+            state.fsdp_plugin.set_mixed_precision(mixed_precision)
+        state.distributed_type = DistributedType.FSDP
+        PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+
+def prepare(
+    accelerator: Accelerator, model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, exact: bool = False
+) -> tuple[torch.nn.Module, Any]:
+    """Put model and optimizer where the launcher wants them: replicated (DDP), sharded (FSDP2, DeepSpeed), or alone.
+
+    With ``exact`` the model is replicated without DDP, whose order of summation depends on the number of processes.
+    """
+    if exact:
+        alone = accelerator.prepare_model(model, evaluation_mode=True)
+        same_start(alone)
+        return alone, accelerator.prepare_optimizer(optimizer)
+    return accelerator.prepare(model, optimizer)
 
 
 def _hide_progress_bars() -> None:
@@ -55,6 +104,16 @@ def peak_memory_bytes(accelerator: Accelerator) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def precision_of(accelerator: Accelerator) -> str:
+    """What this process computes in: fp32, bf16 or fp16."""
+    return {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
+
+
+def threads() -> int:
+    """CPU threads that this process computes with."""
+    return torch.get_num_threads()
+
+
 def environment(accelerator: Accelerator) -> dict[str, Any]:
     """What computed: versions, processes, threads, device and the command; the part of a run that may vary."""
     versions = {"python": platform.python_version()}
@@ -66,7 +125,8 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
     return {
         "versions": versions,
         "processes": accelerator.num_processes,
-        "threads": torch.get_num_threads(),
+        "threads": threads(),
+        "precision": precision_of(accelerator),
         "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else f"cpu ({platform.machine()})",
         "command": " ".join(sys.argv),
     }

@@ -1,0 +1,131 @@
+"""Muon: momentum whose matrices are made orthogonal before they are applied.
+
+Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", kellerjordan.github.io/posts/muon. Updates
+are scaled by 0.2 √max(rows, columns) as in Moonlight (arXiv 2502.16982, equation 4), which gives them the size of
+AdamW's, so that the same learning rate serves both.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim.adamw import adamw
+from transformers.pytorch_utils import Conv1D
+
+COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
+
+
+def hidden_matrices(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The trainable weights of linear layers but the output head's, tied to the embedding or not.
+
+    GPT-2's ``Conv1D`` stores them transposed. That makes no difference here: the orthogonalised transpose is the
+    transpose of the orthogonalised, and the scale is the same for both orders of the dimensions.
+    """
+    outside = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
+    find_head = getattr(model, "get_output_embeddings", lambda: None)
+    if (head := find_head()) is not None:
+        outside |= {id(p) for p in head.parameters()}
+    weights = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear | Conv1D)]
+    return [w for w in weights if w.dim() == 2 and w.requires_grad and id(w) not in outside]
+
+
+def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
+    """Roughly U Vᵀ of a matrix U S Vᵀ, by five Newton-Schulz iterations; singular values end between 0.7 and 1.2.
+
+    In bfloat16 on a GPU and in float32 elsewhere.
+
+    Args:
+        matrix: (M, N).
+    """
+    a, b, c = COEFFICIENTS
+    x = matrix.bfloat16() if matrix.is_cuda else matrix.float()
+    tall = x.shape[0] > x.shape[1]
+    x = x.t() if tall else x
+    x = x / (x.norm() + 1e-7)  # all singular values at most 1
+    for _ in range(ITERATIONS):
+        gram = x @ x.t()
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.t() if tall else x).to(matrix.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for some parameters and AdamW for the rest, in one optimizer.
+
+    Args:
+        groups: as torch's optimizers take them, with ``weight_decay``.
+        matrices: which of the parameters Muon updates; each has two dimensions.
+        lr: learning rate of both.
+        betas: AdamW's.
+        eps: AdamW's.
+        momentum: Muon's, with Nesterov's look ahead.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        matrices: Iterable[torch.Tensor],
+        *,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        momentum: float = 0.95,
+    ) -> None:
+        by_muon = {id(p) for p in matrices}
+        split = [
+            group | {"params": chosen, "muon": muon}
+            for group in groups
+            for muon in (True, False)
+            if (chosen := [p for p in group["params"] if (id(p) in by_muon) is muon])
+        ]
+        super().__init__(split, {"lr": lr, "betas": betas, "eps": eps, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if group["muon"]:
+                for p in parameters:
+                    self._muon_update(p, group)
+            else:
+                self._adamw_update(parameters, group)
+
+    def _muon_update(self, p: torch.Tensor, group: dict[str, Any]) -> None:
+        state, gradient = self.state[p], p.grad
+        assert gradient is not None
+        if not state:
+            state["momentum"] = torch.zeros_like(p)
+        state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        update = _whole(gradient.lerp(state["momentum"], group["momentum"]))
+        update = orthogonalised(update) * (0.2 * max(update.shape) ** 0.5)
+        if isinstance(p, DTensor):
+            update = distribute_tensor(update, p.device_mesh, p.placements)
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        p.add_(update, alpha=-group["lr"])
+
+    def _adamw_update(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
+        for p in parameters:
+            if not self.state[p]:
+                zeros = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+                self.state[p].update(zeros | {"step": torch.zeros((), dtype=torch.float32, device=p.device)})
+        states = [self.state[p] for p in parameters]
+        adamw(
+            parameters,
+            [p.grad for p in parameters if p.grad is not None],
+            *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq")),
+            max_exp_avg_sqs=[],
+            state_steps=[state["step"] for state in states],
+            fused=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

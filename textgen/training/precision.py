@@ -1,0 +1,33 @@
+"""What matrices are multiplied in, chosen from what the device does well."""
+
+from typing import Literal
+
+import torch
+
+from textgen.errors import UserError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+def resolve_precision(wanted: str, device_type: str) -> Precision:
+    """The precision to compute in; trained weights and their optimizer state are float32 in all of them.
+
+    ``auto`` is bf16 on a GPU that computes in it natively, fp16 with loss scaling on an older one, and fp32 on a CPU
+    unless it has AMX: others emulate bf16 products, at a tenth of the speed of fp32 ones.
+
+    Raises:
+        UserError: the device cannot compute in what was asked for.
+    """
+    if wanted != "auto":
+        if wanted == "bf16" and device_type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise UserError("--precision bf16: this GPU has no bfloat16; use fp16, or auto to have one chosen.")
+        assert wanted in ("fp32", "bf16", "fp16")
+        return wanted  # type: ignore[return-value]
+    if device_type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device_type == "cpu" and torch.cpu._is_amx_tile_supported():
+        return "bf16"
+    return "fp32"
+
+
+COMPUTE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
