@@ -9,7 +9,7 @@ import pytest
 from textgen.data.config import DataConfig
 from textgen.errors import UserError
 from textgen.evaluation.config import EvaluationConfig
-from textgen.model.config import ModelConfig
+from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.model.locate import Location
 from textgen.plan import Plan, check_inputs, check_settings, plan_model, say_plan
 from textgen.run import RunDirectory
@@ -21,13 +21,16 @@ def test_settings_that_can_be_pass():
 
 
 def test_problems_of_all_rooms_come_in_one_message():
-    wrong = ModelConfig(lora_rank=0, lora_alpha=-1, lora_dropout=1, dropout=-0.1, from_scratch=True, method="lora")
+    wrong = ModelConfig(dropout=-0.1, attention_dropout=1, from_scratch=True, method="lora")
+    adapters = AdapterConfig(lora_rank=0, lora_alpha=-1, lora_dropout=1, lora_plus_ratio=0)
     data = DataConfig(validation_fraction=1, block_size=1)
     with pytest.raises(UserError) as caught:
-        check_settings(EvaluationConfig(prompts=0, strategies="gready"), wrong.problems(), data.problems())
+        check_settings(
+            EvaluationConfig(prompts=0, strategies="gready"), wrong.problems(), adapters.problems(), data.problems()
+        )
     lines = str(caught.value).splitlines()
-    flags = ["--lora-rank", "--lora-alpha", "--lora-dropout", "--dropout", "--from-scratch", "--validation-fraction"]
-    flags += ["--block-size", "--prompts", "--strategies"]
+    flags = ["--dropout", "--attention-dropout", "--from-scratch", "--lora-rank", "--lora-alpha", "--lora-dropout"]
+    flags += ["--lora-plus-ratio", "--validation-fraction", "--block-size", "--prompts", "--strategies"]
     assert [line.split()[1].rstrip(":") for line in lines] == flags
 
 
@@ -90,11 +93,11 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path):
     said: list[str] = []
     directory = RunDirectory({}, given=str(tmp_path / "run"), name="x")
     plan = plan_model(config.model, config.evaluation, block_size=32)
-    say_plan(said.append, config, plan, directory, processes=2)
+    say_plan(said.append, config, plan, directory, processes=2, precision="fp32")
     text_said = "\n".join(said)
     for part in (
         "GPT2LMHeadModel, context 256",
-        "1 epoch(s), adamw, cosine to 0.0003",
+        "1 epoch(s), adamw, cosine to 0.0003, fp32",
         "16 blocks of 32 tokens",
         "4 microbatches, 2 on each of 2 process(es)",
         "rolling perplexity; strategies greedy",
@@ -115,4 +118,4 @@ def test_a_dry_run_finds_data_that_cannot_fill_a_block(tmp_path):
     )
     plan = plan_model(config.model, config.evaluation, block_size=256)
     with pytest.raises(UserError, match=r"--block-size 256: the training text of .* has only"):
-        say_plan(lambda line: None, config, plan, RunDirectory({}, given="x", name="x"), processes=1)
+        say_plan(lambda line: None, config, plan, RunDirectory({}, given="x", name="x"), processes=1, precision="fp32")

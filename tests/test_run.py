@@ -13,11 +13,19 @@ from hypothesis import strategies as st
 from textgen.data.config import DataConfig
 from textgen.errors import Diverged, UserError
 from textgen.evaluation.config import EvaluationConfig
-from textgen.model.config import ModelConfig
+from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.run import RunConfig, RunDirectory, fingerprint, launch
-from textgen.training.config import TrainingConfig
+from textgen.training.config import EngineConfig, TrainingConfig
 
-ROOMS = (ModelConfig(), DataConfig(), TrainingConfig(), RunConfig(), EvaluationConfig())
+ROOMS = (
+    ModelConfig(),
+    AdapterConfig(),
+    DataConfig(),
+    TrainingConfig(),
+    EngineConfig(),
+    RunConfig(),
+    EvaluationConfig(),
+)
 FLAT: dict[str, Any] = {name: value for room in ROOMS for name, value in asdict(room).items() if name != "config"}
 WHERE_AND_HOW_OFTEN = {"run_dir", "resume", "checkpoint_every", "keep_checkpoints", "dry_run", "threads"}
 WHO_IS_TOLD = {"track", "wandb_project", "wandb_mode"}

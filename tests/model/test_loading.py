@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig, ViTConfig
 
 from textgen.errors import UserError
-from textgen.model.config import ModelConfig
+from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.model.loading import load_model, parameter_counts, save_model, set_dropout, weights_fingerprint
 from textgen.model.locate import Location, locate
 from textgen.model.lora import add_adapters
 
 IDS = torch.arange(20).reshape(2, 10)
-LORA = ModelConfig(method="lora")
+LORA = AdapterConfig()
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def adapted(base: Path, tokenizer: Any, directory: Path, seed: int = 0) -> Any:
     """A trained adapter on the model of a directory, saved."""
     model = load_model(locate(str(base)), ModelConfig())
     fingerprint = weights_fingerprint(model)
-    model = add_adapters(model, LORA, str(base), seed=seed)
+    model = add_adapters(model, AdapterConfig(), str(base), seed=seed)
     train(train(model))
     save_model(model, tokenizer, directory, base_fingerprint=fingerprint)
     return model
@@ -218,26 +218,25 @@ def test_the_fingerprint_of_weights_sees_every_value_and_shape(tiny_gpt2):
     assert len(fingerprints) == 4
 
 
-def test_one_setting_sets_every_dropout_of_a_family():
+def test_every_dropout_of_a_family_is_set_and_attention_apart():
     gpt2 = GPT2Config(attn_pdrop=0, embd_pdrop=0.1, summary_first_dropout=0.5)
-    set_dropout(gpt2, 0.25)
-    assert [gpt2.resid_pdrop, gpt2.embd_pdrop, gpt2.attn_pdrop] == [0.25] * 3
+    before = set_dropout(gpt2, 0.25, 0.5)
+    assert [gpt2.resid_pdrop, gpt2.embd_pdrop, gpt2.attn_pdrop] == [0.25, 0.25, 0.5]
+    assert [before[name] for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop")] == [0.1, 0.1, 0]
     llama = LlamaConfig()
     heads = llama.num_attention_heads
-    set_dropout(llama, 0.25)
-    assert llama.attention_dropout == 0.25
+    set_dropout(llama, 0.25, 0.5)
+    assert llama.attention_dropout == 0.5
     assert llama.num_attention_heads == heads
 
 
-def test_dropout_is_as_the_model_says_unless_it_is_set(saved, tmp_path):
+def test_dropout_is_as_it_is_set_and_the_saved_config_is_as_it_was(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "wet")
     content = json.loads((saved / "config.json").read_text())
     (tmp_path / "wet" / "config.json").write_text(json.dumps(content | {"resid_pdrop": 0.4}))
-
-    def probabilities(dropout: float | None) -> set[float]:
-        model = load_model(locate(str(tmp_path / "wet")), ModelConfig(dropout=dropout))
-        return {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
-
-    assert probabilities(None) == {0.0, 0.4}
-    assert probabilities(0.2) == {0.2}
-    assert probabilities(0.0) == {0.0}
+    for dropout, attention, expected in ((0.0, 0.0, {0.0}), (0.2, 0.0, {0.0, 0.2}), (0.2, 0.3, {0.2, 0.3})):
+        model = load_model(locate(str(tmp_path / "wet")), ModelConfig(dropout=dropout, attention_dropout=attention))
+        assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == expected
+        model.save_pretrained(tmp_path / "again")
+        again = json.loads((tmp_path / "again" / "config.json").read_text())
+        assert (again["resid_pdrop"], again["attn_pdrop"]) == (0.4, content["attn_pdrop"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from textgen.errors import UserError
-from textgen.model.config import ModelConfig
+from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.model.lora import adapter_targets, add_adapters, linear_layers
 from textgen.training.config import TrainingConfig
 from textgen.training.optimizers import build_optimizer
@@ -38,7 +38,7 @@ def test_linear_layers_are_found_by_what_they_are(tiny_gpt2, tiny_llama):
 
 @pytest.mark.parametrize(("family", "layers"), [("tiny_gpt2", GPT2_LAYERS), ("tiny_llama", LLAMA_LAYERS)])
 def test_auto_adapts_every_linear_layer_but_the_head(request, family, layers):
-    model = add_adapters(request.getfixturevalue(family)(), ModelConfig(method="lora"), "base", seed=0)
+    model = add_adapters(request.getfixturevalue(family)(), AdapterConfig(), "base", seed=0)
     assert adapted_layers(model) == layers
 
 
@@ -54,7 +54,7 @@ def test_auto_adapts_every_linear_layer_but_the_head(request, family, layers):
 )
 def test_names_mean_the_layers_that_end_in_them_and_peft_adapts_just_those(tiny_gpt2, wanted, layers):
     assert adapter_targets(tiny_gpt2(), wanted) == layers
-    model = add_adapters(tiny_gpt2(), ModelConfig(method="lora", lora_targets=wanted), "base", seed=0)
+    model = add_adapters(tiny_gpt2(), AdapterConfig(lora_targets=wanted), "base", seed=0)
     assert adapted_layers(model) == layers
 
 
@@ -72,7 +72,7 @@ def test_a_name_without_a_layer_is_refused_with_the_names_there_are(tiny_gpt2, w
 def test_training_changes_every_adapter_and_nothing_of_the_base(request, family):
     base = request.getfixturevalue(family)()
     before = {name: p.clone() for name, p in base.named_parameters()}
-    model = add_adapters(base, ModelConfig(method="lora"), "base", seed=0)
+    model = add_adapters(base, AdapterConfig(), "base", seed=0)
     trainable = {name: p.clone() for name, p in model.named_parameters() if p.requires_grad}
     assert trainable
     assert all("lora_" in name for name in trainable)
@@ -93,12 +93,12 @@ def test_training_changes_every_adapter_and_nothing_of_the_base(request, family)
 def test_fresh_adapters_change_no_logits(tiny_gpt2):
     with torch.no_grad():
         expected = tiny_gpt2().eval()(input_ids=IDS).logits
-        model = add_adapters(tiny_gpt2(), ModelConfig(method="lora"), "base", seed=0)
+        model = add_adapters(tiny_gpt2(), AdapterConfig(), "base", seed=0)
         assert torch.equal(model.eval()(input_ids=IDS).logits, expected)
 
 
 def test_adapters_have_the_rank_scale_dropout_and_seed_that_were_asked_for(tiny_gpt2):
-    config = ModelConfig(method="lora", lora_rank=3, lora_alpha=1.5, lora_dropout=0.25, lora_targets="c_attn")
+    config = AdapterConfig(lora_rank=3, lora_alpha=1.5, lora_dropout=0.25, lora_targets="c_attn")
     one, same, other = (add_adapters(tiny_gpt2(), config, "base", seed=seed) for seed in (0, 0, 1))
     layer = one.base_model.model.transformer.h[0].attn.c_attn
     assert layer.lora_A["default"].weight.shape == (3, 32)
@@ -112,6 +112,6 @@ def test_adapters_have_the_rank_scale_dropout_and_seed_that_were_asked_for(tiny_
 
 def test_the_adapter_names_its_base_and_how_its_layers_are_stored(tiny_gpt2, tiny_llama):
     for model, transposed in ((tiny_gpt2(), True), (tiny_llama(), False)):
-        config = add_adapters(model, ModelConfig(method="lora"), "some/base", seed=0).peft_config["default"]
+        config = add_adapters(model, AdapterConfig(), "some/base", seed=0).peft_config["default"]
         assert config.base_model_name_or_path == "some/base"
         assert config.fan_in_fan_out is transposed

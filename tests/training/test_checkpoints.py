@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from textgen.data.blocks import GlobalBatches
 from textgen.errors import UserError
-from textgen.model.config import ModelConfig
+from textgen.model.config import AdapterConfig
 from textgen.model.lora import add_adapters
+from textgen.model.loss import ScoredModel
 from textgen.training.checkpoints import (
     TrainState,
     find_damage,
@@ -68,14 +69,14 @@ def bits(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
 
 def trainer(accelerator: Any, model: Any) -> tuple[Any, Any, Callable[[int, int], None]]:
     """The model, its optimizer, and a function that trains from one step to another."""
-    model, optimizer = accelerator.prepare(model, build_optimizer(model, TrainingConfig()))
+    scored, optimizer = accelerator.prepare(ScoredModel(model), build_optimizer(model, TrainingConfig()))
     data = GlobalBatches(TOKENS, block_size=8, global_batch_size=4, microbatch_size=2, seed=0)
 
     def train(first: int, last: int) -> None:
         for step in range(first, last + 1):
-            training_step(accelerator, model, optimizer, data, step=step, learning_rate=1e-2, max_grad_norm=1.0)
+            training_step(accelerator, scored, optimizer, data, step=step, learning_rate=1e-2, max_grad_norm=1.0)
 
-    return model.train(), optimizer.optimizer, train
+    return scored.train().model, optimizer.optimizer, train
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -83,7 +84,7 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(accelerator
     def fresh() -> tuple[Any, Any, Callable[[int, int], None]]:
         model = tiny_gpt2(resid_pdrop=0.1)
         if method == "lora":
-            model = add_adapters(model, ModelConfig(method="lora"), "base", seed=0)
+            model = add_adapters(model, AdapterConfig(), "base", seed=0)
         return trainer(accelerator, model)
 
     model, optimizer, train = fresh()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from textgen.model.config import ModelConfig
+from textgen.model.config import AdapterConfig
 from textgen.model.lora import add_adapters
 from textgen.training.config import TrainingConfig
 from textgen.training.optimizers import OPTIMIZERS, build_optimizer, parameter_groups
@@ -30,7 +30,7 @@ def test_tied_parameters_are_optimised_once_and_frozen_ones_never(tiny_gpt2):
     model.transformer.wpe.weight.requires_grad = False
     parameters = [p for group in parameter_groups(model, 0.1) for p in group["params"]]
     assert len({id(p) for p in parameters}) == len(parameters) == len(list(model.parameters())) - 1
-    adapters = add_adapters(tiny_gpt2(), ModelConfig(method="lora"), "base", seed=0)
+    adapters = add_adapters(tiny_gpt2(), AdapterConfig(), "base", seed=0)
     decaying, still = parameter_groups(adapters, 0.1)
     assert still["params"] == []
     assert all("lora_" in name for name in names_in(decaying, adapters))

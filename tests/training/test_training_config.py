@@ -36,7 +36,6 @@ def test_the_length_of_a_run_is_its_steps_or_its_epochs(given_, per_epoch, total
         ({"global_batch_size": 0}, "--global-batch-size 0"),
         ({"microbatch_size": 0}, "--microbatch-size 0"),
         ({"warmup_steps": -1}, "--warmup-steps -1"),
-        ({"threads": -1}, "--threads -1"),
         ({"learning_rate": 0.0}, "--learning-rate 0.0"),
         ({"learning_rate": math.nan}, "--learning-rate nan"),
         ({"learning_rate": math.inf}, "--learning-rate inf"),

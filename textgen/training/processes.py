@@ -12,9 +12,11 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
 from textgen.errors import UserError
+from textgen.model.modes import evaluating
 from textgen.training.config import world_size
 from textgen.training.exact import same_start
 from textgen.training.precision import resolve_precision
+from textgen.training.sharding import is_sharded
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "wandb", "tokenizers", "numpy")
 
@@ -86,7 +88,12 @@ def prepare(
         alone = accelerator.prepare_model(model, evaluation_mode=True)
         same_start(alone)
         return alone, accelerator.prepare_optimizer(optimizer)
-    return accelerator.prepare(model, optimizer)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    if is_sharded(model):  # the first module to run takes itself for the outermost; it had better be that
+        ids = torch.zeros(1, 2, dtype=torch.long, device=accelerator.device)
+        with evaluating(model), torch.no_grad():
+            model(ids, ids)
+    return model, optimizer
 
 
 def _hide_progress_bars() -> None:

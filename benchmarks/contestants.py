@@ -1,0 +1,269 @@
+"""What `benchmarks/step.py` compares: each kind of training loop as a process that takes one step at a time.
+
+A contestant builds its model, says {"ready": true}, and then for every line it reads takes one optimizer step and
+writes one line {"seconds", "loss", "peak_bytes"}. While others are measured it waits for its next line.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+LORA = {"r": 8, "lora_alpha": 16, "target_modules": ["c_attn"], "fan_in_fan_out": True}
+RATE = 1e-4
+
+
+def say(**what: Any) -> None:
+    print(json.dumps(what), file=ANSWERS, flush=True)
+
+
+def told_to_go_on() -> bool:
+    return bool(sys.stdin.readline().strip())
+
+
+def peak_bytes() -> int:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def now() -> float:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def tokens(options: argparse.Namespace) -> Iterator[Any]:
+    """The same batches for everybody, (rows, tokens) each."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        yield torch.randint(0, options.vocabulary, (options.rows, options.tokens), generator=generator)
+
+
+def serve(step: Callable[[], float]) -> None:
+    """Take a step for every line that comes."""
+    say(ready=True)
+    while told_to_go_on():
+        started = now()
+        loss = step()
+        say(seconds=now() - started, loss=loss, peak_bytes=peak_bytes())
+
+
+def load(options: argparse.Namespace, **changed: Any) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32, use_cache=False, **changed)
+    if options.method == "lora":
+        import peft
+
+        model = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", **LORA))
+    return model
+
+
+def plain(options: argparse.Namespace, **changed: Any) -> None:
+    """The loop of Accelerate's examples."""
+    import torch
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    model = load(options, **changed)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    model.train()
+    batches = tokens(options)
+
+    def step() -> float:
+        ids = next(batches).to(accelerator.device)
+        loss = model(input_ids=ids, labels=ids).loss
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss.detach())
+
+    serve(step)
+
+
+def plain_without_dropout(options: argparse.Namespace) -> None:
+    plain(options, **NO_DROPOUT)
+
+
+def textgen(options: argparse.Namespace) -> None:
+    """What recipes/finetune.py builds."""
+    import numpy as np
+
+    from textgen.data.blocks import GlobalBatches
+    from textgen.model.config import AdapterConfig, ModelConfig
+    from textgen.model.lean import lean
+    from textgen.model.loading import load_model
+    from textgen.model.locate import locate
+    from textgen.model.loss import ScoredModel
+    from textgen.training.config import TrainingConfig
+    from textgen.training.optimizers import build_optimizer
+    from textgen.training.processes import prepare, start_process
+    from textgen.training.step import training_step
+
+    accelerator = start_process(options.threads)
+    model = load_model(locate(options.model), ModelConfig())
+    if options.method == "lora":
+        from textgen.model.lora import add_adapters
+
+        model = add_adapters(model, AdapterConfig(lora_targets="c_attn"), options.model, seed=0)
+    model = lean(model).to(accelerator.device)
+    optimizer = build_optimizer(model, TrainingConfig(learning_rate=RATE, weight_decay=0.01))
+    scored, optimizer = prepare(accelerator, ScoredModel(model), optimizer)
+    scored.train()
+    source, number = tokens(options), iter(range(1, 10**9))
+
+    class SameTokens(GlobalBatches):
+        """Whole batches of the common tokens in place of a corpus."""
+
+        def __init__(self) -> None:
+            world = accelerator.num_processes
+            size = options.rows // world
+            super().__init__(
+                np.zeros(2, np.uint16),
+                block_size=options.tokens,
+                global_batch_size=options.rows,
+                microbatch_size=size,
+                seed=0,
+            )
+
+        def targets(self, step: int) -> int:
+            return options.rows * (options.tokens - 1)
+
+        def share(self, step: int, rank: int, world_size: int) -> Iterator[Any]:
+            ids = next(source).chunk(world_size)[rank]
+            yield rank, ids, ids
+
+    batches = SameTokens()
+    serve(
+        lambda: training_step(
+            accelerator, scored, optimizer, batches, step=next(number), learning_rate=RATE, max_grad_norm=1.0
+        ).loss
+    )
+
+
+def trainer(options: argparse.Namespace) -> None:
+    """Hugging Face's Trainer with its own defaults."""
+    from transformers import Trainer, TrainingArguments
+
+    arguments = TrainingArguments(**_arguments(options))
+    rows = _rows(options)
+    for row in rows:
+        row["labels"] = row["input_ids"]
+    _run(Trainer(model=load(options), args=arguments, train_dataset=rows))  # type: ignore[arg-type]
+
+
+def sft_trainer(options: argparse.Namespace) -> None:
+    """TRL's SFTTrainer with packing and its own defaults."""
+    from datasets import Dataset
+    from transformers import AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    arguments = SFTConfig(**_arguments(options), packing=True, max_length=options.tokens)
+    rows = Dataset.from_list([{"input_ids": row["input_ids"].tolist()} for row in _rows(options)])
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    tokenizer.pad_token = tokenizer.eos_token
+    _run(SFTTrainer(model=load(options), args=arguments, train_dataset=rows, processing_class=tokenizer))
+
+
+def _arguments(options: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    return {
+        "output_dir": options.scratch,
+        "per_device_train_batch_size": options.rows,
+        "max_steps": 1000,
+        "learning_rate": RATE,
+        "lr_scheduler_type": "constant",
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": False,
+        "disable_tqdm": True,
+    }
+
+
+def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
+    batches = tokens(options)
+    return [{"input_ids": row} for _ in range(60) for row in next(batches)]
+
+
+def _run(of: Any) -> None:
+    from transformers import TrainerCallback
+
+    class OneAtATime(TrainerCallback):
+        def __init__(self) -> None:
+            self.started, self.seconds = 0.0, 0.0
+
+        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+            if not told_to_go_on():
+                os._exit(0)
+            self.started = now()
+
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            self.seconds = now() - self.started
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if "loss" in logs:
+                say(seconds=self.seconds, loss=float(logs["loss"]), peak_bytes=peak_bytes())
+
+    of.add_callback(OneAtATime())
+    say(ready=True)
+    of.train()
+
+
+def matmul(options: argparse.Namespace) -> None:
+    """Not a loop: the speed of the products that a layer is made of; its "loss" is in GFLOP/s."""
+    import torch
+
+    a, b = torch.randn(1024, 768), torch.randn(768, 3072)
+    a, b = (x.cuda() if torch.cuda.is_available() else x for x in (a, b))
+
+    def speed() -> float:
+        started, times = now(), 20
+        for _ in range(times):
+            a @ b
+        return times * 2 * 1024 * 768 * 3072 / (now() - started) / 1e9
+
+    serve(speed)
+
+
+KINDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "textgen": textgen,
+    "plain": plain,
+    "plain, no dropout": plain_without_dropout,
+    "Trainer": trainer,
+    "SFTTrainer": sft_trainer,
+    "matmul": matmul,
+}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=KINDS)
+    for name, kind in (("model", str), ("scratch", str), ("method", str), ("rows", int), ("tokens", int)):
+        parser.add_argument(f"--{name}", type=kind)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--vocabulary", type=int)
+    ANSWERS = os.fdopen(os.dup(1), "w")  # whatever the libraries print goes elsewhere
+    os.dup2(2, 1)
+    given = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(given.threads)
+    KINDS[given.kind](given)

@@ -1,0 +1,205 @@
+"""Compare a training step of GPT-2 124M (random weights, real shape) with what else one would use, in one run.
+
+    python benchmarks/step.py                     # full and LoRA, five rounds
+    python benchmarks/step.py --install-peers     # first: TRL and the rest, in an environment of their own
+
+Contestants are processes that stay alive and take one optimizer step at a time, in turn, on the same tokens; nothing else
+computes while one is timed. All of them run float32, two rows of 512 tokens a step, AdamW, clipping at 1. Reported are
+medians over rounds, and ratios of medians. "share" is of the machine's matrix-multiply speed, measured in every
+round: floating-point operations of a step (6 a parameter and token, 4 where weights are frozen, and attention's) over
+the seconds it took and that speed.
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PEERS = HERE / ".peers" / "bin" / "python"
+IN_OWN_ENVIRONMENT = ("plain", "plain, no dropout", "textgen", "textgen 2 x 1", "matmul")
+SHAPES: dict[str, dict[str, int]] = {
+    "124m": {},
+    "tiny": {"n_embd": 64, "n_layer": 2, "n_head": 2, "vocab_size": 4096, "n_positions": 128},
+}
+
+
+class Contestant:
+    """One loop, in one process or, for "textgen 2 x 1", in two of one thread each."""
+
+    def __init__(self, name: str, model: Path, options: argparse.Namespace, method: str) -> None:
+        self.name, self.seconds, self.losses, self.peak = name, [], [], 0
+        python = sys.executable if name in IN_OWN_ENVIRONMENT else options.peers_python
+        processes = 2 if name == "textgen 2 x 1" else 1
+        command = [str(python), str(HERE / "contestants.py"), name.removesuffix(" 2 x 1"), "--model", str(model)]
+        command += ["--scratch", str(model.parent / "scratch"), "--method", method, "--rows", str(options.rows)]
+        command += ["--tokens", str(options.tokens), "--threads", str(max(1, options.threads // processes))]
+        command += ["--vocabulary", str(SHAPES[options.shape].get("vocab_size", 50257))]
+        # Threads that wait must not spin on the cores of those that are measured.
+        environment = os.environ | {"OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(HERE.parent), "HF_HUB_OFFLINE": "1"}
+        self.processes = []
+        port = _free_port()
+        for rank in range(processes):
+            if processes > 1:
+                environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+                environment |= {"LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            with (model.parent / f"{name}-{rank}.log").open("w") as log:
+                process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+                )
+            self.processes.append(process)
+        for process in self.processes:
+            assert self._answer(process)["ready"]
+
+    def step(self) -> dict[str, Any]:
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write("step\n")
+            process.stdin.flush()
+        answers = [self._answer(process) for process in self.processes]
+        self.peak = sum(answer["peak_bytes"] for answer in answers)
+        self.losses.append(answers[0]["loss"])
+        return answers[0]
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+    def _answer(self, process: subprocess.Popen[str]) -> dict[str, Any]:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            sys.exit(f"{self.name} ended with {process.wait()}; see its log in the directory named above")
+        return json.loads(line)
+
+
+def _free_port() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+def make_model(directory: Path, shape: str) -> Path:
+    """Random weights of GPT-2's shape, with its own dropout of 0.1, and a tokenizer, for all to load."""
+    import torch
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(**SHAPES[shape], bos_token_id=0, eos_token_id=0)
+    GPT2LMHeadModel(config).save_pretrained(directory / "model")
+    AutoTokenizer.from_pretrained(HERE.parent / "textgen" / "assets" / "tiny-gpt2").save_pretrained(directory / "model")
+    return directory / "model"
+
+
+def operations(shape: str, method: str, rows: int, tokens: int) -> float:
+    """Floating-point operations of a step's products: 2 forward, 2 for gradients of activations, 2 for those of weights
+    (Kaplan et al., arXiv 2001.08361, section 2.1), and causal attention's two products, of half the length each."""
+    size = {"n_embd": 768, "n_layer": 12, "vocab_size": 50257} | SHAPES[shape]
+    width, layers = size["n_embd"], size["n_layer"]
+    parameters = 12 * layers * width**2 + size["vocab_size"] * width
+    attention = 3 * layers * 4 * width * tokens / 2
+    return rows * tokens * ((6 if method == "full" else 4) * parameters + attention)
+
+
+def measure(method: str, options: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    model = make_model(directory, options.shape)
+    contestants = [Contestant(name, model, options, method) for name in [*options.contestants, "matmul"]]
+    try:
+        for round_number in range(options.rounds + 1):
+            for contestant in contestants:
+                answer = contestant.step()
+                if round_number:  # the first one warms up
+                    contestant.seconds.append(answer["seconds"])
+                print(f"{method} round {round_number} {contestant.name}: {answer}", file=sys.stderr, flush=True)
+    finally:
+        for contestant in contestants:
+            contestant.stop()
+    *loops, products = contestants
+    check_losses({loop.name: loop.losses for loop in loops})
+    speed = statistics.median(products.losses[1:])
+    work = operations(options.shape, method, options.rows, options.tokens)
+    rows = {}
+    for loop in loops:
+        median = statistics.median(loop.seconds)
+        rates = sorted(options.rows * options.tokens / s for s in loop.seconds)
+        rows[loop.name] = {
+            "tokens_per_second": options.rows * options.tokens / median,
+            "range": [rates[0], rates[-1]],
+            "peak_gb": loop.peak / 1e9,
+            "share": work / median / 1e9 / speed,
+            "losses": loop.losses,
+        }
+    return {"matmul_gflops": speed, "rounds": options.rounds, "contestants": rows}
+
+
+def check_losses(losses: dict[str, list[float]]) -> None:
+    """Those without dropout must have computed the same thing."""
+    alike = [losses[name] for name in ("textgen", "plain, no dropout", "textgen 2 x 1") if name in losses]
+    for one in alike[1:]:
+        for a, b in zip(alike[0], one, strict=True):
+            assert abs(a - b) <= 1e-4 * abs(a), f"the loops did not train on the same: {alike}"
+
+
+def table(method: str, result: dict[str, Any]) -> str:
+    rows = result["contestants"]
+    own = rows["textgen"]
+    lines = [
+        f"| {method} | tokens/s (range) | peak memory | share of {result['matmul_gflops']:.0f} GFLOP/s | textgen is |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, row in rows.items():
+        faster, memory = own["tokens_per_second"] / row["tokens_per_second"], own["peak_gb"] / row["peak_gb"]
+        low, high = row["range"]
+        versus = "" if name == "textgen" else f"{faster:.2f}× as fast, {memory:.2f}× the memory"
+        lines.append(
+            f"| {name} | {row['tokens_per_second']:.0f} ({low:.0f}–{high:.0f}) | {row['peak_gb']:.2f} GB "
+            f"| {row['share']:.2f} | {versus} |"
+        )
+    return "\n".join(lines)
+
+
+def install_peers() -> None:
+    subprocess.run([sys.executable, "-m", "venv", str(HERE / ".peers")], check=True)
+    pip = [str(PEERS), "-m", "pip", "install", "--quiet", "-r", str(HERE / "peers" / "requirements.txt")]
+    subprocess.run(pip, check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = ["textgen", "textgen 2 x 1", "plain", "plain, no dropout", "Trainer", "SFTTrainer"]
+    parser.add_argument("--install-peers", action="store_true", help="make the peers' environment, and stop")
+    parser.add_argument("--method", choices=["full", "lora", "both"], default="both")
+    parser.add_argument("--contestants", type=lambda text: text.split(";"), default=names, help="separated by ;")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=2)
+    parser.add_argument("--tokens", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--shape", choices=SHAPES, default="124m")
+    parser.add_argument("--peers-python", type=Path, default=PEERS)
+    parser.add_argument("--output", type=Path, help="also write everything measured to this JSON file")
+    options = parser.parse_args()
+    if options.install_peers:
+        return install_peers()
+    needs_peers = [name for name in options.contestants if name not in IN_OWN_ENVIRONMENT]
+    if needs_peers and not options.peers_python.exists():
+        parser.error(f"{', '.join(needs_peers)}: run with --install-peers first, or leave them out of --contestants")
+    results = {}
+    with tempfile.TemporaryDirectory(prefix="textgen-benchmark-") as scratch:
+        print(f"logs are in {scratch}", file=sys.stderr)
+        for method in ["full", "lora"] if options.method == "both" else [options.method]:
+            (Path(scratch) / method).mkdir()
+            results[method] = measure(method, options, Path(scratch) / method)
+            print(table(method, results[method]) + "\n", flush=True)
+    if options.output:
+        options.output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
