@@ -4,7 +4,8 @@
     python benchmarks/step.py --install-peers     # first: TRL and the rest, in an environment of their own
 
 Contestants are processes that stay alive and take one optimizer step at a time, in turn, on the same tokens; nothing else
-computes while one is timed. All of them run float32, two rows of 512 tokens a step, AdamW, clipping at 1. Reported are
+computes while one is timed. They run in groups that fit into memory together, textgen in each, and are compared within
+their group. All of them run float32, two rows of 512 tokens a step, AdamW, clipping at 1. Reported are
 medians over rounds, and ratios of medians. "share" is of the machine's matrix-multiply speed, measured in every
 round: floating-point operations of a step (6 a parameter and token, 4 where weights are frozen, and attention's) over
 the seconds it took and that speed.
@@ -24,6 +25,7 @@ from typing import Any
 HERE = Path(__file__).parent
 PEERS = HERE / ".peers" / "bin" / "python"
 IN_OWN_ENVIRONMENT = ("plain", "plain, no dropout", "textgen", "textgen 2 x 1", "matmul")
+GROUPS = (("plain", "plain, no dropout"), ("textgen 2 x 1",), ("Trainer", "SFTTrainer"))
 SHAPES: dict[str, dict[str, int]] = {
     "124m": {},
     "tiny": {"n_embd": 64, "n_layer": 2, "n_head": 2, "vocab_size": 4096, "n_positions": 128},
@@ -109,34 +111,47 @@ def operations(shape: str, method: str, rows: int, tokens: int) -> float:
 
 
 def measure(method: str, options: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    """Everything of one method: textgen's figures from all groups, those of the others beside textgen's of theirs."""
     model = make_model(directory, options.shape)
-    contestants = [Contestant(name, model, options, method) for name in [*options.contestants, "matmul"]]
+    groups = [[name for name in group if name in options.contestants] for group in GROUPS]
+    measured = [run_group(["textgen", *group, "matmul"], method, model, options) for group in groups if group]
+    speed = statistics.median(s for group in measured for s in group["matmul"].losses[1:])
+    work = operations(options.shape, method, options.rows, options.tokens)
+
+    def figures(seconds: list[float], peak: int, beside: Contestant) -> dict[str, Any]:
+        rates = sorted(options.rows * options.tokens / s for s in seconds)
+        return {
+            "tokens_per_second": statistics.median(rates),
+            "range": [rates[0], rates[-1]],
+            "peak_gb": peak / 1e9,
+            "share": work / statistics.median(seconds) / 1e9 / speed,
+            "textgen_speed_ratio": statistics.median(seconds) / statistics.median(beside.seconds),
+            "textgen_memory_ratio": beside.peak / peak,
+        }
+
+    own = [group["textgen"] for group in measured]
+    rows = {"textgen": figures([s for o in own for s in o.seconds], max(o.peak for o in own), own[0])}
+    for group in measured:
+        others = {name: c for name, c in group.items() if name not in ("textgen", "matmul")}
+        rows |= {name: figures(c.seconds, c.peak, group["textgen"]) for name, c in others.items()}
+    return {"matmul_gflops": speed, "rounds": options.rounds, "contestants": rows}
+
+
+def run_group(names: list[str], method: str, model: Path, options: argparse.Namespace) -> dict[str, Contestant]:
+    """Some contestants, one step each a round, after one to warm up."""
+    contestants = {name: Contestant(name, model, options, method) for name in names}
     try:
         for round_number in range(options.rounds + 1):
-            for contestant in contestants:
+            for name, contestant in contestants.items():
                 answer = contestant.step()
-                if round_number:  # the first one warms up
+                if round_number:
                     contestant.seconds.append(answer["seconds"])
-                print(f"{method} round {round_number} {contestant.name}: {answer}", file=sys.stderr, flush=True)
+                print(f"{method} round {round_number} {name}: {answer}", file=sys.stderr, flush=True)
     finally:
-        for contestant in contestants:
+        for contestant in contestants.values():
             contestant.stop()
-    *loops, products = contestants
-    check_losses({loop.name: loop.losses for loop in loops})
-    speed = statistics.median(products.losses[1:])
-    work = operations(options.shape, method, options.rows, options.tokens)
-    rows = {}
-    for loop in loops:
-        median = statistics.median(loop.seconds)
-        rates = sorted(options.rows * options.tokens / s for s in loop.seconds)
-        rows[loop.name] = {
-            "tokens_per_second": options.rows * options.tokens / median,
-            "range": [rates[0], rates[-1]],
-            "peak_gb": loop.peak / 1e9,
-            "share": work / median / 1e9 / speed,
-            "losses": loop.losses,
-        }
-    return {"matmul_gflops": speed, "rounds": options.rounds, "contestants": rows}
+    check_losses({name: contestant.losses for name, contestant in contestants.items()})
+    return contestants
 
 
 def check_losses(losses: dict[str, list[float]]) -> None:
@@ -148,15 +163,13 @@ def check_losses(losses: dict[str, list[float]]) -> None:
 
 
 def table(method: str, result: dict[str, Any]) -> str:
-    rows = result["contestants"]
-    own = rows["textgen"]
     lines = [
         f"| {method} | tokens/s (range) | peak memory | share of {result['matmul_gflops']:.0f} GFLOP/s | textgen is |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for name, row in rows.items():
-        faster, memory = own["tokens_per_second"] / row["tokens_per_second"], own["peak_gb"] / row["peak_gb"]
+    for name, row in result["contestants"].items():
         low, high = row["range"]
+        faster, memory = row["textgen_speed_ratio"], row["textgen_memory_ratio"]
         versus = "" if name == "textgen" else f"{faster:.2f}× as fast, {memory:.2f}× the memory"
         lines.append(
             f"| {name} | {row['tokens_per_second']:.0f} ({low:.0f}–{high:.0f}) | {row['peak_gb']:.2f} GB "

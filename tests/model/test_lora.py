@@ -1,11 +1,14 @@
 """Adapters where the structure of a model has a place for them, and nothing else changes."""
 
+from typing import Any, get_args, get_type_hints
+
+import peft
 import pytest
 import torch
 
 from textgen.errors import UserError
-from textgen.model.config import AdapterConfig, ModelConfig
-from textgen.model.lora import adapter_targets, add_adapters, linear_layers
+from textgen.model.config import AdapterConfig
+from textgen.model.lora import VARIANTS, adapter_targets, add_adapters, as_plain_lora, linear_layers
 from textgen.training.config import TrainingConfig
 from textgen.training.optimizers import build_optimizer
 
@@ -115,3 +118,71 @@ def test_the_adapter_names_its_base_and_how_its_layers_are_stored(tiny_gpt2, tin
         config = add_adapters(model, AdapterConfig(), "some/base", seed=0).peft_config["default"]
         assert config.base_model_name_or_path == "some/base"
         assert config.fan_in_fan_out is transposed
+
+
+def trained(model: Any, steps: int = 3) -> Any:
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    ids = torch.arange(40).reshape(2, 20)
+    for _ in range(steps):
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval()
+
+
+def test_every_variant_has_an_entry():
+    assert set(VARIANTS) == set(get_args(get_type_hints(AdapterConfig)["lora_variant"]))
+
+
+@pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_starts_as_the_base_trains_and_comes_back_on_the_original_base(request, family, variant, tmp_path):
+    make = request.getfixturevalue(family)
+    ids = torch.arange(24).reshape(2, 12)
+    base = make()
+    with torch.no_grad():
+        before = base(ids).logits
+    model = add_adapters(base, AdapterConfig(lora_variant=variant, lora_rank=4), "base", seed=0)
+    assert all("lora_" in name for name, p in model.named_parameters() if p.requires_grad)
+    with torch.no_grad():
+        assert torch.allclose(model(ids).logits, before, atol=2e-5)
+        after = trained(model)(ids).logits
+        assert not torch.allclose(after, before, atol=1e-3)
+    with as_plain_lora(model):
+        model.save_pretrained(tmp_path, save_embedding_layers=False)
+    again = peft.PeftModel.from_pretrained(make(), str(tmp_path)).eval()
+    with torch.no_grad():
+        assert torch.allclose(again(ids).logits, after, atol=2e-5)
+        assert torch.allclose(model(ids).logits, after), "saving leaves the model as it was"
+        assert torch.allclose(model.merge_and_unload()(ids).logits, after, atol=2e-5)
+
+
+def test_rslora_scales_by_the_root_of_the_rank(tiny_gpt2):
+    model = add_adapters(tiny_gpt2(), AdapterConfig(lora_variant="rslora", lora_rank=4, lora_alpha=6), "base", seed=0)
+    assert model.base_model.model.transformer.h[0].attn.c_attn.scaling["default"] == 6 / 2
+
+
+def test_dora_starts_from_the_norms_of_the_weights(tiny_gpt2):
+    base = tiny_gpt2()
+    norms = base.transformer.h[0].attn.c_attn.weight.detach().norm(dim=0)  # Conv1D: (in, out); one norm an output
+    model = add_adapters(base, AdapterConfig(lora_variant="dora"), "base", seed=0)
+    magnitude = model.base_model.model.transformer.h[0].attn.c_attn.lora_magnitude_vector["default"].weight
+    assert torch.allclose(magnitude.flatten(), norms, rtol=1e-5)
+
+
+def test_pissa_starts_from_the_principal_components(tiny_gpt2):
+    base = tiny_gpt2()
+    weight = base.transformer.h[0].attn.c_attn.weight.detach().clone().t()
+    model = add_adapters(base, AdapterConfig(lora_variant="pissa", lora_rank=3, lora_alpha=6), "base", seed=0)
+    layer = model.base_model.model.transformer.h[0].attn.c_attn
+    u, s, v = torch.linalg.svd(weight)
+    principal = (u[:, :3] * s[:3]) @ v[:3]
+    learned = 2.0 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    assert torch.allclose(learned, principal, atol=1e-5)
+    assert torch.allclose(layer.base_layer.weight.t() + learned, weight, atol=1e-5)
+
+
+def test_frozen_weights_are_held_in_the_dtype_that_is_computed_in(tiny_gpt2):
+    model = add_adapters(tiny_gpt2(), AdapterConfig(), "base", seed=0, dtype=torch.bfloat16)
+    for name, p in model.named_parameters():
+        assert p.dtype == (torch.float32 if p.requires_grad else torch.bfloat16), name

@@ -17,6 +17,10 @@ QUICK = ["--block-size", "32", "--global-batch-size", "8", "--microbatch-size", 
 QUICK += ["--evaluate-every", "3", "--checkpoint-every", "2", "--warmup-steps", "2", "--threads", "1", "--prompts", "2"]
 QUICK += ["--prompt-tokens", "8", "--max-new-tokens", "8", "--wandb-mode", "disabled"]
 
+# What `accelerate launch --config_file launch/fsdp2.yaml` puts into the environment; test_configs.py makes sure.
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+FSDP |= {"FSDP_RESHARD_AFTER_FORWARD": "true", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}
+
 
 @dataclass(frozen=True)
 class Ran:

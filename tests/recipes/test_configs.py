@@ -1,10 +1,12 @@
 """Every YAML file that ships is loaded, so that none can rot."""
 
+import argparse
 from pathlib import Path
 
 import pytest
 import yaml
-from running import ROOT
+from accelerate.commands.config.config_args import load_config_from_file
+from running import FSDP, ROOT
 
 CONFIGS = sorted((ROOT / "recipes/configs").glob("*.yaml"))
 LAUNCHERS = sorted((ROOT / "launch").glob("*.yaml"))
@@ -12,7 +14,7 @@ LAUNCHERS = sorted((ROOT / "launch").glob("*.yaml"))
 
 def test_none_was_missed() -> None:
     assert len(CONFIGS) == 4
-    assert len(LAUNCHERS) == 3
+    assert len(LAUNCHERS) == 7 == len(MEANT)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -25,9 +27,49 @@ def test_a_config_passes_every_check(path: Path, run_recipe, tmp_path) -> None:
     assert f"recipes/finetune.py --config recipes/configs/{path.name}" in first
 
 
-@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)
-def test_a_launch_file_is_one_that_accelerate_loads(path: Path) -> None:
-    from accelerate.commands.config.config_args import load_config_from_file
+# What a file's name promises: how Accelerate distributes, over how many machines and processes.
+MEANT = {
+    "cpu": ("NO", 1, 1),
+    "multi_cpu": ("MULTI_GPU", 1, 2),
+    "single_gpu": ("NO", 1, 1),
+    "multi_gpu": ("MULTI_GPU", 1, 2),
+    "multi_node": ("MULTI_GPU", 2, 16),
+    "fsdp2": ("FSDP", 1, 2),
+    "deepspeed_zero2": ("DEEPSPEED", 1, 2),
+}
 
+
+def launched(path: Path) -> argparse.Namespace:
+    """The options that `accelerate launch` itself arrives at; it refuses keys that it does not know."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    arguments = ["--config_file", str(path), "recipes/finetune.py"]
+    if "deepspeed" in path.stem:  # without the package it would go no further
+        return argparse.Namespace(**vars(load_config_from_file(str(path))))
+    return _validate_launch_command(launch_command_parser().parse_args(arguments))[0]
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)
+def test_a_launch_file_is_what_its_name_says(path: Path) -> None:
     loaded = load_config_from_file(str(path))
-    assert loaded.num_processes == yaml.safe_load(path.read_text())["num_processes"]
+    assert (loaded.distributed_type, loaded.num_machines, loaded.num_processes) == MEANT[path.stem]
+    assert loaded.use_cpu is (path.stem == "cpu")
+    assert loaded.mixed_precision == "no", "precision is the recipe's own setting"
+    assert launched(path).num_processes == MEANT[path.stem][2]
+    first = path.read_text().splitlines()[0]
+    assert f"accelerate launch --config_file launch/{path.name} " in first
+    assert first.endswith("recipes/finetune.py")
+
+
+def test_fsdp2_arrives_in_the_environment_as_tests_of_sharding_set_it() -> None:
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    found = prepare_multi_gpu_env(launched(ROOT / "launch" / "fsdp2.yaml"))
+    assert {name: found.get(name) for name in FSDP} == FSDP
+    assert found["FSDP_OFFLOAD_PARAMS"] == "false"
+
+
+def test_zero_2_shards_gradients_and_optimizer_and_accumulates_nothing() -> None:
+    settings = yaml.safe_load((ROOT / "launch" / "deepspeed_zero2.yaml").read_text())["deepspeed_config"]
+    assert settings["zero_stage"] == 2
+    assert settings["gradient_accumulation_steps"] == 1

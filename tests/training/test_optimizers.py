@@ -1,12 +1,17 @@
 """Which parameters decay, and by how much."""
 
+from typing import Any, get_args, get_type_hints
+
 import pytest
 import torch
 
 from textgen.model.config import AdapterConfig
 from textgen.model.lora import add_adapters
+from textgen.training.checkpoints import TrainState, load_checkpoint, save_checkpoint
 from textgen.training.config import TrainingConfig
-from textgen.training.optimizers import OPTIMIZERS, build_optimizer, parameter_groups
+from textgen.training.optimizers import OPTIMIZERS, build_optimizer, evaluation_weights, parameter_groups
+
+IDS = torch.arange(40).reshape(2, 20)
 
 
 def names_in(group, model) -> set[str]:
@@ -71,3 +76,56 @@ def test_every_optimizer_of_the_table_can_be_asked_for(tiny_gpt2):
     for name in OPTIMIZERS:
         config = TrainingConfig(optimizer=name, learning_rate=0.125)  # type: ignore[arg-type]
         assert all(group["lr"] == 0.125 for group in build_optimizer(tiny_gpt2(), config).param_groups)
+
+
+def test_every_optimizer_that_can_be_asked_for_has_an_entry():
+    assert set(OPTIMIZERS) == set(get_args(get_type_hints(TrainingConfig)["optimizer"]))
+
+
+def test_the_b_matrices_of_adapters_learn_faster_where_that_was_asked_for(tiny_gpt2):
+    model = add_adapters(tiny_gpt2(), AdapterConfig(), "base", seed=0)
+    optimizer = build_optimizer(model, TrainingConfig(), lora_plus_ratio=16.0)
+    scales = {id(p): group["lr_scale"] for group in optimizer.param_groups for p in group["params"]}
+    found = {name: scales[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+    assert found == {name: 16.0 if ".lora_B." in name else 1.0 for name in found}
+    assert set(found.values()) == {1.0, 16.0}
+
+
+def take_steps(model: Any, optimizer: Any, steps: range) -> None:
+    for step in steps:
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 / step
+        model(input_ids=IDS, labels=IDS).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_loss_falls_and_a_checkpoint_goes_on_to_the_same_bits(tiny_gpt2, tmp_path, name):
+    """Wide enough for 8-bit state, which small tensors do without."""
+    config = TrainingConfig(optimizer=name, schedule="constant")
+    model = tiny_gpt2(n_embd=64)
+    optimizer = build_optimizer(model, config)
+    first = float(model(input_ids=IDS, labels=IDS).loss.detach())
+    take_steps(model, optimizer, range(1, 5))
+    save_checkpoint(tmp_path, model, optimizer, TrainState(step=4), {}, keep=1)
+    with evaluation_weights(optimizer):
+        assert float(model(input_ids=IDS, labels=IDS).loss.detach()) < first - 0.1
+    take_steps(model, optimizer, range(5, 8))
+
+    again = tiny_gpt2(seed=1, n_embd=64)
+    again_optimizer = build_optimizer(again, config)
+    load_checkpoint(tmp_path / "step-00000004", again, again_optimizer)
+    take_steps(again, again_optimizer, range(5, 8))
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_8_bit_state_takes_a_quarter_of_the_memory(tiny_gpt2):
+    def state_bytes(name: str) -> int:
+        model = tiny_gpt2(n_embd=128)
+        optimizer = build_optimizer(model, TrainingConfig(optimizer=name))
+        take_steps(model, optimizer, range(1, 2))
+        found = {t.data_ptr(): t.nbytes for s in optimizer.state.values() for t in s.values() if torch.is_tensor(t)}
+        return sum(found.values())
+
+    assert state_bytes("adamw8bit") < 0.3 * state_bytes("adamw")

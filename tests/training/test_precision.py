@@ -1,0 +1,111 @@
+"""What a device does well, and losses scaled so that fp16 loses nothing."""
+
+import math
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+import pytest
+import torch
+
+from textgen.data.blocks import GlobalBatches
+from textgen.errors import Diverged
+from textgen.model.loss import ScoredModel
+from textgen.training.config import EngineConfig, TrainingConfig
+from textgen.training.optimizers import build_optimizer
+from textgen.training.precision import COMPUTE_DTYPES, resolve_precision
+from textgen.training.processes import precision_of, prepare, start_process
+from textgen.training.step import loss_scale, restore_loss_scale, training_step
+
+TOKENS = np.random.default_rng(0).integers(0, 300, 200).astype(np.uint16)
+
+
+def test_auto_is_fp32_on_a_cpu_without_matrix_instructions_for_bf16(monkeypatch):
+    for amx, expected in ((False, "fp32"), (True, "bf16")):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        assert resolve_precision("auto", "cpu") == expected
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp16")])
+def test_auto_is_what_a_gpu_computes_in_natively(monkeypatch, native, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    assert resolve_precision("auto", "cuda") == expected
+
+
+def test_what_is_asked_for_is_taken():
+    for wanted in COMPUTE_DTYPES:
+        assert resolve_precision(wanted, "cpu") == wanted
+    assert {"auto", *COMPUTE_DTYPES} == set(get_args(get_type_hints(EngineConfig)["precision"]))
+
+
+@pytest.fixture
+def start(monkeypatch) -> Any:
+    """``start("fp16")``: an accelerator of its own; Accelerate's state is global and put back afterwards."""
+    from accelerate.state import AcceleratorState, PartialState
+
+    kept = [(state, dict(state._shared_state)) for state in (AcceleratorState, PartialState)]
+    threads = torch.get_num_threads()
+
+    def begin(precision: str) -> Any:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        return start_process(1, precision=precision)
+
+    yield begin
+    for state, shared in kept:
+        state._shared_state.clear()
+        state._shared_state.update(shared)
+    torch.set_num_threads(threads)
+
+
+def run(accelerator: Any, model: Any, steps: range, scale: Any = None) -> list[Any]:
+    scored, optimizer = prepare(accelerator, ScoredModel(model), build_optimizer(model, TrainingConfig()))
+    restore_loss_scale(accelerator, scale)
+    data = GlobalBatches(TOKENS, block_size=16, global_batch_size=4, microbatch_size=2, seed=0)
+    scored.train()
+    return [
+        training_step(accelerator, scored, optimizer, data, step=step, learning_rate=3e-3, max_grad_norm=1.0)
+        for step in steps
+    ]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_low_precision_gives_the_curve_of_fp32_to_its_precision(start, tiny_gpt2, precision):
+    expected = run(start("fp32"), tiny_gpt2(), range(1, 7))
+    accelerator, model = start(precision), tiny_gpt2()
+    assert precision_of(accelerator) == precision
+    seen: list[torch.dtype] = []
+    model.transformer.h[0].mlp.c_fc.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
+    found = run(accelerator, model, range(1, 7))
+    assert set(seen) <= {COMPUTE_DTYPES[precision], torch.float32}
+    assert seen[-1] == COMPUTE_DTYPES[precision]
+    for a, b in zip(expected, found, strict=True):
+        assert b.loss == pytest.approx(a.loss, rel=5e-3)
+        assert b.grad_norm == pytest.approx(a.grad_norm, rel=0.05)
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_a_step_whose_scaled_gradients_overflow_is_computed_again_and_not_left_out(start, tiny_gpt2):
+    calm = start("fp16")
+    expected = run(calm, tiny_gpt2(), range(1, 4), scale=(1024.0, 0))
+    assert loss_scale(calm) == (1024.0, 3)
+    accelerator, model = start("fp16"), tiny_gpt2()
+    found = run(accelerator, model, range(1, 4), scale=(2.0**40, 0))
+    scale, steps = loss_scale(accelerator) or (0, 0)
+    assert scale < 2.0**40
+    assert steps == 3, "no step was skipped"
+    for a, b in zip(expected, found, strict=True):
+        assert math.isfinite(b.grad_norm)
+        assert b.loss == pytest.approx(a.loss, rel=1e-3)
+
+
+def test_without_scaling_there_is_nothing_to_remember(start):
+    accelerator = start("fp32")
+    assert loss_scale(accelerator) is None
+    restore_loss_scale(accelerator, (8.0, 1))  # a checkpoint of another precision is refused before this
+
+
+def test_a_loss_that_is_not_a_number_is_not_the_scales_fault(start, tiny_gpt2):
+    model = tiny_gpt2()
+    with torch.no_grad():
+        model.transformer.wpe.weight[0] = math.nan
+    with pytest.raises(Diverged, match="loss nan"):
+        run(start("fp16"), model, range(1, 2))
