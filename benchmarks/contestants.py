@@ -151,9 +151,11 @@ def textgen(options: argparse.Namespace) -> None:
 
     batches = SameTokens()
     serve(
-        lambda: training_step(
-            accelerator, scored, optimizer, batches, step=next(number), learning_rate=RATE, max_grad_norm=1.0
-        ).loss
+        lambda: (
+            training_step(
+                accelerator, scored, optimizer, batches, step=next(number), learning_rate=RATE, max_grad_norm=1.0
+            ).loss
+        )
     )
 
 

@@ -3,12 +3,12 @@
     python benchmarks/step.py                     # full and LoRA, five rounds
     python benchmarks/step.py --install-peers     # first: TRL and the rest, in an environment of their own
 
-Contestants are processes that stay alive and take one optimizer step at a time, in turn, on the same tokens; nothing else
-computes while one is timed. They run in groups that fit into memory together, textgen in each, and are compared within
-their group. All of them run float32, two rows of 512 tokens a step, AdamW, clipping at 1. Reported are
-medians over rounds, and ratios of medians. "share" is of the machine's matrix-multiply speed, measured in every
-round: floating-point operations of a step (6 a parameter and token, 4 where weights are frozen, and attention's) over
-the seconds it took and that speed.
+Contestants are processes that stay alive and take one optimizer step at a time, in turn, on the same tokens; nothing
+else computes while one is timed. They run in groups that fit into memory together, textgen in each, and are compared
+within their group. All of them run float32, two rows of 512 tokens a step, AdamW, clipping at 1. Reported are medians
+over rounds, and ratios of medians. "share" is of the machine's matrix-multiply speed, measured in every round:
+floating-point operations of a step (6 a parameter and token, 4 where weights are frozen, and attention's) over the
+seconds it took and that speed.
 """
 
 import argparse
@@ -199,7 +199,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write everything measured to this JSON file")
     options = parser.parse_args()
     if options.install_peers:
-        return install_peers()
+        install_peers()
+        return
     needs_peers = [name for name in options.contestants if name not in IN_OWN_ENVIRONMENT]
     if needs_peers and not options.peers_python.exists():
         parser.error(f"{', '.join(needs_peers)}: run with --install-peers first, or leave them out of --contestants")

@@ -65,9 +65,7 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     from textgen.data.sources import held_out_documents
 
     check_launcher()
-    check_settings(
-        config.evaluation, config.model.problems(), config.adapters.problems(), config.data.problems()
-    )
+    check_settings(config.evaluation, config.model.problems(), config.adapters.problems(), config.data.problems())
     models = {"--model": config.model}
     if config.output.baseline:  # measured first, as "before" is
         baseline = replace(config.model, model=config.output.baseline, revision=None, from_scratch=False)

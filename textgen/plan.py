@@ -103,7 +103,9 @@ def plan_model(
     return Plan(location, load_tokenizer(location, model, setting=setting), context, names[0])
 
 
-def say_plan(say: Callable[[str], None], config: Any, plan: Plan, directory: RunDirectory, processes: int, precision: str) -> None:
+def say_plan(
+    say: Callable[[str], None], config: Any, plan: Plan, directory: RunDirectory, processes: int, precision: str
+) -> None:
     """Print what a run would do, after everything was checked that needs no weights; nothing is written.
 
     Enough of the data is read to know that it can be tokenised, fills a block and has a held-out side.

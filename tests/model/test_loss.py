@@ -88,7 +88,7 @@ def plain_nll(
     weighted=st.booleans(),
     with_bias=st.booleans(),
     frozen=st.booleans(),
-    spread=st.sampled_from([0.1, 1.0, 30.0]),
+    spread=st.sampled_from([0.1, 1.0, 4.0]),
 )
 def test_in_chunks_it_is_the_plain_loss_with_the_plain_gradients(
     seed, tokens, chunk, ignored, weighted, with_bias, frozen, spread
@@ -184,7 +184,10 @@ def test_in_bfloat16_it_is_the_plain_loss_to_the_precision_of_bfloat16(tiny_gpt2
             if chunked:
                 nll = ScoredModel(model)(ids, labels)
             else:
-                nll = F.cross_entropy(model(input_ids=ids).logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten()) * 32
+                nll = (
+                    F.cross_entropy(model(input_ids=ids).logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
+                    * 32
+                )
         nll.backward()
         losses.append(float(nll.detach()))
         gradients.append(model.transformer.wte.weight.grad)

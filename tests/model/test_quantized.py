@@ -42,7 +42,9 @@ def test_adapters_learn_on_quantised_weights_and_come_back_on_the_same(bits, tmp
 
     with torch.no_grad():
         expected = model.eval()(IDS).logits
-    save_model(model, load_tokenizer(TINY, ModelConfig()), tmp_path / "model", base_fingerprint=fingerprint, quantize_bits=bits)
+    save_model(
+        model, load_tokenizer(TINY, ModelConfig()), tmp_path / "model", base_fingerprint=fingerprint, quantize_bits=bits
+    )
     assert json.loads((tmp_path / "model" / "base_fingerprint.json").read_text())["quantize_bits"] == bits
     assert not list((tmp_path / "model").glob("*.bin"))
     again = load_model(locate(str(tmp_path / "model")), ModelConfig()).eval()

@@ -12,6 +12,7 @@ from running import FSDP, QUICK, ROOT, read_lines, same_numbers, tree
 
 LIGHT = [*QUICK, "--skip-decoding", "--evaluate-every", "0"]
 
+
 def curve(directory: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if "grad_norm" not in k} for row in read_lines(directory / "metrics.jsonl")]
 

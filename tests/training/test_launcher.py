@@ -79,5 +79,7 @@ def test_a_launcher_that_starts_too_few_is_refused_with_the_command_that_does_no
     assert ended.returncode != 0
     remedy = f"accelerate launch --config_file launch/multi_cpu.yaml --num_processes 2 {script} --steps 3"
     assert remedy in ended.stderr
-    ended = subprocess.run([*command[:2], "--num_processes", "1", str(script)], capture_output=True, text=True, cwd=ROOT)
+    ended = subprocess.run(
+        [*command[:2], "--num_processes", "1", str(script)], capture_output=True, text=True, cwd=ROOT
+    )
     assert ended.returncode == 0, ended.stderr

@@ -41,9 +41,7 @@ def train(method: str, exact: bool) -> dict[str, Any]:
     tokens = np.random.default_rng(0).zipf(1.5, 21 * 11 + 4).clip(max=299).astype(np.uint16)
     data = GlobalBatches(tokens, block_size=12, global_batch_size=8, microbatch_size=2, seed=0)
     assert data.blocks % 8, "the last batch of an epoch is short"
-    scored, optimizer = prepare(
-        accelerator, ScoredModel(model), build_optimizer(model, TrainingConfig()), exact=exact
-    )
+    scored, optimizer = prepare(accelerator, ScoredModel(model), build_optimizer(model, TrainingConfig()), exact=exact)
     scored.train()
     settings: dict[str, Any] = {"learning_rate": 3e-3, "max_grad_norm": 0.5, "exact": exact}
     results = [

@@ -58,9 +58,14 @@ def test_evaluating_leaves_no_trace():
         p.grad = torch.randn(50)
         optimizer.step()
     before = p.detach().clone()
-    with pytest.raises(KeyError), evaluation_weights(optimizer):
-        assert not torch.equal(p, before)
-        raise KeyError
+
+    def interrupted() -> None:
+        with evaluation_weights(optimizer):
+            assert not torch.equal(p, before)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
     assert torch.equal(p, before)
 
 

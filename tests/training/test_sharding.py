@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_parts_cut_anywhere_are_read_as_the_whole(tmp_path_factory, rows, cuts, 
     tensor = torch.arange(float(rows * columns)).reshape(rows, columns)
     edges = [0, *sorted(min(cut, rows) for cut in cuts), rows]
     paths = []
-    for i, (start, end) in enumerate(zip(edges, edges[1:], strict=False)):
+    for i, (start, end) in enumerate(pairwise(edges)):
         paths.append(directory / f"{i}.safetensors")
         metadata = {"parts": json.dumps({"x": {"start": start, "shape": [rows, columns]}})}
         save_file({"x": tensor[start:end].contiguous()}, paths[-1], metadata)

@@ -1,7 +1,6 @@
 """One step: the same whatever the microbatches, and nothing of it where the numbers are not finite."""
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np

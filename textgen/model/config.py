@@ -65,5 +65,7 @@ class AdapterConfig:
         if not 0 <= self.lora_dropout < 1:
             found.append(f"--lora-dropout {self.lora_dropout}: give a probability below 1.")
         if not 0 < self.lora_plus_ratio < float("inf"):
-            found.append(f"--lora-plus-ratio {self.lora_plus_ratio}: give a positive multiple; 1 is plain LoRA, 16 is usual.")
+            found.append(
+                f"--lora-plus-ratio {self.lora_plus_ratio}: give a positive multiple; 1 is plain LoRA, 16 is usual."
+            )
         return found

@@ -22,5 +22,5 @@ def lean(model: Any) -> Any:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if type(child) in swaps:
-                setattr(module, name, swaps[type(child)]())  # type: ignore[index]
+                setattr(module, name, swaps[type(child)]())
     return model

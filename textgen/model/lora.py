@@ -11,7 +11,6 @@ from transformers.pytorch_utils import Conv1D
 from textgen.errors import UserError
 from textgen.model.config import AdapterConfig
 
-
 # Variant → what it asks of peft.LoraConfig.
 VARIANTS: dict[str, dict[str, Any]] = {
     "lora": {},
@@ -90,7 +89,7 @@ def add_adapters(
     torch.manual_seed(seed)
     if dtype is not None and dtype != torch.float32:
         model.to(dtype)
-    adapted = peft.get_peft_model(model, adapters)
+    adapted: Any = peft.get_peft_model(model, adapters)
     if config.lora_variant == "pissa":
         adapted.initial_adapters = {
             name: p.detach().clone() for name, p in adapted.named_parameters() if p.requires_grad

@@ -134,7 +134,7 @@ class _LinearNll(torch.autograd.Function):
         matrix = weight.detach().to(dtype)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         of_hidden, of_weight, of_bias = [
-            torch.empty_like(tensor, dtype=torch.float32) if wanted else None
+            torch.empty_like(tensor, dtype=torch.float32) if tensor is not None and wanted else None
             for tensor, wanted in zip((hidden, weight, bias), ctx.needs_input_grad, strict=False)
         ]
         if of_hidden is not None and len(scored) < len(hidden):
@@ -172,9 +172,7 @@ class _LinearNll(torch.autograd.Function):
         return *scaled, None, None, None, None
 
 
-def _nll_and_softmax_gradient(
-    logits: torch.Tensor, targets: torch.Tensor, scales: torch.Tensor | None
-) -> torch.Tensor:
+def _nll_and_softmax_gradient(logits: torch.Tensor, targets: torch.Tensor, scales: torch.Tensor | None) -> torch.Tensor:
     """The summed nll of a chunk, whose logits are overwritten with the gradient: softmax less one-hot, scaled."""
     at_target = logits.gather(1, targets[:, None]).squeeze(1)
     highest, where = logits.max(dim=1)

@@ -24,4 +24,7 @@ def quantization(bits: int, compute_dtype: torch.dtype) -> dict[str, Any]:
         "bnb_4bit_compute_dtype": compute_dtype,
     }
     config = BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8, **(four if bits == 4 else {}))
-    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}}
+    return {
+        "quantization_config": config,
+        "device_map": {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
+    }

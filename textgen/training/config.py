@@ -60,8 +60,8 @@ class TrainingConfig:
                 found.append(f"--{name.replace('_', '-')} {value}: give a finite number that is not negative.")
         if self.optimizer == "schedule_free" and self.schedule != "constant":
             found.append(
-                f"--optimizer schedule_free with --schedule {self.schedule}: its averaging takes the place of a schedule; "
-                "add --schedule constant."
+                f"--optimizer schedule_free with --schedule {self.schedule}: its averaging takes the place of a "
+                "schedule; add --schedule constant."
             )
         microbatch = 1 if self.microbatch_size == "auto" else self.microbatch_size
         if self.global_batch_size >= 1 and microbatch >= 1:
@@ -113,7 +113,9 @@ class EngineConfig:
         if self.compile:
             found.append("--exact with --compile: compiled kernels add up in an order of their own; leave one out.")
         if self.precision == "fp16":
-            found.append("--exact with --precision fp16: steps whose gradients overflow are left out; use fp32 or bf16.")
+            found.append(
+                "--exact with --precision fp16: steps whose gradients overflow are left out; use fp32 or bf16."
+            )
         for plugin, name in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")):
             if os.environ.get(plugin, "false").lower() in ("true", "1"):
                 found.append(f"--exact with {name}: it adds up gradients in an order of its own; leave --exact out.")

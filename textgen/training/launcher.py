@@ -1,8 +1,8 @@
 """Whether the launcher started what it was asked for.
 
 Some of Accelerate's launches start fewer processes than they were asked for and say nothing: `--cpu --num_processes 2`
-and a file with `distributed_type: MULTI_CPU` run one process (they want MPI), and so does `--num_processes 2` alone where
-there is no GPU. Nothing in the environment tells. The launcher's own command line does.
+and a file with `distributed_type: MULTI_CPU` run one process (they want MPI), and so does `--num_processes 2` alone
+where there is no GPU. Nothing in the environment tells. The launcher's own command line does.
 """
 
 import argparse
@@ -47,13 +47,15 @@ def launching_command() -> list[str] | None:
         name = Path(word).name
         if name in ("accelerate", "accelerate.exe") and words[i + 1 : i + 2] == ["launch"]:
             return words[i + 2 :]
-        if name in ("accelerate-launch", "accelerate.commands.launch") or word.endswith("accelerate/commands/launch.py"):
+        if name in ("accelerate-launch", "accelerate.commands.launch") or word.endswith(
+            "accelerate/commands/launch.py"
+        ):
             return words[i + 1 :]
     return None
 
 
 def processes_asked_for(options: Sequence[str]) -> int | None:
-    """The number of processes, on all machines, that options of `accelerate launch` and its file ask for, if they do."""
+    """The processes, on all machines together, that options of `accelerate launch` and its file ask for, if they do."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config_file", "--config-file")
     parser.add_argument("--num_processes", "--num-processes", type=int)

@@ -100,7 +100,10 @@ def available_bytes(device: torch.device) -> int:
 def _cgroup_limits() -> list[int]:
     # Version 2 and version 1; in a container these are the container's own.
     found = []
-    for most, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+    for most, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
         try:
             limit, current = (Path("/sys/fs/cgroup", name).read_text().strip() for name in (most, used))
             found.append(int(limit) - int(current))

@@ -1,8 +1,8 @@
 """Muon: momentum whose matrices are made orthogonal before they are applied.
 
-Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", kellerjordan.github.io/posts/muon. Updates
-are scaled by 0.2 √max(rows, columns) as in Moonlight (arXiv 2502.16982, equation 4), which gives them the size of
-AdamW's, so that the same learning rate serves both.
+Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", kellerjordan.github.io/posts/muon.
+Updates are scaled by 0.2 √max(rows, columns) as in Moonlight (arXiv 2502.16982, equation 4), which gives them the size
+of AdamW's, so that the same learning rate serves both.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ def hidden_matrices(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     find_head = getattr(model, "get_output_embeddings", lambda: None)
     if (head := find_head()) is not None:
         outside |= {id(p) for p in head.parameters()}
-    weights = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear | Conv1D)]
+    weights: list[Any] = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear | Conv1D)]
     return [w for w in weights if w.dim() == 2 and w.requires_grad and id(w) not in outside]
 
 
@@ -113,7 +113,8 @@ class Muon(torch.optim.Optimizer):
         adamw(
             parameters,
             [p.grad for p in parameters if p.grad is not None],
-            *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq")),
+            exp_avgs=[state["exp_avg"] for state in states],
+            exp_avg_sqs=[state["exp_avg_sq"] for state in states],
             max_exp_avg_sqs=[],
             state_steps=[state["step"] for state in states],
             fused=True,

@@ -38,7 +38,7 @@ def parameter_groups(
 def _adapter_b_matrices(model: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
     for module in model.modules():
         if isinstance(getattr(module, "lora_B", None), torch.nn.ModuleDict):
-            yield from module.lora_B.parameters()  # type: ignore[union-attr,operator]
+            yield from module.lora_B.parameters()  # type: ignore[union-attr]
 
 
 Groups = list[dict[str, Any]]

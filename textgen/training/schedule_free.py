@@ -44,7 +44,7 @@ class ScheduleFreeAdamW(torch.optim.Optimizer):
         share = weight / float(state["weight_sum"]) if weight else 0.0  # of the newest z in the average
         moment = state["exp_avg_sq"].mul_(beta2).addcmul_(y.grad, y.grad, value=1 - beta2)
         correction = 1 - beta2 ** float(state["step"])
-        update = y.grad / (moment / correction).sqrt_().add_(group["eps"])  # type: ignore[operator]
+        update = y.grad / (moment / correction).sqrt_().add_(group["eps"])
         update.add_(y, alpha=group["weight_decay"])
         y.lerp_(state["z"], share)
         y.add_(update, alpha=rate * (beta1 * (1 - share) - 1))

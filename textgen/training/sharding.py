@@ -96,9 +96,7 @@ def write_parts(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write this process's parts of some tensors; of those that everybody holds whole, the first process writes all."""
     first = not dist.is_initialized() or dist.get_rank() == 0
     mine = {name: t.detach() for name, t in tensors.items() if isinstance(t, DTensor) or first}
-    parts = {
-        name: {"start": _start(t), "shape": list(t.shape)} for name, t in mine.items() if isinstance(t, DTensor)
-    }
+    parts = {name: {"start": _start(t), "shape": list(t.shape)} for name, t in mine.items() if isinstance(t, DTensor)}
     metadata = {"parts": json.dumps(parts)} if parts else None
     payload: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
