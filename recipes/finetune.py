@@ -143,7 +143,10 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     )
     total_steps = config.training.total_steps(batches.steps_per_epoch)
     optimizer = build_optimizer(plain_model, config.training, lora_plus_ratio=config.adapters.lora_plus_ratio)
-    model, optimizer = prepare(accelerator, ScoredModel(plain_model), optimizer, exact=config.engine.exact)
+    model, optimizer = prepare(
+        accelerator, ScoredModel(plain_model), optimizer,
+        max_grad_norm=config.training.max_grad_norm, exact=config.engine.exact,
+    )  # fmt: skip
     fingerprints = {"settings": directory.fingerprint, "data": corpus.fingerprint, "model": base_fingerprint}
     fingerprints |= {"precision": precision} | ({"threads": str(threads())} if config.engine.exact else {})
 

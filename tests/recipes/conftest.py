@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from running import ROOT, WORDS, Ran
+from running import LIGHT, ROOT, WORDS, Ran
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +42,11 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     path.write_text("\n\n".join(documents) + "\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def plain(run_recipe, text_file, tmp_path_factory) -> Path:
+    """The run that other ways to compute it are held against: one process, float32, no frills."""
+    directory = tmp_path_factory.mktemp("plain") / "run"
+    run_recipe("finetune", *LIGHT, "--data", text_file, "--run-dir", directory)
+    return directory

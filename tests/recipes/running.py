@@ -16,10 +16,15 @@ WORDS = SENTENCE.split()
 QUICK = ["--block-size", "32", "--global-batch-size", "8", "--microbatch-size", "2", "--steps", "6", "--log-every", "1"]
 QUICK += ["--evaluate-every", "3", "--checkpoint-every", "2", "--warmup-steps", "2", "--threads", "1", "--prompts", "2"]
 QUICK += ["--prompt-tokens", "8", "--max-new-tokens", "8", "--wandb-mode", "disabled"]
+LIGHT = [*QUICK, "--skip-decoding", "--evaluate-every", "0"]
 
 # What `accelerate launch --config_file launch/fsdp2.yaml` puts into the environment; test_configs.py makes sure.
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
 FSDP |= {"FSDP_RESHARD_AFTER_FORWARD": "true", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}
+
+# And launch/deepspeed_zero2.yaml.
+DEEPSPEED = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}
+DEEPSPEED |= {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1"}
 
 
 @dataclass(frozen=True)
@@ -46,3 +51,8 @@ def same_numbers(one: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]],
     for a, b in zip(one, other, strict=True):
         for key in a:
             assert a[key] == pytest.approx(b[key], rel=relative), (a["step"], key)
+
+
+def curve(directory: Path) -> list[dict[str, float]]:
+    """The record of a run without gradient norms, whose last digits depend on who adds them up."""
+    return [{k: v for k, v in row.items() if "grad_norm" not in k} for row in read_lines(directory / "metrics.jsonl")]

@@ -2,26 +2,11 @@
 
 import json
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from running import FSDP, QUICK, ROOT, read_lines, same_numbers, tree
-
-LIGHT = [*QUICK, "--skip-decoding", "--evaluate-every", "0"]
-
-
-def curve(directory: Path) -> list[dict[str, float]]:
-    return [{k: v for k, v in row.items() if "grad_norm" not in k} for row in read_lines(directory / "metrics.jsonl")]
-
-
-@pytest.fixture(scope="module")
-def plain(run_recipe, text_file, tmp_path_factory) -> Path:
-    directory = tmp_path_factory.mktemp("plain") / "run"
-    run_recipe("finetune", *LIGHT, "--data", text_file, "--run-dir", directory)
-    return directory
+import torch
+from running import DEEPSPEED, FSDP, LIGHT, QUICK, curve, same_numbers, tree
 
 
 def unfinished(done: Path, directory: Path, step: int) -> Path:
@@ -52,10 +37,14 @@ def test_exact_runs_leave_the_same_bytes_on_one_process_and_on_two(run_recipe, t
     assert json.loads((two / "environment.json").read_text())["threads"] == 1
 
 
+SHARDED = {"fsdp": FSDP, "deepspeed": DEEPSPEED}
+
+
+@pytest.mark.parametrize("backend", SHARDED)
 def test_a_sharded_run_is_the_same_run_and_goes_on_in_any_other_world(
-    run_recipe, text_file, tmp_path, plain, monkeypatch
+    run_recipe, text_file, tmp_path, plain, monkeypatch, backend
 ):
-    for name, value in FSDP.items():
+    for name, value in SHARDED[backend].items():
         monkeypatch.setenv(name, value)
     flags = [*LIGHT, "--data", text_file, "--run-dir"]
     sharded = tmp_path / "sharded"
@@ -64,35 +53,62 @@ def test_a_sharded_run_is_the_same_run_and_goes_on_in_any_other_world(
     assert tree(sharded / "model").keys() == tree(plain / "model").keys()
     from transformers import AutoModelForCausalLM
 
-    weights = [AutoModelForCausalLM.from_pretrained(run / "model").state_dict() for run in (sharded, plain)]
-    assert weights[0].keys() == weights[1].keys()
-    assert all(weights[0][name].allclose(weights[1][name], atol=1e-4) for name in weights[0])
+    models = [AutoModelForCausalLM.from_pretrained(run / "model").eval() for run in (sharded, plain)]
+    assert models[0].state_dict().keys() == models[1].state_dict().keys()
+    # Not the weights: those of a zero gradient, such as the bias of keys, drift by AdamW's noise, without effect.
+    ids = torch.arange(2, 34)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(models[0](ids).logits, models[1](ids).logits, rtol=1e-3, atol=1e-3)
     saved = {path.name for path in (sharded / "checkpoints" / "step-00000004").iterdir()}
-    assert {f"{kind}-0000{i}-of-00002.safetensors" for kind in ("parameters", "optimizer") for i in (1, 2)} < saved
+    parts = ["-00001-of-00002", "-00002-of-00002"] if backend == "fsdp" else [""]
+    assert {f"{kind}{part}.safetensors" for kind in ("parameters", "optimizer") for part in parts} < saved
 
     went_on = unfinished(sharded, tmp_path / "sharded-then-alone", 4)
-    monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    for name in SHARDED[backend]:
+        monkeypatch.delenv(name)
     ran = run_recipe("finetune", *flags, went_on)
     assert "after step 4" in ran.out
     same_numbers(curve(went_on), curve(plain), 1e-5)
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    for name, value in SHARDED[backend].items():
+        monkeypatch.setenv(name, value)
     went_on = unfinished(plain, tmp_path / "alone-then-sharded", 4)
     ran = run_recipe("finetune", *flags, went_on, processes=2)
     assert "after step 4" in ran.out
     same_numbers(curve(went_on), curve(plain), 1e-5)
 
 
-def test_sharded_adapters_are_saved_as_adapters(run_recipe, text_file, tmp_path, monkeypatch):
-    for name, value in FSDP.items():
+@pytest.mark.parametrize("backend", SHARDED)
+def test_sharded_adapters_are_saved_as_adapters(run_recipe, text_file, tmp_path, monkeypatch, backend):
+    for name, value in SHARDED[backend].items():
         monkeypatch.setenv(name, value)
     flags = [*LIGHT, "--data", text_file, "--method", "lora", "--run-dir", tmp_path / "run"]
     run_recipe("finetune", *flags, processes=2)
-    monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    for name in SHARDED[backend]:
+        monkeypatch.delenv(name)
     run_recipe("evaluate", "--model", tmp_path / "run" / "model", "--data", text_file, "--skip-decoding",
                "--wandb-mode", "disabled", "--threads", 1, "--output-dir", tmp_path / "again")  # fmt: skip
     after = json.loads((tmp_path / "run" / "evaluation" / "perplexity.json").read_text())["after"]
     again = json.loads((tmp_path / "again" / "evaluation" / "perplexity.json").read_text())["model"]
     assert again["nll_sum"] == pytest.approx(after["nll_sum"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "said"),
+    [
+        (["--optimizer", "muon"], {}, "--optimizer muon with DeepSpeed"),
+        (["--precision", "fp16"], {}, "--precision fp16 with DeepSpeed"),
+        (["--exact"], {}, "--exact with DeepSpeed"),
+        ([], {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, "launch/fsdp2.yaml to cut up the weights"),
+    ],
+    ids=["optimizer", "precision", "exact", "stage"],
+)
+def test_what_deepspeed_cannot_do_is_refused(run_recipe, text_file, tmp_path, monkeypatch, flags, environment, said):
+    for name, value in (DEEPSPEED | environment).items():
+        monkeypatch.setenv(name, value)
+    flags = [*LIGHT, *flags, "--data", text_file, "--run-dir", tmp_path / "run"]
+    ran = run_recipe("finetune", *flags, processes=2, check=False)
+    assert said in ran.error
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["exit_code"] == 2
 
 
 @pytest.mark.parametrize(
@@ -146,7 +162,6 @@ def test_quantised_adapters_of_a_variant_with_averaged_weights_are_measured_as_t
         (["--exact", "--compile"], "--exact with --compile"),
         (["--exact", "--microbatch-size", "auto"], "--exact with --microbatch-size auto"),
         (["--exact", "--global-batch-size", "12", "--microbatch-size", "2"], "6 microbatches are no full binary tree"),
-        (["--exact", "--precision", "fp16"], "--exact with --precision fp16"),
         (["--optimizer", "schedule_free"], "add --schedule constant"),
         (["--lora-plus-ratio", "0"], "--lora-plus-ratio 0"),
     ],
@@ -157,28 +172,3 @@ def test_what_cannot_be_is_refused_with_its_reason(run_recipe, tmp_path, flags, 
     assert ran.code == 2
     assert said in ran.error
     assert json.loads((tmp_path / "run" / "status.json").read_text())["exit_code"] == 2
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def test_two_machines_are_two_launches_of_one_run(text_file, tmp_path, plain):
-    """Each with its rank and the address of the first; here both are this machine."""
-    accelerate = Path(sys.executable).with_name("accelerate")
-    command = [accelerate, "launch", "--config_file", ROOT / "launch" / "multi_node.yaml", "--num_processes", 2]
-    command += ["--main_process_port", free_port(), "--machine_rank"]
-    script = [ROOT / "recipes" / "finetune.py", *LIGHT, "--data", text_file, "--run-dir", tmp_path / "run"]
-    machines = [
-        subprocess.Popen(
-            [str(part) for part in (*command, rank, *script)],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
-    said = [machine.communicate(timeout=300)[0] for machine in machines]
-    assert [machine.returncode for machine in machines] == [0, 0], said
-    same_numbers(curve(tmp_path / "run"), curve(plain), 1e-5)
-    assert json.loads((tmp_path / "run" / "environment.json").read_text())["processes"] == 2

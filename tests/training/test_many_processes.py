@@ -14,10 +14,16 @@ import numpy as np
 import pytest
 
 STEPS, WORLDS = 50, (1, 2, 4)
-CASES = [(method, exact) for method in ("full", "lora") for exact in (False, True)]
+CASES = [
+    ("full", False, "fp32"),
+    ("full", True, "fp32"),
+    ("lora", False, "fp32"),
+    ("lora", True, "fp32"),
+    ("full", True, "fp16"),
+]
 
 
-def train(method: str, exact: bool) -> dict[str, Any]:
+def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
     """Losses and gradient norms of all steps, and a digest of the weights."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -31,7 +37,7 @@ def train(method: str, exact: bool) -> dict[str, Any]:
     from textgen.training.processes import prepare, start_process
     from textgen.training.step import training_step
 
-    accelerator = start_process(1, exact=exact)
+    accelerator = start_process(1, exact=exact, precision=precision)
     torch.manual_seed(0)
     sizes = {"vocab_size": 300, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
     dropout = {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1}
@@ -68,7 +74,7 @@ def outcomes(tmp_path_factory) -> dict[int, list[dict[str, Any]]]:
     return {world: json.loads((directory / str(world)).read_text()) for world in WORLDS}
 
 
-@pytest.mark.parametrize("case", range(len(CASES)), ids=[f"{m}-{'exact' if e else 'plain'}" for m, e in CASES])
+@pytest.mark.parametrize("case", range(len(CASES)), ids=[f"{m}-{'exact' if e else 'plain'}-{p}" for m, e, p in CASES])
 def test_the_curve_does_not_depend_on_the_number_of_processes(outcomes, case):
     alone = outcomes[1][case]
     assert len(alone["loss"]) == STEPS
@@ -77,7 +83,7 @@ def test_the_curve_does_not_depend_on_the_number_of_processes(outcomes, case):
         assert outcomes[world][case]["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-3)
 
 
-@pytest.mark.parametrize("case", [i for i, (_, exact) in enumerate(CASES) if exact], ids=["full", "lora"])
+@pytest.mark.parametrize("case", [1, 3, 4], ids=["full", "lora", "scaled"])
 def test_exact_training_does_not_depend_on_it_in_any_bit(outcomes, case):
     assert outcomes[1][case] == outcomes[2][case] == outcomes[4][case]
 
@@ -88,7 +94,7 @@ def test_without_exactness_the_bits_do_differ(outcomes):
 
 
 if __name__ == "__main__":
-    found = [train(method, exact) for method, exact in CASES]
+    found = [train(*case) for case in CASES]
     import torch.distributed as dist
 
     if not dist.is_initialized() or dist.get_rank() == 0:

@@ -28,6 +28,7 @@ import torch.distributed as dist
 
 from textgen.errors import UserError
 from textgen.training.sharding import Parts, is_sharded, like, local, write_parts
+from textgen.training.zero import gathered_state, is_zero, put_state
 
 FORMAT = 1
 NUMBER = " (number)"
@@ -76,6 +77,7 @@ def save_checkpoint(
     final = directory / f"step-{state.step:08d}"
     scratch = directory / f".step-{state.step:08d}.partial"
     sharded, rank = is_sharded(model), dist.get_rank() if dist.is_initialized() else 0
+    optimizer_tensors = _optimizer_tensors(model, optimizer)  # with ZeRO, all processes put them together
     if rank > 0 and not sharded:
         return final
     if rank == 0:
@@ -87,7 +89,7 @@ def save_checkpoint(
     part = f"-{rank + 1:05d}-of-{dist.get_world_size():05d}" if sharded else ""
     mine = [scratch / f"{kind}{part}.safetensors" for kind in ("parameters", "optimizer")]
     write_parts(mine[0], _trainable(model))
-    write_parts(mine[1], _optimizer_tensors(model, optimizer))
+    write_parts(mine[1], optimizer_tensors)
     files = _described([*mine, scratch / "state.json"] if rank == 0 else mine)
     if sharded:
         everybody: list[Any] = [None] * dist.get_world_size()
@@ -186,21 +188,26 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.O
         for name, parameter in parameters.items():
             local(parameter).copy_(saved.read(name, parameter))
     tensors = Parts(sorted(path.glob("optimizer*.safetensors")))
+    states: dict[torch.nn.Parameter, dict[str, Any]] = {}
     for key in tensors.shapes:
         name, what = key.rsplit("/", 1)
         parameter = parameters[name]
         value = tensors.read(key, parameter)
         if what.endswith(NUMBER):
-            optimizer.state[parameter][what.removesuffix(NUMBER)] = value.item()
+            states.setdefault(parameter, {})[what.removesuffix(NUMBER)] = value.item()
             continue
-        value = value.to(_device(optimizer, parameter, value))
+        value = value.to(_device(parameter, value))
         whole = tensors.shapes[key] == list(parameter.shape) and value.shape == local(parameter).shape
-        optimizer.state[parameter][what] = like(value, parameter) if whole else value
+        states.setdefault(parameter, {})[what] = like(value, parameter) if whole else value
+    if is_zero(optimizer):
+        put_state(optimizer, states)
+    else:
+        optimizer.state.update(states)
     state = json.loads((path / "state.json").read_text())
     return TrainState(**state | {"loss_scale": tuple(state["loss_scale"]) if state.get("loss_scale") else None})
 
 
-def _device(optimizer: torch.optim.Optimizer, parameter: torch.Tensor, value: torch.Tensor) -> torch.device:
+def _device(parameter: torch.Tensor, value: torch.Tensor) -> torch.device:
     # Counters of 64 bits are ours, and read on the host at every step; torch keeps its own with the parameter.
     return torch.device("cpu") if value.dtype == torch.float64 else parameter.device
 
@@ -212,8 +219,9 @@ def _trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 def _optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """The optimizer's state, "parameter/key"; plain numbers as tensors whose key ends in :data:`NUMBER`."""
     tensors = {}
+    states = gathered_state(optimizer) if is_zero(optimizer) else optimizer.state
     for name, parameter in _trainable(model).items():
-        for key, value in optimizer.state.get(parameter, {}).items():
+        for key, value in states.get(parameter, {}).items():
             if isinstance(value, torch.Tensor):
                 tensors[f"{name}/{key}"] = value.detach()
             else:

@@ -89,6 +89,11 @@ class EngineConfig:
         found = []
         if self.threads < 0:
             found.append(f"--threads {self.threads}: give at least 0.")
+        if training.optimizer != "adamw" and _asks_for("ACCELERATE_USE_DEEPSPEED"):
+            found.append(
+                f"--optimizer {training.optimizer} with DeepSpeed: ZeRO joins parameters into flat pieces, which only "
+                "adamw can update; use that, or launch/fsdp2.yaml."
+            )
         return found + (self._obstacles_to_exactness(training, world_size) if self.exact else [])
 
     def _obstacles_to_exactness(self, training: TrainingConfig, world_size: int) -> list[str]:
@@ -112,14 +117,14 @@ class EngineConfig:
             )
         if self.compile:
             found.append("--exact with --compile: compiled kernels add up in an order of their own; leave one out.")
-        if self.precision == "fp16":
-            found.append(
-                "--exact with --precision fp16: steps whose gradients overflow are left out; use fp32 or bf16."
-            )
         for plugin, name in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")):
-            if os.environ.get(plugin, "false").lower() in ("true", "1"):
+            if _asks_for(plugin):
                 found.append(f"--exact with {name}: it adds up gradients in an order of its own; leave --exact out.")
         return found
+
+
+def _asks_for(plugin: str) -> bool:
+    return os.environ.get(plugin, "false").lower() in ("true", "1")
 
 
 def is_power_of_two(number: int) -> bool:

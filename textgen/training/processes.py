@@ -13,9 +13,10 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
 from textgen.errors import UserError
 from textgen.model.modes import evaluating
+from textgen.training import zero
 from textgen.training.config import world_size
 from textgen.training.exact import same_start
-from textgen.training.precision import resolve_precision
+from textgen.training.precision import COMPUTE_DTYPES, resolve_precision
 from textgen.training.sharding import is_sharded
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "wandb", "tokenizers", "numpy")
@@ -46,7 +47,11 @@ def start_process(threads: int = 0, *, precision: str = "fp32", exact: bool = Fa
     on_cpu = not torch.cuda.is_available()
     resolved = resolve_precision(precision, "cpu" if on_cpu else "cuda")
     mixed = {"fp32": "no"}.get(resolved, resolved)
-    accelerator = Accelerator(cpu=on_cpu, mixed_precision="no" if on_cpu and mixed == "fp16" else mixed)
+    if zero.asked_for():
+        zero.check(resolved)
+    not_accelerates = zero.asked_for() or (on_cpu and mixed == "fp16")
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision="no" if not_accelerates else mixed)
+    accelerator.computes_in = resolved
     if on_cpu:
         _what_accelerate_leaves_out_on_cpu(accelerator, mixed)
     if accelerator.num_processes != world_size():
@@ -58,11 +63,13 @@ def start_process(threads: int = 0, *, precision: str = "fp32", exact: bool = Fa
 
 
 def _what_accelerate_leaves_out_on_cpu(accelerator: Accelerator, mixed_precision: str) -> None:
-    """Make FSDP2 and fp16 with loss scaling, which Accelerate does on GPUs alone, run on a CPU by the same code of it.
+    """Make DeepSpeed, FSDP2 and fp16 with loss scaling, which Accelerate does on GPUs alone, run on a CPU by its code.
 
     It is slow there; it is what lets a laptop, and the tests, go through what will run on a cluster.
     """
     state = accelerator.state
+    if zero.asked_for() and accelerator.num_processes > 1:
+        zero.start_on_cpu(accelerator)
     if mixed_precision == "fp16":
         state._mixed_precision = "fp16"
         accelerator.native_amp = True
@@ -78,16 +85,31 @@ def _what_accelerate_leaves_out_on_cpu(accelerator: Accelerator, mixed_precision
 
 
 def prepare(
-    accelerator: Accelerator, model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, exact: bool = False
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    max_grad_norm: float = 1.0,
+    exact: bool = False,
 ) -> tuple[torch.nn.Module, Any]:
     """Put model and optimizer where the launcher wants them: replicated (DDP), sharded (FSDP2, DeepSpeed), or alone.
 
-    With ``exact`` the model is replicated without DDP, whose order of summation depends on the number of processes.
+    Args:
+        accelerator: of :func:`start_process`.
+        model: a :class:`textgen.model.loss.ScoredModel`.
+        optimizer: over its parameters.
+        max_grad_norm: that steps will clip to, which DeepSpeed has to know from the start.
+        exact: replicate the model without DDP, whose order of summation depends on the number of processes.
     """
     if exact:
         alone = accelerator.prepare_model(model, evaluation_mode=True)
         same_start(alone)
         return alone, accelerator.prepare_optimizer(optimizer)
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        zero.configure(accelerator, max_grad_norm=max_grad_norm)
+        dtype = COMPUTE_DTYPES[precision_of(accelerator)]
+        if dtype != torch.float32:
+            model.forward = torch.autocast(accelerator.device.type, dtype)(model.forward)  # type: ignore[method-assign]
     model, optimizer = accelerator.prepare(model, optimizer)
     if is_sharded(model):  # the first module to run takes itself for the outermost; it had better be that
         ids = torch.zeros(1, 2, dtype=torch.long, device=accelerator.device)
@@ -113,7 +135,7 @@ def peak_memory_bytes(accelerator: Accelerator) -> int:
 
 def precision_of(accelerator: Accelerator) -> str:
     """What this process computes in: fp32, bf16 or fp16."""
-    return {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
+    return accelerator.computes_in
 
 
 def threads() -> int:

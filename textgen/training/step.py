@@ -7,7 +7,7 @@ number without asking, so each microbatch's sum is scaled once and gradients nee
 import hashlib
 import math
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,8 @@ def training_step(
     again with half the scale, so that none is left out.
 
     Raises:
-        Diverged: the loss or the gradient norm is not finite; the same on every process, before any weight has changed.
+        Diverged: the loss or the gradient norm is not finite; the same on every process, before any weight has changed
+            (with DeepSpeed, whose step is part of the last backward pass, before any is saved).
     """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get("lr_scale", 1.0)
@@ -84,7 +85,8 @@ def training_step(
 
 
 def _number(norm: Any) -> float:
-    return float(gather(norm.detach()))  # of a sharded model it is a distributed tensor
+    # Of a sharded model it is a distributed tensor, and DeepSpeed's is a number already.
+    return float(gather(norm.detach()) if isinstance(norm, torch.Tensor) else norm)
 
 
 def _lower_loss_scale(accelerator: Accelerator) -> bool:
@@ -120,12 +122,23 @@ def _backward(
     for position, (index, input_ids, labels) in enumerate(share):
         seed_everything(batches.seed, step, index)
         # Gradients add up locally and are exchanged once, with the last microbatch.
-        with nullcontext() if position == len(share) - 1 else accelerator.no_sync(model):
+        with nullcontext() if position == len(share) - 1 else _added_up(accelerator, model):
             nll = model(input_ids.to(accelerator.device), labels.to(accelerator.device))
             # Averaging over processes is what DDP and FSDP do with their sum; the factor takes that back.
             accelerator.backward(nll * (accelerator.num_processes / targets))
         total += nll.detach()
     return accelerator.reduce(total, "sum")
+
+
+@contextmanager
+def _added_up(accelerator: Accelerator, model: torch.nn.Module) -> Iterator[None]:
+    """Inside, backward passes only add to the gradients that are there."""
+    accelerator.gradient_state._set_sync_gradients(False)  # DeepSpeed would take an optimizer step with each of them
+    try:
+        with accelerator.no_sync(model):
+            yield
+    finally:
+        accelerator.gradient_state._set_sync_gradients(True)
 
 
 def _backward_in_a_tree(

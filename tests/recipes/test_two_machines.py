@@ -1,0 +1,83 @@
+"""Two machines are two launches of one run: side by side, and as two hosts with addresses of their own."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from running import LIGHT, ROOT, curve, same_numbers
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def launch_on_both(
+    text_file: Path, directory: Path, port: int, *, address: str, inside: Sequence[Sequence[str]], **environment: str
+) -> None:
+    """Start the recipe on both machines, and wait for both.
+
+    ``inside`` is for each machine what goes in front of a command to run it there.
+    """
+    accelerate = Path(sys.executable).with_name("accelerate")
+    command = [accelerate, "launch", "--config_file", ROOT / "launch" / "multi_node.yaml", "--num_processes", 2]
+    command += ["--main_process_ip", address, "--main_process_port", port, "--machine_rank"]
+    script = [ROOT / "recipes" / "finetune.py", *LIGHT, "--data", text_file, "--run-dir", directory]
+    machines = [
+        subprocess.Popen(
+            [str(part) for part in (*there, *command, rank, *script)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environment,
+        )
+        for rank, there in enumerate(inside)
+    ]  # fmt: skip
+    said = [machine.communicate(timeout=300)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert json.loads((directory / "environment.json").read_text())["processes"] == 2
+
+
+def test_two_launches_are_one_run(text_file, tmp_path, plain):
+    launch_on_both(text_file, tmp_path / "run", free_port(), address="127.0.0.1", inside=[[], []])
+    same_numbers(curve(tmp_path / "run"), curve(plain), 1e-5)
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[str]]:
+    """Two network namespaces, joined by a cable: 10.77.0.1 and 10.77.0.2, each of which sees nothing else."""
+    tag = uuid.uuid4().hex[:6]
+    names = [f"textgen-{tag}-{i}" for i in (0, 1)]
+    cards = [f"tg{tag}{i}" for i in (0, 1)]
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip("link", "add", cards[0], "type", "veth", "peer", "name", cards[1])
+        for i, (name, card) in enumerate(zip(names, cards, strict=True)):
+            ip("link", "set", card, "netns", name)
+            ip("-n", name, "link", "set", card, "name", "cable")
+            ip("-n", name, "addr", "add", f"10.77.0.{i + 1}/24", "dev", "cable")
+            ip("-n", name, "link", "set", "cable", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("ip") is None, reason="network namespaces need the superuser and iproute2"
+)
+def test_two_hosts_are_one_run(text_file, tmp_path, plain, hosts):
+    inside = [["ip", "netns", "exec", name] for name in hosts]
+    launch_on_both(text_file, tmp_path / "run", 29500, address="10.77.0.1", inside=inside, GLOO_SOCKET_IFNAME="cable")
+    same_numbers(curve(tmp_path / "run"), curve(plain), 1e-5)
