@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.data.blocks import IGNORED, GlobalBatches, block, block_count, epoch_order, targets_in_block
+from textgen.data.blocks import IGNORED, GlobalBatches, block, block_spans, epoch_order
 
 
 class Layout(NamedTuple):
@@ -21,6 +21,12 @@ class Layout(NamedTuple):
     per_rank: int
     world_size: int
     seed: int
+    cuts: frozenset[int] | None  # where documents begin besides the first, if they are not packed
+
+    def documents(self) -> np.ndarray | None:
+        if self.cuts is None:
+            return None
+        return np.array(sorted({1} | {cut for cut in self.cuts if cut < self.tokens}), np.int64)
 
     def batches(self) -> GlobalBatches:
         return GlobalBatches(
@@ -29,6 +35,7 @@ class Layout(NamedTuple):
             global_batch_size=self.microbatch * self.per_rank * self.world_size,
             microbatch_size=self.microbatch,
             seed=self.seed,
+            documents=self.documents(),
         )
 
 
@@ -40,6 +47,7 @@ layouts = st.builds(
     per_rank=st.integers(1, 3),
     world_size=st.integers(1, 4),
     seed=st.integers(0, 2**63),
+    cuts=st.none() | st.frozensets(st.integers(2, 300), max_size=40),
 )
 
 
@@ -82,27 +90,39 @@ def test_every_process_makes_the_same_number_of_passes_over_blocks_that_fit(layo
         for _, ids, labels in share:
             assert ids.shape == labels.shape
             assert 1 <= ids.shape[0] <= layout.microbatch
-            assert ids.shape[1] == layout.block_size
+            assert ids.shape[1] == layout.block_size if layout.cuts is None else 2 <= ids.shape[1] <= layout.block_size
             assert ids.dtype == labels.dtype == torch.int64
 
 
 @given(layouts)
 def test_a_target_is_predicted_from_the_tokens_right_before_it(layout):
     tokens = np.arange(layout.tokens, dtype=np.uint16)
-    for index in range(block_count(layout.tokens, layout.block_size)):
-        ids, labels = block(tokens, index, layout.block_size)
+    for span in block_spans(layout.tokens, layout.block_size, layout.documents()):
+        ids, labels = block(tokens, span, layout.block_size)
         scored = labels != IGNORED
         assert (ids[scored] == labels[scored]).all()
         assert (np.diff(ids[scored]) == 1).all()
         assert not scored[scored.sum() :].any(), "the filling is to the right of every target"
-        assert targets_in_block(layout.tokens, index, layout.block_size) == scored.sum() - 1 >= 1
+        assert span[1] - span[0] == scored.sum() >= 2
+
+
+@given(layouts)
+def test_without_packing_no_block_goes_on_into_the_next_document(layout):
+    documents = layout.documents()
+    spans = block_spans(layout.tokens, layout.block_size, documents)
+    if documents is None:
+        assert len(spans) == -(-(layout.tokens - 1) // (layout.block_size - 1)), "packed, there is one short block"
+        return
+    owner = np.searchsorted(documents - 1, np.arange(layout.tokens), side="left") - 1  # of each target
+    for start, end in spans:
+        assert len(set(owner[start + 1 : end])) == 1
 
 
 def test_blocks_by_hand():
     tokens = np.array([5, 6, 7, 8, 9, 10], np.uint16)
-    assert [block(tokens, i, 4)[0].tolist() for i in range(2)] == [[5, 6, 7, 8], [8, 9, 10, 0]]
-    assert block(tokens, 1, 4)[1].tolist() == [8, 9, 10, IGNORED]
-    assert [block_count(n, 4) for n in (0, 1, 2, 4, 5, 7, 8)] == [0, 0, 1, 1, 2, 2, 3]
+    assert [block(tokens, span, 4)[0].tolist() for span in block_spans(6, 4)] == [[5, 6, 7, 8], [8, 9, 10, 0]]
+    assert block(tokens, block_spans(6, 4)[1], 4)[1].tolist() == [8, 9, 10, IGNORED]
+    assert [len(block_spans(n, 4)) for n in (0, 1, 2, 4, 5, 7, 8)] == [0, 0, 1, 1, 2, 2, 3]
 
 
 @given(layouts, st.lists(st.integers(1, 60), min_size=1, max_size=8))

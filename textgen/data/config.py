@@ -22,6 +22,8 @@ class DataConfig:
     """Share of the documents of --data that is held out when there is no --validation-data; one at least."""
     block_size: int = 128
     """Tokens in a block, the unit of a batch; at most the model's context."""
+    packing: bool = True
+    """Fill blocks with one document after another; --no-packing begins each document with a block of its own."""
 
     def problems(self) -> list[str]:
         """What is wrong with these settings by themselves, one remedy each."""

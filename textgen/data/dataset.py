@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from textgen.data.blocks import block, block_count
+from textgen.data.blocks import block, block_spans
 from textgen.data.tokens import encode_batch, separator_id
 from textgen.errors import UserError
 
@@ -49,12 +49,13 @@ class TextDataset(Dataset[dict[str, torch.Tensor]]):
             raise UserError(f"block_size {block_size}: the texts have only {len(run)} tokens, too few for one block.")
         self.tokens = np.array(run, np.int64)
         self.block_size = block_size
+        self.spans = block_spans(len(run), block_size)
 
     def __len__(self) -> int:
-        return block_count(len(self.tokens), self.block_size)
+        return len(self.spans)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"block {index} of {len(self)}")
-        input_ids, labels = block(self.tokens, index % len(self), self.block_size)
+        input_ids, labels = block(self.tokens, self.spans[index], self.block_size)
         return {"input_ids": torch.from_numpy(input_ids), "labels": torch.from_numpy(labels)}

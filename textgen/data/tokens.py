@@ -203,7 +203,7 @@ def _refuse_too_little(config: DataConfig, *, documents: int, tokens: int, valid
         )
     if not documents:
         problems.append(f"--data {config.data}: no document is left to train on. Lower --validation-fraction.")
-    elif tokens < config.block_size:
+    elif tokens < config.block_size and config.packing:
         problems.append(
             f"--block-size {config.block_size}: the training text of {config.data} has only {tokens} tokens, too "
             f"few for one block. Give more text or a smaller block."
