@@ -8,7 +8,7 @@ from typing import Any
 from textgen.data.config import DataConfig
 from textgen.errors import UserError
 from textgen.evaluation.config import EvaluationConfig
-from textgen.evaluation.strategies import parse_strategies
+from textgen.evaluation.naming import parse_strategies
 from textgen.model.config import ModelConfig
 from textgen.run import RunDirectory
 from textgen.training.config import DEFAULT_EPOCHS

@@ -14,7 +14,7 @@ from textgen.evaluation.comparison import Continuation, compare
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.perplexity import DocumentScore, score_documents, summarise
 from textgen.evaluation.prompts import Prompt
-from textgen.evaluation.strategies import parse_strategies
+from textgen.evaluation.naming import parse_strategies
 
 
 @dataclass(frozen=True)
