@@ -46,10 +46,10 @@ def mauve(human: np.ndarray, machine: np.ndarray, *, seed: int) -> float:
 def divergence_curve(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Points (exp(−c·KL(q‖r)), exp(−c·KL(p‖r))) for mixtures r = λp + (1−λ)q: [points, 2], from (0, 1) to (1, 0).
 
-    Equation 2 of arXiv 2102.01454, with c = 5 and the mixtures and the ends of the authors' package.
+    Equation 2 of arXiv 2102.01454, with c = 5 and the mixtures and the ends of the authors' package; λ falls.
     """
     points = [(0.0, 1.0)]
-    for weight in np.linspace(1e-6, 1 - 1e-6, WEIGHTS):
+    for weight in np.linspace(1 - 1e-6, 1e-6, WEIGHTS):
         mixture = weight * p + (1 - weight) * q
         points.append((math.exp(-SCALING * _divergence(q, mixture)), math.exp(-SCALING * _divergence(p, mixture))))
     return np.array([*points, (1.0, 0.0)])
@@ -62,10 +62,13 @@ def _divergence(p: np.ndarray, r: np.ndarray) -> float:
 
 
 def area(curve: np.ndarray) -> float:
-    """Area under a falling curve of points [points, 2], by trapezoids: the mean over both axes, as in the package."""
+    """Area under a curve of points [points, 2] that goes from (0, 1) to (1, 0), by trapezoids.
+
+    In the order of the curve: sorted by one axis, as in the authors' package, points of equal x would lie in any order.
+    (Over the other axis the trapezoids have the same area, so there is nothing to average.)
+    """
     x, y = curve.T
-    across, up = np.argsort(x, kind="stable"), np.argsort(y, kind="stable")
-    return 0.5 * float(np.trapezoid(y[across], x[across]) + np.trapezoid(x[up], y[up]))
+    return float(np.trapezoid(y, x))
 
 
 def reduced(features: np.ndarray) -> np.ndarray:
