@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerBase
 from textgen.data.document import Document
 from textgen.evaluation.comparison import Continuation, compare
 from textgen.evaluation.config import EvaluationConfig
+from textgen.evaluation.naming import parse_strategies
 from textgen.evaluation.perplexity import DocumentScore, score_documents, summarise
 from textgen.evaluation.prompts import Prompt
-from textgen.evaluation.naming import parse_strategies
 
 
 @dataclass(frozen=True)
