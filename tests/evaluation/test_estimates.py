@@ -1,4 +1,4 @@
-"""Estimates, their paired differences, p values and the number of prompts that would do: known cases and simulations."""
+"""Estimates, their paired differences, p values and how many prompts would do: known cases and simulations."""
 
 import math
 from dataclasses import replace
@@ -65,7 +65,7 @@ def test_the_interval_leaves_out_zero_exactly_where_p_is_below_five_percent():
     random = default_rng(3)
     seen = set()
     for trial in range(60):
-        x, y = random.normal(size=(2, 12)) + [[0], [random.uniform(0, 2)]]
+        x, y = random.normal(size=12), random.normal(random.uniform(0, 2), 1, size=12)
         paired = difference(mean_of(x, seed=trial), mean_of(y, seed=trial))
         low, high = student_interval(paired)
         assert (low > 0 or high < 0) == (p_value(paired) < 0.05)

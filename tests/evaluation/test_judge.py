@@ -42,7 +42,9 @@ def test_a_judge_that_is_uniform_needs_log_v_nats_a_token(accelerator, judge):
     assert nll == pytest.approx(tokens * torch.log(torch.tensor(300.0)).item(), rel=1e-5)
 
 
-@pytest.mark.parametrize(("before", "after", "context"), [(5, 9, 64), (60, 30, 64), (3, 200, 16), (1, 16, 16), (9, 1, 4)])
+@pytest.mark.parametrize(
+    ("before", "after", "context"), [(5, 9, 64), (60, 30, 64), (3, 200, 16), (1, 16, 16), (9, 1, 4)]
+)
 def test_every_token_is_asked_about_once_with_as_much_before_it_as_fits(before, after, context):
     tokens = list(range(before + after))
     pieces = pieces_of(tokens[:before], tokens[before:], context)

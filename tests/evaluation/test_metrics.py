@@ -193,7 +193,7 @@ def test_the_jackknife_leaves_out_whole_prompts(name, formula):
 
 
 def simctg_diversity(texts: list[str]) -> float:
-    """SimCTG's definition, word for word: windows whose end stays below the number of words, percentages of 2 digits."""
+    """SimCTG's definition, word for word: windows that end before the last word, percentages of 2 digits."""
     product = 1.0
     for n in (2, 3, 4):
         unique = total = 0

@@ -12,22 +12,18 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from textgen.evaluation.contrastive import accepts_logits_to_keep
-from textgen.evaluation.metrics import measure
+from textgen.evaluation.judge import Judge
 from textgen.evaluation.prompts import Prompt, text_of
 from textgen.evaluation.sampling import NoiseKey, before_end_of_text, decode
-from textgen.evaluation.statistics import bootstrap_mean, bootstrap_ratio
+from textgen.evaluation.statistics import bootstrap_ratio
 from textgen.evaluation.strategies import Strategy
+from textgen.evaluation.table import HUMAN, Made, Scoring, decoding_rows
 from textgen.model.modes import evaluating
-
-HUMAN = "human"
 
 # Two batches from the default 16 prompts: two processes share them, and speed has an interval.
 _ROWS_AT_ONCE = 8
-_SCORED_AT_ONCE = 1024  # positions whose logits are held at a time: 0.2 GB for GPT-2's vocabulary in float32
 
 
 @dataclass(frozen=True)
@@ -53,11 +49,10 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Result:
-    """What came of a batch of jobs: their numbers, continuations and nll in nats, and the seconds of decoding."""
+    """What came of a batch of jobs: their numbers and continuations, and the seconds of decoding."""
 
     numbers: list[int]
     continuations: list[Continuation]
-    nlls: list[float]
     seconds: float
 
 
@@ -71,13 +66,15 @@ def compare(
     max_new_tokens: int,
     samples: int,
     seed: int,
+    interval_width: float = 0.1,
+    judge: Judge | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[list[dict[str, Any]], list[Continuation]]:
     """One row of metrics a strategy and, last, one for the humans; and every continuation. The same on every process.
 
     ``model`` is the unwrapped model on ``accelerator.device``; it is left in the mode it was in. Strategies that do not
-    sample give one continuation a prompt, the others ``samples``. ``nll`` is in nats a token, under the model itself at
-    temperature 1; ``tokens_per_second`` is that of one process. ``progress`` is told each strategy's name as it begins.
+    sample give one continuation a prompt, the others ``samples``. What a row holds is said by ``decoding_rows``;
+    besides that, ``tokens_per_second`` of one process. ``progress`` is told each strategy's name as it begins.
     """
     assert prompts, "nothing to continue"
     assert samples >= 1, samples
@@ -85,7 +82,8 @@ def compare(
     longest = max(len(prompt.token_ids) for prompt in prompts)
     assert context is None or longest + max_new_tokens <= context, (longest, max_new_tokens, context)
 
-    rows: list[dict[str, Any]] = []
+    made: list[Made] = []
+    speeds: list[dict[str, Any]] = []
     continuations: list[Continuation] = []
     with evaluating(model), torch.no_grad():
         # The first pass of a process is the slowest, and must not count against the strategy that happens to be first.
@@ -103,22 +101,15 @@ def compare(
                 for number in range(accelerator.process_index, len(batches), accelerator.num_processes)
             ]
             results = [result for _, result in sorted(gather_object(mine), key=lambda pair: pair[0])]
-            found = sorted(
-                (
-                    job
-                    for result in results
-                    for job in zip(result.numbers, result.continuations, result.nlls, strict=True)
-                ),
+            jobs = sorted(
+                (job for result in results for job in zip(result.numbers, result.continuations, strict=True)),
                 key=lambda job: job[0],
             )
-            made, nlls = [job[1] for job in found], [job[2] for job in found]
-            rows.append(
-                {"strategy": name, "settings": dict(strategy.settings) if strategy else {}}
-                | _figures(made, nlls, max_new_tokens, seed)
-                | _speed(results if strategy else [], max_new_tokens, seed)
-                | {"continuations": len(made)}
-            )
-            continuations.extend(made)
+            made.append(_made(strategy, prompts, [continuation for _, continuation in jobs]))
+            speeds.append(_speed(results if strategy else [], max_new_tokens, seed))
+            continuations.extend(continuation for _, continuation in jobs)
+    scoring = Scoring(max_new_tokens, seed, interval_width, judge)
+    rows = [row | speed for row, speed in zip(decoding_rows(accelerator, model, made, scoring), speeds, strict=True)]
     return rows, continuations
 
 
@@ -148,7 +139,7 @@ def _run_batch(
     seed: int,
     device: torch.device,
 ) -> _Result:
-    """Continuations of a batch, decoded by the strategy, or the references where there is none; and their nll."""
+    """Continuations of a batch, decoded by the strategy, or the references where there is none."""
     started = time.perf_counter()
     if strategy is None:
         decoded = [list(job.prompt.reference_ids[:max_new_tokens]) for job in jobs]
@@ -171,58 +162,13 @@ def _run_batch(
         )
         for job, tokens in zip(jobs, ids, strict=True)
     ]
-    nlls = continuation_nlls(model, [job.prompt.token_ids for job in jobs], ids, device)
-    return _Result([job.number for job in jobs], continuations, nlls, seconds)
+    return _Result([job.number for job in jobs], continuations, seconds)
 
 
-def continuation_nlls(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    continuations: Sequence[Sequence[int]],
-    device: torch.device,
-) -> list[float]:
-    """Negative log-likelihood in nats of each continuation after its prompt, summed over tokens; 0 for an empty one.
-
-    The prompts must be of one length. Under the model itself at temperature 1, whatever the strategy.
-    """
-    prompt_length, longest = len(prompts[0]), max(len(tokens) for tokens in continuations)
-    if longest == 0:
-        return [0.0] * len(continuations)
-    inputs = torch.zeros((len(prompts), prompt_length + longest), dtype=torch.long)
-    labels = torch.full((len(prompts), longest), -100)  # what cross_entropy ignores
-    mask = torch.zeros_like(inputs)
-    for row, (prompt, tokens) in enumerate(zip(prompts, continuations, strict=True)):
-        length = prompt_length + len(tokens)
-        inputs[row, :length] = torch.tensor([*prompt, *tokens])
-        labels[row, : len(tokens)] = torch.tensor(tokens)
-        mask[row, :length] = 1
-    keep = {"logits_to_keep": longest} if accepts_logits_to_keep(model) else {}
-    nlls: list[float] = []
-    rows = max(1, _SCORED_AT_ONCE // longest)
-    with torch.no_grad():
-        for part in (slice(first, first + rows) for first in range(0, len(prompts), rows)):
-            # The last token is no input: nothing is asked about what comes after it.
-            ids, attention_mask = inputs[part, :-1].to(device), mask[part, :-1].to(device)
-            logits = model(input_ids=ids, attention_mask=attention_mask, use_cache=False, **keep).logits[:, -longest:]
-            nll = F.cross_entropy(logits.float().transpose(1, 2), labels[part].to(device), reduction="none")
-            nlls.extend(nll.cpu().double().sum(dim=1).tolist())
-    return nlls
-
-
-def _figures(made: Sequence[Continuation], nlls: Sequence[float], max_new_tokens: int, seed: int) -> dict[str, Any]:
-    """The metrics of a strategy's continuations, each with its interval over prompts."""
-    lengths = [len(continuation.token_ids) for continuation in made]
-    prompt_ids = [continuation.prompt_id for continuation in made]
-    numbers = {prompt_id: number for number, prompt_id in enumerate(dict.fromkeys(prompt_ids))}
-    clusters = [numbers[prompt_id] for prompt_id in prompt_ids]
-    ended = [float(length < max_new_tokens) for length in lengths]  # nothing but the end of the text makes one shorter
-    tokens = sum(lengths)
-    return measure([continuation.text for continuation in made], lengths, seed, prompts=prompt_ids) | {
-        "nll": sum(nlls) / tokens if tokens else 0.0,
-        "nll_interval": list(bootstrap_ratio(nlls, lengths, seed=seed, clusters=clusters)),
-        "end_of_text_rate": sum(ended) / len(ended),
-        "end_of_text_rate_interval": list(bootstrap_mean(ended, seed=seed, clusters=clusters)),
-    }
+def _made(strategy: Strategy | None, prompts: Sequence[Prompt], found: Sequence[Continuation]) -> Made:
+    by_id = {prompt.id: prompt for prompt in prompts}
+    of = [by_id[continuation.prompt_id] for continuation in found]
+    return Made(strategy, of, [one.text for one in found], [one.token_ids for one in found])
 
 
 def _speed(results: Sequence[_Result], max_new_tokens: int, seed: int) -> dict[str, Any]:

@@ -34,8 +34,8 @@ def diagnose(
     """One row for the whole distribution, and one for each strategy that truncates; the same on every process.
 
     A row has strategy, family, settings, positions, each of ``FIGURES`` with its 95 % interval over prompts, and
-    kept_size_median. Strategies that do not draw from a function of the next-token distribution alone (beams, penalties,
-    mirostat, …) have no row. No rows if no strategy truncates or the humans wrote nothing.
+    kept_size_median. Strategies that do not draw from a function of the next-token distribution alone (beams,
+    penalties, mirostat, …) have no row. No rows if no strategy truncates or the humans wrote nothing.
     """
     chosen = [strategy for strategy in strategies if is_truncation(strategy)]
     if not chosen:

@@ -40,7 +40,7 @@ class Estimate:
     limits: Interval = (-math.inf, math.inf)  # which no value can pass: an interval is cut off there
 
     def interval(self) -> Interval:
-        """95 % interval: percentiles of the replicates, or the jackknife's; [value, value] for fewer than two prompts."""
+        """95 % interval: percentiles of the replicates, or the jackknife's; [value, value] for one prompt."""
         if self.replicates is not None:
             low, high = percentile_interval(self.replicates)
         else:
@@ -97,9 +97,7 @@ def estimate_of_ratio(
     )
 
 
-def estimate_of_mean(
-    values: ArrayLike, *, clusters: Sequence[int], seed: int, value: float | None = None
-) -> Estimate:
+def estimate_of_mean(values: ArrayLike, *, clusters: Sequence[int], seed: int, value: float | None = None) -> Estimate:
     """The estimate of the mean of ``values`` [continuations]."""
     ones = np.ones(len(clusters))
     return estimate_of_ratio(values, ones, clusters=clusters, seed=seed, value=value)
@@ -108,8 +106,8 @@ def estimate_of_mean(
 def _luck(without_each: np.ndarray, clusters: Sequence[int], prompts: int) -> float | None:
     """Squared standard error that comes from sampling: from the statistic without each continuation, [continuations].
 
-    An item's influence is (N−1)·(mean − value without it), and the figure errs as a mean of influences does. Analysis of
-    variance, one way: the variance σ² within prompts adds σ²/N. None unless a prompt has two continuations.
+    An item's influence is (N−1)·(mean − value without it), and the figure errs as a mean of influences does. One-way
+    analysis of variance: the variance σ² within prompts adds σ²/N. None unless a prompt has two continuations.
     """
     items = len(without_each)
     if items <= prompts:
@@ -130,7 +128,8 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
     value = b.value - a.value
     if a.replicates is not None and b.replicates is not None:
         return Estimate(value, a.prompts, replicates=b.replicates - a.replicates, luck=luck)
-    assert a.left_out is not None and b.left_out is not None, "one is bootstrapped, the other is not"
+    assert a.left_out is not None, "one is bootstrapped, the other is not"
+    assert b.left_out is not None, "one is bootstrapped, the other is not"
     return Estimate(value, a.prompts, left_out=b.left_out - a.left_out, luck=luck)
 
 

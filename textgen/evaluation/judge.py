@@ -52,9 +52,7 @@ def judge_nlls(
         return -log_probs.gather(1, targets[:, None])
 
     nlls: list[list[float]] = [[] for _ in prompts]
-    for owner, nll in zip(
-        owners, read_continuations(accelerator, judge.model, pieces, read, columns=1), strict=True
-    ):
+    for owner, nll in zip(owners, read_continuations(accelerator, judge.model, pieces, read, columns=1), strict=True):
         nlls[owner] += nll[:, 0].tolist()
     return [math.fsum(nll) for nll in nlls]
 

@@ -1,4 +1,4 @@
-"""MAUVE: how near two sets of texts are as distributions (Pillutla et al., arXiv 2102.01454), in numpy alone.
+"""MAUVE: how near two sets of texts are as distributions (Pillutla et al., arXiv 2102.01454).
 
 Both sets are turned into histograms over clusters of a language model's features, and the area under the curve of the
 two divergences from their mixtures is between 0 and 1, 1 for equal histograms. It needs many texts: with few, the
@@ -140,21 +140,23 @@ def mauve_columns(human: np.ndarray | None, machine: np.ndarray | None, texts: i
     if texts < LEAST:
         reason = f"{texts} continuations; from {LEAST} on it says something (--prompts)"
         return {"mauve": None, "mauve_spread": None, "mauve_texts": texts, "mauve_reason": reason}
-    assert human is not None and machine is not None
+    assert human is not None
+    assert machine is not None
     values = [mauve(human, machine, seed=seed + number) for number in range(SEEDS)]
     spread = float(np.std(values, ddof=1))
     return {"mauve": float(np.mean(values)), "mauve_spread": spread, "mauve_texts": texts, "mauve_reason": None}
 
 
 def features(
-    accelerator: Accelerator, model: Any, sequences: Sequence[Sequence[int]], context: int
+    accelerator: Accelerator, model: Any, sequences: Sequence[Sequence[int]], context: int | None = None
 ) -> np.ndarray:
     """The last layer's state at the last token of each sequence, [sequences, width], the same on every process.
 
-    The last ``context`` tokens of a sequence are read; an empty one has zeros. Float32; no logits are computed.
+    The last ``context`` tokens of a sequence are read, all if None; an empty one has zeros. Float32; no logits
+    are computed.
     """
     body = without_adapters(model).base_model
-    cut = [tuple(sequence[-context:]) for sequence in sequences]
+    cut = [tuple(sequence if context is None else sequence[-context:]) for sequence in sequences]
     order = sorted((number for number, one in enumerate(cut) if one), key=lambda number: (-len(cut[number]), number))
     batches: list[list[int]] = []
     for number in order:

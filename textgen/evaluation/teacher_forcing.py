@@ -1,4 +1,4 @@
-"""What a model thinks of continuations that are already there: one pass over each, on all processes, in bounded memory."""
+"""What a model thinks of texts that are already there: one pass over each, on all processes, in bounded memory."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,7 +26,8 @@ class Given:
 
 
 Reader = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
-"""From a number of ``given``, log-probabilities [positions, vocabulary] and targets [positions] to [positions, columns]."""
+"""From a number of ``given``, log-probabilities [positions, vocabulary] and targets [positions] to what is wanted of each
+position: [positions, columns]."""
 
 
 def read_continuations(
