@@ -16,7 +16,7 @@ from textgen.config import settings
 from textgen.data.config import DataConfig
 from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import AdapterConfig, ModelConfig
-from textgen.plan import check_inputs, check_settings, plan_model
+from textgen.plan import check_inputs, check_settings, judge_config, load_judge, plan_judge, plan_model
 from textgen.run import RunDirectory, launch
 from textgen.training.launcher import check_launcher
 
@@ -70,7 +70,7 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     if config.output.baseline:  # measured first, as "before" is
         baseline = replace(config.model, model=config.output.baseline, revision=None, from_scratch=False)
         models = {"--baseline": baseline} | models
-    check_inputs(config.data, models)
+    check_inputs(config.data, models | judge_config(config.model, config.evaluation))
     directory.check()
 
     # Only now the libraries that take seconds to import.
@@ -79,6 +79,7 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     plans = {
         flag: plan_model(model, config.evaluation, block_size=None, setting=flag) for flag, model in models.items()
     }
+    judge_plan = plan_judge(config.model, config.evaluation)
 
     accelerator = start_process(config.output.threads)
     say = accelerator.print
@@ -142,6 +143,7 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
         measured = measure(
             accelerator, model, plan.tokenizer, documents, prompts, config.evaluation,
             context=plan.context, seed=config.output.seed, name=model_config.model, progress=say,
+            judge=load_judge(judge_plan, config.model, config.evaluation, accelerator.device),
         )  # fmt: skip
         if accelerator.is_main_process:
             files.write(when, measured)

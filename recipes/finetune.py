@@ -17,7 +17,7 @@ from textgen.config import settings
 from textgen.data.config import DataConfig
 from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import AdapterConfig, ModelConfig
-from textgen.plan import check_inputs, check_settings, plan_model, say_plan
+from textgen.plan import check_inputs, check_settings, judge_config, load_judge, plan_judge, plan_model, say_plan
 from textgen.run import RunConfig, RunDirectory, launch
 from textgen.training.config import EngineConfig, TrainingConfig, world_size
 from textgen.training.launcher import check_launcher
@@ -50,7 +50,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         config.engine.problems(config.training, world_size()),
         config.run.problems(),
     )
-    check_inputs(config.data, {"--model": config.model})
+    check_inputs(config.data, {"--model": config.model} | judge_config(config.model, config.evaluation))
     directory.check()
 
     # Only now the libraries that take seconds to import.
@@ -58,6 +58,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     plan = plan_model(config.model, config.evaluation, block_size=config.data.block_size)
     plan.refuse_adapter()
+    judge_plan = plan_judge(config.model, config.evaluation)
 
     accelerator = start_process(config.engine.threads, precision=config.engine.precision, exact=config.engine.exact)
     say = accelerator.print
@@ -160,6 +161,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             before = measure(
                 accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
                 name=config.model.model, progress=say, **measuring,
+                judge=load_judge(judge_plan, config.model, config.evaluation, accelerator.device),
             )  # fmt: skip
 
     # ---------------------------------------------------------------------------- the run directory, new or resumed
@@ -279,6 +281,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
                 after = measure(
                     accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
                     name=str(directory.path / "model"), progress=say, **measuring,
+                    judge=load_judge(judge_plan, config.model, config.evaluation, accelerator.device),
                 )  # fmt: skip
             if accelerator.is_main_process:
                 files.write("after", after)

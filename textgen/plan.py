@@ -1,7 +1,7 @@
 """What all recipes check before anything expensive starts, and what they found while doing so."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -101,6 +101,36 @@ def plan_model(
         raise UserError.of(problems)
     names = getattr(architecture, "architectures", None) or [type(architecture).__name__]
     return Plan(location, load_tokenizer(location, model, setting=setting), context, names[0])
+
+
+def judge_config(model: ModelConfig, evaluation: EvaluationConfig) -> dict[str, ModelConfig]:
+    """The judge's settings under the flag that names it; empty without one."""
+    if evaluation.judge is None:
+        return {}
+    return {"--judge": replace(model, model=evaluation.judge, revision=None, from_scratch=False)}
+
+
+def plan_judge(model: ModelConfig, evaluation: EvaluationConfig) -> Plan | None:
+    """Find the judge and read its tokenizer and configuration; None without one. Raises UserError if that fails."""
+    # What it is asked about is cut to its context, so nothing has to fit.
+    undemanding = replace(evaluation, skip_decoding=True, stride=None)
+    plans = [
+        plan_model(config, undemanding, block_size=None, setting=setting)
+        for setting, config in judge_config(model, evaluation).items()
+    ]
+    return plans[0] if plans else None
+
+
+def load_judge(plan: Plan | None, model: ModelConfig, evaluation: EvaluationConfig, device: Any) -> Any:
+    """The judge with its weights, a :class:`textgen.evaluation.judge.Judge`; None without one."""
+    if plan is None:
+        return None
+    from textgen.evaluation.judge import Judge
+    from textgen.model.loading import load_model
+
+    (config,) = judge_config(model, evaluation).values()
+    loaded = load_model(plan.location, config, setting="--judge").to(device)
+    return Judge(config.model, loaded, plan.tokenizer, plan.context)
 
 
 def say_plan(

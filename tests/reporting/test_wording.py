@@ -102,6 +102,44 @@ def test_not_told_apart():
     assert not wording.not_told_apart(row, None, "nll")
 
 
+def test_a_corrected_p_value_decides_where_there_is_one():
+    row = {"nll": 2.0, "nll_interval": [1.5, 2.5], "nll_minus_human_p": 0.049}
+    assert not wording.not_told_apart(row, {"nll": 2.4}, "nll")
+    assert wording.not_told_apart(row | {"nll_minus_human_p": 0.05}, {"nll": 9.0}, "nll")
+
+
+def test_findings_say_who_is_not_distinguishable(compared_rows):
+    rows = compared_rows(1)
+    assert wording.findings(rows) == [
+        ("diversity", "all of them differ"),
+        ("nll", "not distinguishable: top_k, nucleus"),
+        ("length", "not distinguishable: all of them"),
+    ]
+    assert wording.findings(rows, "baseline")[0] == ("diversity", "not distinguishable: beam")
+    assert wording.baseline_name(rows) == "greedy"
+    two = [{"strategy": "human"}, {"strategy": "a", "nll_minus_human_p": 0.9}]
+    assert wording.findings(two) == [("nll", "not distinguishable: a")]
+    assert wording.findings([{"strategy": "human", "nll": 1.0}, {"strategy": "a", "nll": 1.0}]) == []
+    assert wording.baseline_name([]) is None
+
+
+def test_how_many_prompts_would_do_is_the_largest_number_of_any_strategy(compared_rows):
+    said = wording.enough_prompts(compared_rows(1))
+    assert (
+        "10 % of the human value wide takes this many prompts (there are 160): 311 for diversity, 311 for nll" in said
+    )
+    assert wording.enough_prompts([]) == ""
+    assert wording.enough_prompts([{"strategy": "human", "prompts": 4}, {"strategy": "a", "interval_width": 0.1}]) == ""
+
+
+def test_columns_without_any_value_are_left_out_if_they_are_optional(decoding_rows, compared_rows):
+    few = [metric.key for metric in wording.shown_metrics({"before": decoding_rows(1), "after": decoding_rows(2)})]
+    assert "nll" in few
+    assert not {"own_nll", "judge_bits_per_byte", "mauve"} & set(few)
+    assert wording.shown_metrics({"after": compared_rows(1)}) == list(wording.METRICS)
+    assert len(wording.METRICS) == 12
+
+
 def test_control_characters_become_visible(hostile):
     shown = wording.visible("a\tb\nc" + hostile)
     assert shown.startswith("a\tb\nc<script>")

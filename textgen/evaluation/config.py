@@ -22,6 +22,12 @@ class EvaluationConfig:
     """Decoding strategies to compare, separated by commas; or all."""
     samples: int = 1
     """Continuations of each prompt by each strategy that samples."""
+    judge: str | None = None
+    """A second model that scores every continuation, in bits per byte, and gives MAUVE its features; named like
+    --model."""
+    interval_width: float = 0.1
+    """How wide the 95 % interval of a difference from human should be, as a share of the human value: the prompts and
+    samples that it takes are suggested."""
     skip_decoding: bool = False
     """Measure perplexity only."""
 
@@ -34,4 +40,10 @@ class EvaluationConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 found.append(f"--{name.replace('_', '-')} {value}: give at least 1.")
+        if not 0 < self.interval_width < float("inf"):
+            found.append(f"--interval-width {self.interval_width}: give a share of the human value, such as 0.1.")
+        if self.judge is not None and self.skip_decoding:
+            found.append(
+                f"--judge {self.judge}: with --skip-decoding there is nothing to judge; leave one of them out."
+            )
         return found

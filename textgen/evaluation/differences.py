@@ -9,10 +9,10 @@ Keys that are added to a row of ``decoding.json``, for each metric that has an e
     Its p value after Holm's correction for all the strategies of the table: from 0.05 on, the two are *not
     distinguishable* on these prompts, which is not to say that they are equal.
 ``<metric>_minus_baseline``, ``…_interval``, ``…_p``
-    The same against the strategy that the row's ``baseline`` names.
+    The same against the strategy that the row's ``baseline`` names; the baseline's own row has none.
 ``<metric>_prompts_needed``, ``<metric>_samples_needed``
     How many prompts, or else samples of each of the same prompts, would make the interval of the difference from human
-    as narrow as wanted (``--interval-width``, a share of the human value); None where nothing can be said or done.
+    as narrow as wanted (``interval_width``, a share of the human value); None where nothing can be said or done.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,10 @@ def difference_columns(
     """
     strategies = [name for name in estimates if name != human]
     baseline = baseline_of(strategies)
-    columns: dict[str, dict[str, Any]] = {name: {"baseline": baseline} for name in strategies}
+    columns: dict[str, dict[str, Any]] = {
+        name: {"baseline": None if name == baseline else baseline, "interval_width": interval_width}
+        for name in strategies
+    }
     for other, label in ((human, "human"), (baseline, "baseline")):
         if other is None or other not in estimates:
             continue

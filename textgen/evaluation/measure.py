@@ -12,6 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from textgen.data.document import Document
 from textgen.evaluation.comparison import Continuation, compare
 from textgen.evaluation.config import EvaluationConfig
+from textgen.evaluation.diagnostics import diagnose
+from textgen.evaluation.judge import Judge
 from textgen.evaluation.naming import parse_strategies
 from textgen.evaluation.perplexity import DocumentScore, score_documents, summarise
 from textgen.evaluation.prompts import Prompt
@@ -19,12 +21,14 @@ from textgen.evaluation.prompts import Prompt
 
 @dataclass(frozen=True)
 class Measurement:
-    """Perplexity with the documents it is summed from; the decoding table with the continuations behind it."""
+    """Perplexity with the documents it is summed from; the decoding table with the continuations behind it; and what
+    truncation keeps of the model's distribution."""
 
     perplexity: dict[str, Any]
     scores: list[DocumentScore]
     decoding: list[dict[str, Any]]
     continuations: list[Continuation]
+    diagnostics: list[dict[str, Any]]
 
 
 def measure_perplexity(
@@ -62,6 +66,7 @@ def measure(
     context: int,
     seed: int,
     name: str,
+    judge: Judge | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Measurement:
     """Measure one model.
@@ -76,6 +81,7 @@ def measure(
         context: tokens that the model can see.
         seed: of the intervals and of sampling.
         name: what the result calls the model.
+        judge: scores the continuations a second time.
         progress: told what is being done.
     """
     say = progress or (lambda _: None)
@@ -85,19 +91,24 @@ def measure(
     )
     perplexity |= {"data_sha256": documents_fingerprint(documents), "model": name}
     if config.skip_decoding:
-        return Measurement(perplexity, scores, [], [])
+        return Measurement(perplexity, scores, [], [], [])
+    strategies = parse_strategies(config.strategies)
+    say(f"what each strategy keeps of the model's distribution, over {len(prompts)} human continuations")
+    diagnostics = diagnose(accelerator, model, prompts, strategies, seed=seed)
     rows, continuations = compare(
         accelerator,
         model,
         tokenizer,
         prompts,
-        parse_strategies(config.strategies),
+        strategies,
         max_new_tokens=config.max_new_tokens,
         samples=config.samples,
         seed=seed,
+        interval_width=config.interval_width,
+        judge=judge,
         progress=lambda strategy: say(f"{len(prompts)} prompts, continued by: {strategy}"),
     )
-    return Measurement(perplexity, scores, rows, continuations)
+    return Measurement(perplexity, scores, rows, continuations, diagnostics)
 
 
 def documents_fingerprint(documents: Sequence[Document]) -> str:

@@ -1,8 +1,8 @@
 """Metrics of continuations that their texts alone can tell, each as an estimate: with its uncertainty over prompts.
 
 The formulas are in ``ngrams.py`` and ``self_bleu.py``. What depends on the size of a set of texts (distinct-n,
-self-BLEU, Zipf) is taken over sets of one text a prompt, and averaged over these where prompts have several continuations: so a
-strategy that samples five times is held against the one human text a prompt at equal size.
+self-BLEU, Zipf) is taken over sets of one text a prompt, and averaged over these where prompts have several
+continuations: so a strategy that samples five times is held against the one human text a prompt at equal size.
 """
 
 import math
@@ -182,8 +182,8 @@ def text_estimates(
     """Every metric of ``TEXT_METRICS`` under its name.
 
     Give ``prompts``, one id a text, where a prompt has several continuations: these are resampled together. Estimates
-    of two strategies over the same prompts in the same order with the same seed can be subtracted. All values are finite:
-    no texts give diversity 1 and zero elsewhere, one text gives intervals of no width.
+    of two strategies over the same prompts in the same order with the same seed can be subtracted. All values are
+    finite: no texts give diversity 1 and zero elsewhere, one text gives intervals of no width.
     """
     assert len(token_counts) == len(texts), "one token count a text"
     assert prompts is None or len(prompts) == len(texts), "one prompt a text"

@@ -82,6 +82,7 @@ def decoding_rows(accelerator: Accelerator, model: Any, made: Sequence[Made], sc
                 **figures,
                 **alike[one.name],
                 **differences.get(one.name, {}),
+                "prompts": len({prompt.id for prompt in one.prompts}),
                 "continuations": len(one.texts),
             }
         )

@@ -26,8 +26,8 @@ class Given:
 
 
 Reader = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
-"""From a number of ``given``, log-probabilities [positions, vocabulary] and targets [positions] to what is wanted of each
-position: [positions, columns]."""
+"""From a number of ``given``, log-probabilities [positions, vocabulary] and targets [positions] to what is wanted of
+each position: [positions, columns]."""
 
 
 def read_continuations(

@@ -36,6 +36,9 @@ class EvaluationFiles:
         if measurement.decoding:
             self._merge_lines("continuations.jsonl", when, (asdict(c) for c in measurement.continuations))
             write_json(self.directory / "decoding.json", self.decoding() | {when: measurement.decoding})
+        if measurement.diagnostics:
+            diagnostics = self._read("diagnostics.json") | {when: measurement.diagnostics}
+            write_json(self.directory / "diagnostics.json", diagnostics)
         write_json(self.directory / "perplexity.json", self.perplexity() | {when: measurement.perplexity})
 
     def write_difference(self, first: str, second: str, *, seed: int) -> None:
