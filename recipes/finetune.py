@@ -17,7 +17,7 @@ from textgen.config import settings
 from textgen.data.config import DataConfig
 from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import AdapterConfig, ModelConfig
-from textgen.plan import check_inputs, check_settings, plan_model, say_plan
+from textgen.plan import amateur_config, check_inputs, check_settings, plan_amateur, plan_model, say_plan
 from textgen.run import RunConfig, RunDirectory, launch
 from textgen.training.config import EngineConfig, TrainingConfig, world_size
 from textgen.training.launcher import check_launcher
@@ -50,7 +50,8 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         config.engine.problems(config.training, world_size()),
         config.run.problems(),
     )
-    check_inputs(config.data, {"--model": config.model})
+    weaker = amateur_config(config.model, config.evaluation)
+    check_inputs(config.data, {"--model": config.model} | ({"--amateur": weaker} if weaker else {}))
     directory.check()
 
     # Only now the libraries that take seconds to import.
@@ -58,6 +59,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     plan = plan_model(config.model, config.evaluation, block_size=config.data.block_size)
     plan.refuse_adapter()
+    amateur_plan = plan_amateur(weaker, config.evaluation, plan)
 
     accelerator = start_process(config.engine.threads, precision=config.engine.precision, exact=config.engine.exact)
     say = accelerator.print
@@ -154,12 +156,16 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     files = EvaluationFiles(directory.path)
     measuring = {"context": plan.context, "seed": config.training.seed}
+    amateur = None
+    if weaker and amateur_plan:
+        amateur = load_model(amateur_plan.location, weaker, seed=config.training.seed, setting="--amateur")
+        amateur = lean(amateur).to(accelerator.device)
     before = None
     if not files.has("before"):  # ahead of resuming, which may put trained weights in place
         with whole(accelerator, model):
             before = measure(
                 accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
-                name=config.model.model, progress=say, **measuring,
+                name=config.model.model, amateur=amateur, progress=say, **measuring,
             )  # fmt: skip
 
     # ---------------------------------------------------------------------------- the run directory, new or resumed
@@ -278,7 +284,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             with whole(accelerator, model):
                 after = measure(
                     accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
-                    name=str(directory.path / "model"), progress=say, **measuring,
+                    name=str(directory.path / "model"), amateur=amateur, progress=say, **measuring,
                 )  # fmt: skip
             if accelerator.is_main_process:
                 files.write("after", after)

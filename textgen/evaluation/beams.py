@@ -73,7 +73,11 @@ def beam_search(
     for position in range(max_new_tokens):
         log_probs = _log_probs(reading, strategy)
         for row, search in searches.items():
-            noise = _noise(keys[row], position, (groups, size * log_probs.shape[1]), log_probs) if strategy.samples else None
+            noise = (
+                _noise(keys[row], position, (groups, size * log_probs.shape[1]), log_probs)
+                if strategy.samples
+                else None
+            )
             taken = torch.zeros(log_probs.shape[1], device=log_probs.device)
             for number, group in enumerate(search):
                 if group.done(size, max(1, position), length_penalty):
@@ -90,7 +94,9 @@ def beam_search(
                 for beam in group.open:
                     taken[beam.tokens[-1]] += 1
         length = position + 1
-        for row in [r for r, s in searches.items() if length == max_new_tokens or _over(s, size, length, length_penalty)]:
+        for row in [
+            r for r, s in searches.items() if length == max_new_tokens or _over(s, size, length, length_penalty)
+        ]:
             found[row] = _best(searches.pop(row), length_penalty)
         if not searches:
             break
@@ -109,7 +115,7 @@ def _noise(key: NoiseKey, position: int, shape: tuple[int, int], like: torch.Ten
 def _candidates(
     group: Search, log_probs: torch.Tensor, cost: torch.Tensor, count: int, noise: torch.Tensor | None
 ) -> list[Beam]:
-    """The best continuations by one token, or drawn ones, best first; their ``row`` is the beam's that they continue."""
+    """The best continuations by one token, or drawn ones, best first; ``row`` is that of the beam they continue."""
     rows = [beam.row for beam in group.open]
     own = log_probs[rows]
     scores = own - cost + torch.tensor([[beam.score] for beam in group.open], device=own.device)
@@ -119,9 +125,7 @@ def _candidates(
     chosen = chosen[flat[chosen].sort(descending=True, stable=True).indices]
     vocabulary = log_probs.shape[1]
     made = []
-    for place, score, step in zip(
-        chosen.tolist(), flat[chosen].tolist(), own.flatten()[chosen].tolist(), strict=True
-    ):
+    for place, score, step in zip(chosen.tolist(), flat[chosen].tolist(), own.flatten()[chosen].tolist(), strict=True):
         beam, token = group.open[place // vocabulary], place % vocabulary
         made.append(Beam(beam.row, score, beam.log_probability + step, (*beam.tokens, token)))
     return made

@@ -62,6 +62,7 @@ def measure(
     context: int,
     seed: int,
     name: str,
+    amateur: Any = None,
     progress: Callable[[str], None] | None = None,
 ) -> Measurement:
     """Measure one model.
@@ -76,6 +77,7 @@ def measure(
         context: tokens that the model can see.
         seed: of the intervals and of sampling.
         name: what the result calls the model.
+        amateur: the weaker model of ``config.amateur``, loaded, if there is one.
         progress: told what is being done.
     """
     say = progress or (lambda _: None)
@@ -91,11 +93,12 @@ def measure(
         model,
         tokenizer,
         prompts,
-        parse_strategies(config.strategies),
+        parse_strategies(config.strategies, amateur=amateur is not None),
         max_new_tokens=config.max_new_tokens,
         samples=config.samples,
         seed=seed,
-        progress=lambda strategy: say(f"{len(prompts)} prompts, continued by: {strategy}"),
+        amateur=amateur,
+        progress=say,
     )
     return Measurement(perplexity, scores, rows, continuations)
 
