@@ -17,7 +17,17 @@ from textgen.config import settings
 from textgen.data.config import DataConfig
 from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import AdapterConfig, ModelConfig
-from textgen.plan import check_inputs, check_settings, judge_config, load_judge, plan_judge, plan_model, say_plan
+from textgen.plan import (
+    amateur_config,
+    check_inputs,
+    check_settings,
+    judge_config,
+    load_judge,
+    plan_amateur,
+    plan_judge,
+    plan_model,
+    say_plan,
+)
 from textgen.run import RunConfig, RunDirectory, launch
 from textgen.training.config import EngineConfig, TrainingConfig, world_size
 from textgen.training.launcher import check_launcher
@@ -50,7 +60,9 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         config.engine.problems(config.training, world_size()),
         config.run.problems(),
     )
-    check_inputs(config.data, {"--model": config.model} | judge_config(config.model, config.evaluation))
+    weaker = amateur_config(config.model, config.evaluation)
+    others = ({"--amateur": weaker} if weaker else {}) | judge_config(config.model, config.evaluation)
+    check_inputs(config.data, {"--model": config.model} | others)
     directory.check()
 
     # Only now the libraries that take seconds to import.
@@ -59,6 +71,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     plan = plan_model(config.model, config.evaluation, block_size=config.data.block_size)
     plan.refuse_adapter()
     judge_plan = plan_judge(config.model, config.evaluation)
+    amateur_plan = plan_amateur(weaker, config.evaluation, plan)
 
     accelerator = start_process(config.engine.threads, precision=config.engine.precision, exact=config.engine.exact)
     say = accelerator.print
@@ -155,12 +168,16 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     files = EvaluationFiles(directory.path)
     measuring = {"context": plan.context, "seed": config.training.seed}
+    amateur = None
+    if weaker and amateur_plan:
+        amateur = load_model(amateur_plan.location, weaker, seed=config.training.seed, setting="--amateur")
+        amateur = lean(amateur).to(accelerator.device)
     before = None
     if not files.has("before"):  # ahead of resuming, which may put trained weights in place
         with whole(accelerator, model):
             before = measure(
                 accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
-                name=config.model.model, progress=say, **measuring,
+                name=config.model.model, amateur=amateur, progress=say, **measuring,
                 judge=load_judge(judge_plan, config.model, config.evaluation, accelerator.device),
             )  # fmt: skip
 
@@ -280,7 +297,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             with whole(accelerator, model):
                 after = measure(
                     accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
-                    name=str(directory.path / "model"), progress=say, **measuring,
+                    name=str(directory.path / "model"), amateur=amateur, progress=say, **measuring,
                     judge=load_judge(judge_plan, config.model, config.evaluation, accelerator.device),
                 )  # fmt: skip
             if accelerator.is_main_process:

@@ -44,7 +44,7 @@ def check_settings(evaluation: EvaluationConfig, *problems: Sequence[str]) -> No
     found = [problem for room in problems for problem in room] + evaluation.problems()
     if not evaluation.skip_decoding:
         try:
-            parse_strategies(evaluation.strategies)
+            parse_strategies(evaluation.strategies, amateur=evaluation.amateur is not None)
         except UserError as error:
             found.append(str(error))
     if found:
@@ -131,6 +131,31 @@ def load_judge(plan: Plan | None, model: ModelConfig, evaluation: EvaluationConf
     (config,) = judge_config(model, evaluation).values()
     loaded = load_model(plan.location, config, setting="--judge").to(device)
     return Judge(config.model, loaded, plan.tokenizer, plan.context)
+
+
+def amateur_config(model: ModelConfig, evaluation: EvaluationConfig) -> ModelConfig | None:
+    """The amateur as a model to load, or None if no strategy will take it."""
+    if evaluation.amateur is None or evaluation.skip_decoding:
+        return None
+    return replace(model, model=evaluation.amateur, revision=None, from_scratch=False)
+
+
+def plan_amateur(amateur: ModelConfig | None, evaluation: EvaluationConfig, plan: Plan) -> Plan | None:
+    """The plan of the amateur, if there is one.
+
+    Raises:
+        UserError: it does not fit, or its tokens are not those of the model that ``plan`` is about.
+    """
+    if amateur is None:
+        return None
+    own = plan_model(amateur, replace(evaluation, stride=None), block_size=None, setting="--amateur")
+    if own.tokenizer.get_vocab() != plan.tokenizer.get_vocab():
+        raise UserError(
+            f"--amateur {amateur.model}: its tokens are others than the model's ({len(own.tokenizer)} and "
+            f"{len(plan.tokenizer)}), so the two cannot be held against each other. Name a model with the same "
+            "tokenizer, such as a smaller one of its family."
+        )
+    return own
 
 
 def say_plan(

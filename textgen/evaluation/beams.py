@@ -115,7 +115,7 @@ def _noise(key: NoiseKey, position: int, shape: tuple[int, int], like: torch.Ten
 def _candidates(
     group: Search, log_probs: torch.Tensor, cost: torch.Tensor, count: int, noise: torch.Tensor | None
 ) -> list[Beam]:
-    """The best continuations by one token, or drawn ones, best first; their ``row`` is the beam's that they continue."""
+    """The best continuations by one token, or drawn ones, best first; ``row`` is that of the beam they continue."""
     rows = [beam.row for beam in group.open]
     own = log_probs[rows]
     scores = own - cost + torch.tensor([[beam.score] for beam in group.open], device=own.device)

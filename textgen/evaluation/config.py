@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from textgen.evaluation.strategies import DEFAULT_STRATEGIES
+
 
 @dataclass(frozen=True)
 class EvaluationConfig:
@@ -18,10 +20,12 @@ class EvaluationConfig:
     """Length of a prompt: the first tokens of a validation document."""
     max_new_tokens: int = 64
     """Length of a continuation, unless the model ends the text earlier."""
-    strategies: str = "all"
-    """Decoding strategies to compare, separated by commas; or all."""
+    strategies: str = DEFAULT_STRATEGIES
+    """Decoding strategies to compare, separated by commas, or all; 'top_p[0.8,0.9]' sweeps a setting."""
     samples: int = 1
     """Continuations of each prompt by each strategy that samples."""
+    amateur: str | None = None
+    """A second, weaker model of the same tokens, named like --model: contrastive_decoding and speculative take it."""
     judge: str | None = None
     """A second model that scores every continuation, in bits per byte, and gives MAUVE its features; named like
     --model."""

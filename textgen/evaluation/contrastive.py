@@ -19,7 +19,8 @@ def contrastive_search(
     with h the hidden states after the last layer and j running over all tokens so far, the prompt's included; the
     reading must have kept these states. A candidate's hidden state comes from reading it, so one pass reads all
     candidates of all rows, rows × top_k sequences of one token, and the chosen one's state, cache and logits serve the
-    next token. A row that ends before the longest does is filled up with ``eos_token_id``; without one, none ends early.
+    next token. A row that ends before the longest does is filled up with ``eos_token_id``; without one, none ends
+    early.
     """
     assert reading.states is not None, "ask for states when the prompts are read"
     context, logits = reading.states, reading.logits

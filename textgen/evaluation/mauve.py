@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from textgen.evaluation.contrastive import without_adapters
+from textgen.evaluation.reading import without_adapters
 from textgen.model.modes import evaluating
 
 LEAST = 100

@@ -66,6 +66,7 @@ def measure(
     context: int,
     seed: int,
     name: str,
+    amateur: Any = None,
     judge: Judge | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Measurement:
@@ -82,6 +83,7 @@ def measure(
         seed: of the intervals and of sampling.
         name: what the result calls the model.
         judge: scores the continuations a second time.
+        amateur: the weaker model of ``config.amateur``, loaded, if there is one.
         progress: told what is being done.
     """
     say = progress or (lambda _: None)
@@ -92,7 +94,7 @@ def measure(
     perplexity |= {"data_sha256": documents_fingerprint(documents), "model": name}
     if config.skip_decoding:
         return Measurement(perplexity, scores, [], [], [])
-    strategies = parse_strategies(config.strategies)
+    strategies = parse_strategies(config.strategies, amateur=amateur is not None)
     say(f"what each strategy keeps of the model's distribution, over {len(prompts)} human continuations")
     diagnostics = diagnose(accelerator, model, prompts, strategies, seed=seed)
     rows, continuations = compare(
@@ -105,8 +107,9 @@ def measure(
         samples=config.samples,
         seed=seed,
         interval_width=config.interval_width,
+        amateur=amateur,
         judge=judge,
-        progress=lambda strategy: say(f"{len(prompts)} prompts, continued by: {strategy}"),
+        progress=say,
     )
     return Measurement(perplexity, scores, rows, continuations, diagnostics)
 

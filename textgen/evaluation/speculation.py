@@ -1,8 +1,8 @@
 """Several tokens a pass: a cheap draft proposes, the model reads all proposals at once and keeps those it agrees with.
 
 The model chooses every token of the result as it would without a draft, by argmax or, for a draw, by argmax under the
-noise that is keyed to the position: a proposal saves a pass if it is that very token, and changes nothing if not. So the
-continuation is the target strategy's own, token for token, and not only in distribution (arXiv 2211.17192 has the
+noise that is keyed to the position: a proposal saves a pass if it is that very token, and changes nothing if not. So
+the continuation is the target strategy's own, token for token, and not only in distribution (arXiv 2211.17192 has the
 latter; the coupling through shared Gumbel noise is that of arXiv 2408.07978).
 """
 

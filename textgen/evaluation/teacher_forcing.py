@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from textgen.evaluation.contrastive import accepts_logits_to_keep
+from textgen.evaluation.reading import accepts_logits_to_keep
 from textgen.model.modes import evaluating
 
 _POSITIONS_AT_ONCE = 512  # whose logits a forward pass gives: 0.1 GB for GPT-2's vocabulary in float32
