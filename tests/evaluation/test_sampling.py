@@ -104,7 +104,7 @@ def test_rows_with_one_key_share_their_noise() -> None:
     assert torch.equal(noise, torch.stack([gumbel_noise(key, 3, 30) for key in [*keys(2), *keys(1)]]))
 
 
-# --- every strategy ----------------------------------------------------------------------------------------------------
+# --- every strategy -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", list(STRATEGIES))
