@@ -28,13 +28,15 @@ from transformers import (
 
 from textgen.data.document import Document
 from textgen.errors import UserError
-from textgen.evaluation import comparison, continuing
-from textgen.evaluation.comparison import compare, continuation_nlls
+from textgen.evaluation import continuing
+from textgen.evaluation.comparison import compare
 from textgen.evaluation.continuing import plan_batches
 from textgen.evaluation.decoding import Decoded
+from textgen.evaluation.metrics import TEXT_METRICS
 from textgen.evaluation.naming import parse_strategies
 from textgen.evaluation.prompts import Prompt, first_tokens, select_prompts
 from textgen.evaluation.strategies import STRATEGIES
+from textgen.evaluation.truncation import is_truncation
 
 SENTENCES = [
     "It was the best of times, it was the worst of times, it was the age of wisdom.",
@@ -260,21 +262,23 @@ def test_the_human_row_is_the_reference_and_has_no_speed(model: PreTrainedModel)
 
 def test_every_metric_comes_with_an_interval_and_is_json(model: PreTrainedModel) -> None:
     rows, _ = run(model)
-    assert json.loads(json.dumps(rows)) == rows
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
     for row in rows:
         assert row["settings"] == (STRATEGIES[row["strategy"]].settings if row["strategy"] in STRATEGIES else {})
         assert row["family"] == row["strategy"]
-        metrics = row.keys() - {"strategy", "family", "settings", "continuations"}
-        names = {name for name in metrics if not name.endswith("_interval")}
-        assert metrics == names | {f"{name}_interval" for name in names}
-        assert {"diversity", "rep_2", "self_bleu_4", "nll", "length", "tokens_per_second", "end_of_text_rate"} <= names
-        if row["strategy"] == "human":
-            names -= {"tokens_per_second"}
+        assert row["prompts"] == 10
+        names = {name.removesuffix("_interval") for name in row if name.endswith("_interval")}
+        assert {*TEXT_METRICS, "nll", "own_nll", "tokens_per_second", "end_of_text_rate"} <= names
         for name in names:
-            low, high = row[f"{name}_interval"]
-            assert low - 1e-9 <= row[name] <= high + 1e-9
-            assert math.isfinite(low)
-            assert math.isfinite(high)
+            assert (row[name] is None) == (row[f"{name}_interval"] is None), name
+            if row[name] is not None:
+                low, high = row[f"{name}_interval"]
+                assert low - 1e-9 <= row[name] <= high + 1e-9, name
+                assert math.isfinite(high - low)
+        missing = {name for name in names if row[name] is None}
+        truncates = row["strategy"] in STRATEGIES and is_truncation(STRATEGIES[row["strategy"]])
+        assert missing - {"tokens_per_second"} == (set() if truncates else {"own_nll"})
+        assert ("tokens_per_second" in missing) == (row["strategy"] == "human")
 
 
 @torch.no_grad()
@@ -290,17 +294,6 @@ def test_nll_is_the_models_own_for_each_token_alone(model: PreTrainedModel) -> N
                 count += 1
                 ids.append(token)
         assert row["nll"] == pytest.approx(total / count, rel=1e-5)
-
-
-def test_nll_does_not_depend_on_how_many_rows_are_scored_at_once(
-    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prompts, continuations = [[1, 2, 3]] * 4, [[4], [], [5, 6, 7, 8], [9, 10]]
-    together = continuation_nlls(model, prompts, continuations, CPU)
-    monkeypatch.setattr(comparison, "_SCORED_AT_ONCE", 1)
-    assert continuation_nlls(model, prompts, continuations, CPU) == pytest.approx(together, rel=1e-5)
-    assert together[1] == 0
-    assert min(together[0], together[2], together[3]) > 0
 
 
 def test_variants_of_a_strategy_are_rows_of_their_own(model: PreTrainedModel) -> None:
