@@ -1,4 +1,4 @@
-"""Differences from human and from a baseline: their keys, their signs, and the family that p values are corrected for."""
+"""Differences from human and from a baseline: keys, signs, and the family that p values are corrected for."""
 
 import numpy as np
 import pytest
