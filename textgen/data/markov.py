@@ -18,6 +18,8 @@ from textgen.errors import UserError
 
 NAME = "markov"
 SYMBOLS = " abcdefghijklmnopqrstuvwxyz"  # ASCII, so that a character is a byte
+# Byte → number of the symbol, −1 for what is none.
+_DIGITS = np.array([SYMBOLS.find(chr(byte)) for byte in range(256)])
 
 _LEAST = {"seed": 0, "states": 2, "order": 1, "documents": 2, "length": 16}
 _MOST = {"states": len(SYMBOLS), "order": 3, "documents": 1_000_000, "length": 100_000}
@@ -117,18 +119,22 @@ class MarkovSource:
 
     def nll(self, text: str) -> float:
         """Nats that this document costs the source; infinite for one that it cannot write."""
-        digits = [SYMBOLS.find(character, 0, self.states) for character in text]
-        if min(digits, default=0) < 0:
+        digits = _DIGITS[np.frombuffer(text.encode("ascii", "replace"), dtype=np.uint8)]
+        if not 0 <= digits.min(initial=0) <= digits.max(initial=0) < self.states:
             return math.inf
         known = min(len(digits), self.order)
-        context = int(np.polyval(digits[:known], self.states)) if known else 0
         # Of a text shorter than a context: all the contexts that begin with it.
-        first = self.stationary.reshape(self.states**known, -1).sum(axis=1)[context]
-        parts = [-math.log(first)]
-        for digit in digits[known:]:
-            parts.append(-math.log(self.transitions[context, digit]))
-            context = (context * self.states + digit) % len(self.transitions)
-        return math.fsum(parts)
+        first = self.stationary.reshape(self.states**known, -1).sum(axis=1)[self._contexts(digits, known)[0]]
+        contexts = self._contexts(digits, self.order)[:-1] if len(digits) > self.order else digits[:0]
+        return math.fsum([-math.log(first), *-np.log(self.transitions[contexts, digits[known:]])])
+
+    def _contexts(self, digits: np.ndarray, size: int) -> np.ndarray:
+        """The numbers of all runs of ``size`` digits, as `transitions` numbers them."""
+        runs = len(digits) - size + 1
+        numbers = np.zeros(runs, dtype=np.int64)
+        for offset in range(size):
+            numbers = numbers * self.states + digits[offset : offset + runs]
+        return numbers
 
     def texts(self) -> Iterator[str]:
         """The documents. Each is drawn with random numbers of its own, keyed by its number."""

@@ -8,7 +8,9 @@ two models or two strategies measured on the same items with the same seed are r
 is paired.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -37,9 +39,32 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike) -> np.ndarray:
     return np.divide(above, below, out=np.zeros_like(above), where=below != 0)
 
 
-def percentile_interval(replicates: ArrayLike) -> Interval:
-    """The middle 95 % of a statistic over the resamples (percentile bootstrap, Efron & Tibshirani 1993, §13.3)."""
+def student_quantile(degrees: int) -> float:
+    """The 97.5 % quantile of Student's t (Abramowitz & Stegun 26.7.5).
+
+    From 7 degrees of freedom on right to four digits; 0.1 % too low for 3, 0.8 % for 2 and 11 % for 1.
+    """
+    x, v = NORMAL_QUANTILE, degrees
+    return (
+        x
+        + (x**3 + x) / (4 * v)
+        + (5 * x**5 + 16 * x**3 + 3 * x) / (96 * v**2)
+        + (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / (384 * v**3)
+        + (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / (92160 * v**4)
+    )
+
+
+def percentile_interval(replicates: ArrayLike, *, items: int | None = None) -> Interval:
+    """The middle 95 % of a statistic over the resamples (percentile bootstrap, Efron & Tibshirani 1993, §13.3), widened
+    for the number of ``items`` that were resampled; None leaves it as it is.
+
+    Resamples of n items vary less than samples of n do, by √((n−1)/n), and know nothing of the uncertainty of their own
+    spread, which Student's t accounts for. The *expanded* percentile interval (Hesterberg 2015, The American
+    Statistician 69:4, §5.3) mends both by the quantiles that it takes: Φ(±√(n/(n−1)) · t₀.₉₇₅,ₙ₋₁) for 2.5 and 97.5 %.
+    """
     tail = (1 - COVERAGE) / 2
+    if items is not None and items > 1:
+        tail = NormalDist().cdf(-math.sqrt(items / (items - 1)) * student_quantile(items - 1))
     low, high = np.quantile(np.asarray(replicates, dtype=np.float64), [tail, 1 - tail])
     return float(low), float(high)
 
@@ -76,7 +101,8 @@ def bootstrap(
     clusters: Sequence[int] | None = None,
 ) -> Interval:
     """95 % interval of a function of sums: ``statistic`` maps the sums [resamples, columns] to values [resamples]."""
-    return percentile_interval(statistic(resampled_sums(columns, seed=seed, resamples=resamples, clusters=clusters)))
+    sums = resampled_sums(columns, seed=seed, resamples=resamples, clusters=clusters)
+    return percentile_interval(statistic(sums), items=len(per_cluster(columns[0], clusters)))
 
 
 def bootstrap_ratio(
@@ -130,16 +156,17 @@ def bootstrap_paired_ratio_difference(
 
 
 def jackknife_interval(estimate: float, leave_one_out: ArrayLike) -> Interval:
-    """95 % interval, estimate ± 1.96 standard errors, from the statistic without each item in turn, [items].
+    """95 % interval from the statistic without each item in turn, [items]: estimate ± Student's t · standard error.
 
     For statistics that count what is *distinct*: a resample with replacement holds only 63 % of the items and repeats
     the rest, so its distinct count is too low, and a bootstrap interval would not even contain the estimate. The
-    squared standard error is (n−1)/n · Σ (θ₍ᵢ₎ − mean θ₍.₎)² (Tukey 1958; Efron & Tibshirani 1993, eq. 11.5). Fewer
-    than two items give [estimate, estimate].
+    squared standard error is (n−1)/n · Σ (θ₍ᵢ₎ − mean θ₍.₎)² (Tukey 1958; Efron & Tibshirani 1993, eq. 11.5), and has
+    n − 1 degrees of freedom. Fewer than two items give [estimate, estimate].
     """
     values = np.asarray(leave_one_out, dtype=np.float64)
     items = len(values)
     if items < 2:
         return estimate, estimate
     error = float(np.sqrt((items - 1) / items * np.square(values - values.mean()).sum()))
-    return estimate - NORMAL_QUANTILE * error, estimate + NORMAL_QUANTILE * error
+    reach = student_quantile(items - 1) * error
+    return estimate - reach, estimate + reach
