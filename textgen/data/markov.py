@@ -43,8 +43,8 @@ class MarkovSource:
     seed: int = 0
     states: int = 16
     order: int = 1
-    documents: int = 500
-    length: int = 400
+    documents: int = 300
+    length: int = 800
 
     @classmethod
     def parse(cls, data: str, *, setting: str = "--data") -> "MarkovSource":

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from textgen.data.document import Document
 from textgen.evaluation.comparison import Continuation, compare
 from textgen.evaluation.config import EvaluationConfig
+from textgen.evaluation.floor import floor_figures
 from textgen.evaluation.perplexity import DocumentScore, score_documents, summarise
 from textgen.evaluation.prompts import Prompt
 from textgen.evaluation.strategies import parse_strategies
@@ -84,6 +85,7 @@ def measure(
         accelerator, model, tokenizer, documents, config, context=context, seed=seed
     )
     perplexity |= {"data_sha256": documents_fingerprint(documents), "model": name}
+    perplexity |= floor_figures(documents, scores, convention=config.convention, seed=seed)
     if config.skip_decoding:
         return Measurement(perplexity, scores, [], [])
     rows, continuations = compare(

@@ -20,6 +20,7 @@ from textgen.reporting.wording import (
     interval_text,
     not_told_apart,
     number,
+    over_the_floor,
     result,
     visible,
 )
@@ -74,7 +75,8 @@ def render(run: RunFiles) -> str:
         loss_figure=_markup(figures.loss_curve(run.metrics)),
         convention=convention(run),
         perplexity_columns=[*(name.replace("_", " ") for name in PERPLEXITIES), "tokens", "words", "bytes"],
-        perplexity_rows=[(moment, _perplexities(run.perplexity[moment])) for moment in _in_order(run.perplexity)],
+        perplexity_rows=_perplexity_rows(run.perplexity),
+        floor=over_the_floor(run.perplexity),
         perplexity_figure=_markup(figures.perplexity_bars(run.perplexity)),
         metrics=METRICS,
         decoding_tables=[_decoding_table(moment, run.decoding[moment]) for moment in reversed(_in_order(run.decoding))],
@@ -145,6 +147,13 @@ def setting_text(value: Any) -> str:
 
 def _in_order(by_moment: Mapping[str, Any]) -> list[str]:
     return [moment for moment in compared(by_moment) if moment]
+
+
+def _perplexity_rows(perplexity: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """A row a moment, and one for the source of the documents where it is known."""
+    rows = [(moment, perplexity[moment]) for moment in _in_order(perplexity)]
+    rows += [("the source", stated["source"]) for _, stated in rows[-1:] if stated.get("source")]
+    return [(name, _perplexities(stated)) for name, stated in rows]
 
 
 def _perplexities(stated: Mapping[str, Any]) -> list[tuple[str, str]]:
