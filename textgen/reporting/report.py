@@ -11,6 +11,7 @@ from markupsafe import Markup
 from textgen.reporting import figures
 from textgen.reporting.record import write_bytes
 from textgen.reporting.run_files import RunFiles
+from textgen.reporting.samples import side_by_side
 from textgen.reporting.wording import (
     METRICS,
     MISSING,
@@ -81,6 +82,7 @@ def render(run: RunFiles) -> str:
         metrics=METRICS,
         decoding_tables=[_decoding_table(moment, run.decoding[moment]) for moment in reversed(_in_order(run.decoding))],
         decoding_figure=_markup(figures.decoding_scatter(run.decoding)),
+        samples=side_by_side(run.samples()),
         prompts=prompts,
         prompts_note=prompts_note,
         command=str(run.environment.get("command") or f"python recipes/finetune.py --config {run.path}/config.yaml"),
