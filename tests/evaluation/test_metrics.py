@@ -176,7 +176,7 @@ def test_distinct_jackknife_leaves_out_whole_prompts():
     mean = sum(left_out) / 3
     error = math.sqrt(2 / 3 * sum((one - mean) ** 2 for one in left_out))
     low, high = measure(texts, [1] * 6, seed=0, prompts=prompts)["distinct_2_interval"]
-    assert (high - low) / 2 == pytest.approx(4.302653 * error, rel=0.01)  # Student's t, 2 degrees of freedom
+    assert (high - low) / 2 == pytest.approx(4.302653 * error, rel=1e-6)  # Student's t, 2 degrees of freedom
 
 
 def test_more_texts_narrow_the_intervals():

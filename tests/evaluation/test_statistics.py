@@ -13,7 +13,6 @@ from textgen.evaluation.statistics import (
     jackknife_interval,
     percentile_interval,
     resampled_sums,
-    student_quantile,
 )
 
 
@@ -113,11 +112,6 @@ def test_jackknife_of_a_mean_is_the_textbook_standard_error():
 def test_jackknife_of_fewer_than_two_items_has_no_width():
     assert jackknife_interval(0.25, []) == (0.25, 0.25)
     assert jackknife_interval(0.25, [0.0]) == (0.25, 0.25)
-
-
-@pytest.mark.parametrize(("degrees", "quantile"), [(4, 2.776445), (7, 2.364624), (30, 2.042272), (1000, 1.962339)])
-def test_student_quantiles_are_those_of_the_tables(degrees, quantile):
-    assert student_quantile(degrees) == pytest.approx(quantile, rel=4e-4)
 
 
 def test_an_interval_of_few_items_reaches_as_far_as_students():

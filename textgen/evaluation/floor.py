@@ -9,15 +9,19 @@ from textgen.data.document import Document
 from textgen.data.markov import MarkovSource, is_markov
 from textgen.evaluation.perplexity import DocumentScore, paired_difference, summarise
 
+# Of the figures of `summarise`, those that a source without tokens of its own has.
+FIGURES = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
+KEYS = ("documents", "nll_sum", "tokens", "words", "bytes", *FIGURES, *(f"{name}_interval" for name in FIGURES))
+
 
 def floor_figures(
     documents: Sequence[Document], scores: Sequence[DocumentScore], *, convention: str, seed: int
 ) -> dict[str, Any]:
     """What the source itself would have scored on these documents, and the model's excess over that.
 
-    Keys: ``source``, with the figures of ``summarise`` for the source's own likelihoods (its ``tokens`` are the
-    model's), its ``name``, its ``entropy_rate`` in bits per byte, and ``expected_bits_per_byte``, which is the entropy
-    of documents of these lengths and counts how they begin; ``excess_bits_per_byte`` with its ``_interval``, paired by
+    Keys: ``source``, with ``KEYS`` of ``summarise`` for the source's own likelihoods (the ``tokens`` are the model's),
+    its ``name``, its ``entropy_rate`` in bits per byte, and ``expected_bits_per_byte``, which is the entropy of
+    documents of these lengths and counts how they begin; ``excess_bits_per_byte`` with its ``_interval``, paired by
     document. The expected excess is the model's Kullback-Leibler divergence from the source: never below 0.
 
     Empty where the source is not known; and for the strided convention, which scores separators that are no part of any
@@ -32,11 +36,11 @@ def floor_figures(
     figures = summarise(own, convention=convention, stride=None, seed=seed)
     excess = paired_difference(own, scores, seed=seed)
     return {
-        "source": figures
-        | {
+        "source": {
             "name": name,
             "entropy_rate": source.entropy_rate,
             "expected_bits_per_byte": expected / figures["bytes"] / math.log(2),
+            **{key: figures[key] for key in KEYS},
         },
         "excess_bits_per_byte": excess["bits_per_byte"],
         "excess_bits_per_byte_interval": excess["bits_per_byte_interval"],

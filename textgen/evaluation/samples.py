@@ -1,7 +1,7 @@
 """What the model writes while it learns: the same few prompts, continued with the same luck, every so many steps.
 
-All randomness is in noise keyed by (seed, prompt, sample, position), so that nothing but the model changes from one look
-to the next, and looking changes nothing: no generator that training uses is touched.
+All randomness is in noise keyed by (seed, prompt, sample, position), so that nothing but the model changes from one
+look to the next, and looking changes nothing: no generator that training uses is touched.
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ def write_samples(
 ) -> list[dict[str, Any]]:
     """Rows for ``samples.jsonl``: step, prompt_id, prompt, strategy, text; a row a prompt and strategy.
 
-    ``model`` is unwrapped, on ``device``, and left in the mode it was in. Every process that calls this decodes the same
-    batches, so that the texts are the same on each, and however many there are.
+    ``model`` is unwrapped, on ``device``, and left in the mode it was in. Every process that calls this decodes the
+    same batches, so that the texts are the same on each, and however many there are.
     """
     by_length: dict[int, list[Prompt]] = {}  # prompts of one length need no padding
     for prompt in prompts:

@@ -15,6 +15,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
+from textgen.evaluation.student import two_sided_quantile
+
 Interval = tuple[float, float]
 
 RESAMPLES = 2000
@@ -39,21 +41,6 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike) -> np.ndarray:
     return np.divide(above, below, out=np.zeros_like(above), where=below != 0)
 
 
-def student_quantile(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t (Abramowitz & Stegun 26.7.5).
-
-    From 7 degrees of freedom on right to four digits; 0.1 % too low for 3, 0.8 % for 2 and 11 % for 1.
-    """
-    x, v = NORMAL_QUANTILE, degrees
-    return (
-        x
-        + (x**3 + x) / (4 * v)
-        + (5 * x**5 + 16 * x**3 + 3 * x) / (96 * v**2)
-        + (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / (384 * v**3)
-        + (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / (92160 * v**4)
-    )
-
-
 def percentile_interval(replicates: ArrayLike, *, items: int | None = None) -> Interval:
     """The middle 95 % of a statistic over the resamples (percentile bootstrap, Efron & Tibshirani 1993, §13.3), widened
     for the number of ``items`` that were resampled; None leaves it as it is.
@@ -64,7 +51,7 @@ def percentile_interval(replicates: ArrayLike, *, items: int | None = None) -> I
     """
     tail = (1 - COVERAGE) / 2
     if items is not None and items > 1:
-        tail = NormalDist().cdf(-math.sqrt(items / (items - 1)) * student_quantile(items - 1))
+        tail = NormalDist().cdf(-math.sqrt(items / (items - 1)) * two_sided_quantile(items - 1, COVERAGE))
     low, high = np.quantile(np.asarray(replicates, dtype=np.float64), [tail, 1 - tail])
     return float(low), float(high)
 
@@ -155,18 +142,25 @@ def bootstrap_paired_ratio_difference(
     )
 
 
+def jackknife_error(leave_one_out: ArrayLike) -> float:
+    """Standard error of a statistic from its values without each item in turn, [items]; 0 for fewer than two.
+
+    Its square is (n−1)/n · Σ (θ₍ᵢ₎ − mean θ₍.₎)² (Tukey 1958; Efron & Tibshirani 1993, eq. 11.5).
+    """
+    values = np.asarray(leave_one_out, dtype=np.float64)
+    items = len(values)
+    return float(np.sqrt((items - 1) / items * np.square(values - values.mean()).sum())) if items > 1 else 0.0
+
+
 def jackknife_interval(estimate: float, leave_one_out: ArrayLike) -> Interval:
     """95 % interval from the statistic without each item in turn, [items]: estimate ± Student's t · standard error.
 
     For statistics that count what is *distinct*: a resample with replacement holds only 63 % of the items and repeats
-    the rest, so its distinct count is too low, and a bootstrap interval would not even contain the estimate. The
-    squared standard error is (n−1)/n · Σ (θ₍ᵢ₎ − mean θ₍.₎)² (Tukey 1958; Efron & Tibshirani 1993, eq. 11.5), and has
-    n − 1 degrees of freedom. Fewer than two items give [estimate, estimate].
+    the rest, so its distinct count is too low, and a bootstrap interval would not even contain the estimate. With
+    n − 1 degrees of freedom; fewer than two items give [estimate, estimate].
     """
-    values = np.asarray(leave_one_out, dtype=np.float64)
-    items = len(values)
+    items = len(np.asarray(leave_one_out))
     if items < 2:
         return estimate, estimate
-    error = float(np.sqrt((items - 1) / items * np.square(values - values.mean()).sum()))
-    reach = student_quantile(items - 1) * error
+    reach = two_sided_quantile(items - 1, COVERAGE) * jackknife_error(leave_one_out)
     return estimate - reach, estimate + reach
