@@ -68,7 +68,9 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # Only now the libraries that take seconds to import.
     from textgen.training.processes import environment, peak_memory_bytes, precision_of, prepare, start_process, threads
 
-    plan = plan_model(config.model, config.evaluation, block_size=config.data.block_size)
+    plan = plan_model(
+        config.model, config.evaluation, block_size=config.data.block_size, samples=config.run.sample_every > 0
+    )
     plan.refuse_adapter()
     judge_plan = plan_judge(config.model, config.evaluation)
     amateur_plan = plan_amateur(weaker, config.evaluation, plan)
@@ -86,19 +88,19 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # --------------------------------------------------------------------------------------------------------- data
     from textgen.data.tokens import load_corpus
     from textgen.evaluation.prompts import select_prompts
+    from textgen.evaluation.samples import PROMPTS as SAMPLED_PROMPTS
+    from textgen.evaluation.samples import write_samples
 
     corpus = load_corpus(config.data, plan.tokenizer)
-    prompts = (
-        []
-        if config.evaluation.skip_decoding
-        else select_prompts(
-            corpus.validation,
-            plan.tokenizer,
-            prompts=config.evaluation.prompts,
-            prompt_tokens=config.evaluation.prompt_tokens,
-            max_new_tokens=config.evaluation.max_new_tokens,
-        )
-    )
+    cutting = {
+        "prompt_tokens": config.evaluation.prompt_tokens,
+        "max_new_tokens": config.evaluation.max_new_tokens,
+    }
+    prompts = sampled = []
+    if not config.evaluation.skip_decoding:
+        prompts = select_prompts(corpus.validation, plan.tokenizer, prompts=config.evaluation.prompts, **cutting)
+    if config.run.sample_every:
+        sampled = select_prompts(corpus.validation, plan.tokenizer, prompts=SAMPLED_PROMPTS, **cutting)
     say(
         f"{config.data.data}: {len(corpus.offsets):,} documents and {len(corpus.tokens):,} tokens to train on; "
         f"{len(corpus.validation):,} documents held out"
@@ -191,12 +193,15 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     checkpoints = directory.path / "checkpoints"
     state = resume(config.run.resume, checkpoints, plain_model, optimizer.optimizer, fingerprints, say)
     restore_loss_scale(accelerator, state.loss_scale)
-    record, timing = (MetricsRecord(directory.path / name) for name in ("metrics.jsonl", "timing.jsonl"))
+    record, timing, written = (
+        MetricsRecord(directory.path / name) for name in ("metrics.jsonl", "timing.jsonl", "samples.jsonl")
+    )
     if accelerator.is_main_process:
         directory.claim()
         directory.write_status("running", step=state.step)
         record.truncate_after(state.step if state.step else -1)
         timing.truncate_after(state.step)
+        written.truncate_after(state.step if state.step else -1)
         if before:
             files.write("before", before)
         facts = {
@@ -220,12 +225,27 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             say=say,
         )
         mirror.replay(record.read())
+        mirror.log_samples(written.read())
 
     # ----------------------------------------------------------------------------------------------------- training
     from textgen.reporting.console import step_line
     from textgen.training.schedule import learning_rate
 
+    def look(step: int) -> None:
+        with evaluation_weights(optimizer), whole(accelerator, model):
+            rows = write_samples(
+                plain_model, plan.tokenizer, sampled,
+                step=step, max_new_tokens=config.evaluation.max_new_tokens, seed=config.training.seed,
+                device=accelerator.device,
+            )  # fmt: skip
+        if accelerator.is_main_process:
+            for row in rows:
+                written.append(row)
+            mirror.log_samples(rows)
+
     model.train()
+    if config.run.sample_every and not state.step:
+        look(0)
     say(f"training for {total_steps:,} steps on {accelerator.num_processes} process(es), into {directory.path}")
     seconds, logged_step, logged_targets = 0.0, state.step, state.targets
     for step in range(state.step + 1, total_steps + 1):
@@ -277,6 +297,10 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             left = (total_steps - step) * seconds / (step - logged_step)
             say(step_line({"step": step} | row, total_steps, tokens_per_second=speed, seconds_left=left))
             seconds, logged_step, logged_targets = 0.0, step, state.targets
+
+        # once in a while: sample
+        if config.run.sample_every and (last or step % config.run.sample_every == 0):
+            look(step)
 
         # once in a while: save
         due = config.run.checkpoint_every and step % config.run.checkpoint_every == 0

@@ -76,9 +76,16 @@ def check_inputs(data: DataConfig, models: Mapping[str, ModelConfig]) -> None:
 
 
 def plan_model(
-    model: ModelConfig, evaluation: EvaluationConfig, *, block_size: int | None, setting: str = "--model"
+    model: ModelConfig,
+    evaluation: EvaluationConfig,
+    *,
+    block_size: int | None,
+    samples: bool = False,
+    setting: str = "--model",
 ) -> Plan:
     """Find the model, read its tokenizer and configuration, and check that everything fits its context.
+
+    ``samples`` says that prompts are continued even where the comparison of strategies is skipped.
 
     Raises:
         UserError: any of these fails; no weights have been loaded.
@@ -93,7 +100,7 @@ def plan_model(
         block_size=block_size,
         prompt_tokens=evaluation.prompt_tokens,
         max_new_tokens=evaluation.max_new_tokens,
-        decode=not evaluation.skip_decoding,
+        decode=samples or not evaluation.skip_decoding,
     )
     if evaluation.stride is not None and evaluation.stride > context:
         problems.append(f"--stride {evaluation.stride}: over the model's context; give {context} or less.")

@@ -156,7 +156,8 @@ def test_distinct_interval_is_the_jackknife_by_definition():
     mean = sum(left_out) / 10
     error = math.sqrt(9 / 10 * sum((one - mean) ** 2 for one in left_out))
     assert measure(texts, [1] * 10, seed=0)["distinct_2_interval"] == pytest.approx(
-        [value - 1.959964 * error, value + 1.959964 * error], rel=1e-6
+        [value - 2.262157 * error, value + 2.262157 * error],
+        rel=1e-6,  # Student's t, 9 degrees of freedom
     )
 
 
@@ -189,7 +190,11 @@ def test_the_jackknife_leaves_out_whole_prompts(name, formula):
     estimate = text_estimates(texts, [1] * 6, seed=0, prompts=prompts)[name]
     assert estimate.left_out == pytest.approx(left_out)
     mean = sum(left_out) / 3
-    assert estimate.error() == pytest.approx(math.sqrt(2 / 3 * sum((one - mean) ** 2 for one in left_out)))
+    error = math.sqrt(2 / 3 * sum((one - mean) ** 2 for one in left_out))
+    assert estimate.error() == pytest.approx(error)
+    reach = 4.302653 * error  # Student's t, 2 degrees of freedom
+    low, high = max(estimate.limits[0], estimate.value - reach), min(estimate.limits[1], estimate.value + reach)
+    assert estimate.interval() == pytest.approx((low, high), rel=1e-6)
 
 
 def simctg_diversity(texts: list[str]) -> float:

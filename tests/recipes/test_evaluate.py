@@ -59,3 +59,24 @@ def test_two_processes_measure_what_one_does(run_recipe, text_file, tmp_path) ->
                 row.pop(key)
         row["step"] = 0
     same_numbers(rows[0], rows[1], 1e-5)
+
+
+def test_a_synthetic_source_shows_how_much_is_left_to_learn(run_recipe, tmp_path) -> None:
+    data = "markov:seed=1,states=4,documents=60,length=120"
+    flags = [*QUICK, "--data", data, "--run-dir", tmp_path / "run", "--skip-decoding"]
+    ran = run_recipe("finetune", *flags)
+    stated = json.loads((tmp_path / "run/evaluation/perplexity.json").read_text())
+    before, after = stated["before"], stated["after"]
+    assert before["source"] == after["source"]
+    low, high = after["source"]["bits_per_byte_interval"]
+    assert low <= after["source"]["entropy_rate"] <= high
+    assert 0 < after["excess_bits_per_byte_interval"][0] <= after["excess_bits_per_byte"]
+    assert after["excess_bits_per_byte"] < before["excess_bits_per_byte"]
+    for text in (ran.out, (tmp_path / "run/report.html").read_text(), (tmp_path / "run/README.md").read_text()):
+        assert "source of known entropy" in " ".join(text.split())
+
+
+def test_a_synthetic_source_that_cannot_be_is_refused(run_recipe) -> None:
+    ran = run_recipe("evaluate", "--data", "markov:states=99", check=False)
+    assert ran.code == 2
+    assert "--data markov:states=99: states takes 2 to 27, not 99." in ran.error

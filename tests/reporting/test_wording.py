@@ -147,3 +147,16 @@ def test_control_characters_become_visible(hostile):
     assert "🙂" in shown
     shown.encode("utf-8")
     assert wording.visible("\u202etxt.exe\x85") == "\ufffdtxt.exe\ufffd"
+
+
+def test_the_floor_is_told_where_there_is_one_and_only_there(perplexity):
+    assert wording.over_the_floor({"before": perplexity(4.0), "after": perplexity(2.6)}) == ""
+    source = {"name": "markov:seed=1", "bits_per_byte": 2.59, "bits_per_byte_interval": [2.55, 2.63]}
+    known = {"source": source | {"entropy_rate": 2.578}}
+    before = perplexity(4.0, excess_bits_per_byte=1.41, excess_bits_per_byte_interval=[1.3, 1.5], **known)
+    after = perplexity(2.6, excess_bits_per_byte=0.01, excess_bits_per_byte_interval=[-0.01, 0.03], **known)
+    text = wording.over_the_floor({"before": before, "after": after})
+    assert "markov:seed=1" in text
+    assert "2.590 bits per byte (95 % interval 2.550–2.630; its entropy rate is 2.578)" in text
+    assert "before 1.410 (95 % interval 1.300–1.500); " in text
+    assert text.endswith("after 0.010 (95 % interval −0.010 to 0.030), not distinguishable from none.")

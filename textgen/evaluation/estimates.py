@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from textgen.evaluation.statistics import (
     NORMAL_QUANTILE,
     Interval,
+    jackknife_error,
     jackknife_interval,
     percentile_interval,
     ratio,
@@ -42,7 +43,7 @@ class Estimate:
     def interval(self) -> Interval:
         """95 % interval: percentiles of the replicates, or the jackknife's; [value, value] for one prompt."""
         if self.replicates is not None:
-            low, high = percentile_interval(self.replicates)
+            low, high = percentile_interval(self.replicates, items=self.prompts)
         else:
             low, high = jackknife_interval(self.value, [] if self.left_out is None else self.left_out)
         return max(low, self.limits[0]), min(high, self.limits[1])
@@ -53,8 +54,7 @@ class Estimate:
             return 0.0
         if self.replicates is not None:
             return float(self.replicates.std() * math.sqrt(self.prompts / (self.prompts - 1)))
-        low, high = jackknife_interval(self.value, [] if self.left_out is None else self.left_out)
-        return (high - low) / 2 / NORMAL_QUANTILE
+        return 0.0 if self.left_out is None else jackknife_error(self.left_out)
 
 
 def estimate_of_sums(

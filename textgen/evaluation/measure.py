@@ -13,6 +13,7 @@ from textgen.data.document import Document
 from textgen.evaluation.comparison import Continuation, compare
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.diagnostics import diagnose
+from textgen.evaluation.floor import floor_figures
 from textgen.evaluation.judge import Judge
 from textgen.evaluation.naming import parse_strategies
 from textgen.evaluation.perplexity import DocumentScore, score_documents, summarise
@@ -92,6 +93,7 @@ def measure(
         accelerator, model, tokenizer, documents, config, context=context, seed=seed
     )
     perplexity |= {"data_sha256": documents_fingerprint(documents), "model": name}
+    perplexity |= floor_figures(documents, scores, convention=config.convention, seed=seed)
     if config.skip_decoding:
         return Measurement(perplexity, scores, [], [], [])
     strategies = parse_strategies(config.strategies, amateur=amateur is not None)

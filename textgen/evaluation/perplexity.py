@@ -193,7 +193,9 @@ def summarise(scores: Sequence[DocumentScore], *, convention: str, stride: int |
     sizes = {unit: sum(getattr(score, unit) for score in scores) for unit in ("tokens", "words", "bytes")}
     columns = [[getattr(score, name) for score in scores] for name in ("nll", *sizes)]
     sums = resampled_sums(columns, seed=seed)
-    intervals = {unit: percentile_interval(ratio(sums[:, 0], sums[:, 1 + i])) for i, unit in enumerate(sizes)}
+    intervals = {
+        unit: percentile_interval(ratio(sums[:, 0], sums[:, 1 + i]), items=len(scores)) for i, unit in enumerate(sizes)
+    }
     summary: dict[str, Any] = {
         "convention": convention,
         "stride": stride,

@@ -1,5 +1,6 @@
-"""Student's t distribution, for whole degrees of freedom: finite sums, so that nothing but ``math`` is needed."""
+"""Student's t distribution, for whole degrees of freedom: finite sums, so that no library is needed."""
 
+import functools
 import math
 
 
@@ -22,6 +23,7 @@ def two_sided_p(t: float, degrees: int) -> float:
     return min(1.0, max(0.0, 1.0 - inside))
 
 
+@functools.cache
 def two_sided_quantile(degrees: int, coverage: float = 0.95) -> float:
     """The t with P(|T| < t) = ``coverage``: 12.71 for one degree of freedom, near 1.96 for many. By bisection."""
     low, high = 0.0, 1.0

@@ -10,7 +10,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from textgen.reporting.record import write_bytes
 from textgen.reporting.report import PERPLEXITIES, convention, facts, title
 from textgen.reporting.run_files import RunFiles
-from textgen.reporting.wording import MISSING, compared, interval_text, number, result, shown_metrics, visible
+from textgen.reporting.wording import (
+    MISSING,
+    compared,
+    interval_text,
+    number,
+    over_the_floor,
+    result,
+    shown_metrics,
+    visible,
+)
 
 _TRANSFORMERS_SNIPPET = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -57,6 +66,7 @@ def render(run: RunFiles) -> str:
         convention=convention(run),
         perplexity_columns=[name.replace("_", " ") for name in PERPLEXITIES],
         perplexity_rows=_perplexity_rows(run),
+        floor=over_the_floor(run.perplexity),
         metrics=metrics,
         continued_by={"after": "the fine-tuned model", "model": "the model"}.get(str(moment), f"the {moment} model"),
         decoding_rows=[

@@ -20,6 +20,7 @@ from textgen.reporting.wording import (
     findings,
     interval_text,
     number,
+    over_the_floor,
     visible,
 )
 
@@ -51,6 +52,8 @@ def print_perplexity(perplexity: Mapping[str, Mapping[str, Any]], console: Conso
         value = number(difference["bits_per_byte"], 3)
         span = interval_text(difference.get("bits_per_byte_interval"), 3)
         console.print(Text(f"  difference in bits per byte: {value}" + (f" ({span})" if span else "")))
+    if floor := over_the_floor(perplexity):
+        console.print(Padding(Text(visible(floor)), (0, 2)))
 
 
 def print_decoding(decoding: Mapping[str, Sequence[Mapping[str, Any]]], console: Console | None = None) -> None:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from textgen.reporting import decoding_figures, figures
 from textgen.reporting.record import write_bytes
 from textgen.reporting.run_files import RunFiles
+from textgen.reporting.samples import side_by_side
 from textgen.reporting.wording import (
     MISSING,
     Metric,
@@ -23,6 +24,7 @@ from textgen.reporting.wording import (
     interval_text,
     not_told_apart,
     number,
+    over_the_floor,
     result,
     shown_metrics,
     visible,
@@ -88,7 +90,8 @@ def render(run: RunFiles) -> str:
         loss_figure=_markup(figures.loss_curve(run.metrics)),
         convention=convention(run),
         perplexity_columns=[*(name.replace("_", " ") for name in PERPLEXITIES), "tokens", "words", "bytes"],
-        perplexity_rows=[(moment, _perplexities(run.perplexity[moment])) for moment in _in_order(run.perplexity)],
+        perplexity_rows=_perplexity_rows(run.perplexity),
+        floor=over_the_floor(run.perplexity),
         perplexity_figure=_markup(figures.perplexity_bars(run.perplexity)),
         metrics=metrics,
         decoding_tables=[
@@ -100,6 +103,7 @@ def render(run: RunFiles) -> str:
         ],
         diagnostics_columns=list(DIAGNOSTICS),
         diagnostics_figure=_markup(decoding_figures.diagnostics_scatter(run.diagnostics)),
+        samples=side_by_side(run.samples()),
         prompts=prompts,
         prompts_note=prompts_note,
         command=str(run.environment.get("command") or f"python recipes/finetune.py --config {run.path}/config.yaml"),
@@ -166,6 +170,13 @@ def setting_text(value: Any) -> str:
 
 def _in_order(by_moment: Mapping[str, Any]) -> list[str]:
     return [moment for moment in compared(by_moment) if moment]
+
+
+def _perplexity_rows(perplexity: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """A row a moment, and one for the source of the documents where it is known."""
+    rows = [(moment, perplexity[moment]) for moment in _in_order(perplexity)]
+    rows += [("the source", stated["source"]) for _, stated in rows[-1:] if stated.get("source")]
+    return [(name, _perplexities(stated)) for name, stated in rows]
 
 
 def _perplexities(stated: Mapping[str, Any]) -> list[tuple[str, str]]:

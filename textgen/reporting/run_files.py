@@ -67,6 +67,10 @@ class RunFiles:
                 except ValueError as error:
                     raise UserError(f"{path}, line {number} is not JSON ({error}); run the evaluation again") from None
 
+    def samples(self) -> list[dict[str, Any]]:
+        """The rows of ``samples.jsonl``: what the model wrote while it learned; none if nobody asked for it."""
+        return MetricsRecord(self.path / "samples.jsonl").read()
+
     @property
     def moments(self) -> list[str]:
         """The moments that were measured, earlier or baseline first."""

@@ -172,6 +172,27 @@ def compared(by_moment: Mapping[str, Any]) -> tuple[str | None, str | None]:
     return None, left
 
 
+def over_the_floor(perplexity: Mapping[str, Any]) -> str:
+    """How near the models came to the best there can be, where the documents' source is known; empty elsewhere."""
+    stated = {moment: perplexity[moment] for moment in compared(perplexity) if moment}
+    source = next((entry["source"] for entry in stated.values() if entry.get("source")), None)
+    if not source:
+        return ""
+    parts = []
+    for moment, entry in stated.items():
+        ends = bounds(entry.get("excess_bits_per_byte_interval"))
+        span = f" (95 % interval {interval_text(ends, 3)})" if ends else ""
+        unclear = ", not distinguishable from none" if ends and ends[0] <= 0 <= ends[1] else ""
+        parts.append(f"{moment} {number(entry.get('excess_bits_per_byte'), 3)}{span}{unclear}")
+    return (
+        f"The documents come from a source of known entropy, {source['name']}. They cost the source itself "
+        f"{number(source['bits_per_byte'], 3)} bits per byte (95 % interval "
+        f"{interval_text(source.get('bits_per_byte_interval'), 3)}; its entropy rate is "
+        f"{number(source['entropy_rate'], 3)}), less than which no model can expect. Excess over that floor: "
+        f"{'; '.join(parts)}."
+    )
+
+
 def closest_to_human(rows: Sequence[Mapping[str, Any]], metric: str) -> set[str]:
     """The strategies whose value is nearest to the human one; none without a human value, or if all are as near."""
     values = {row["strategy"]: finite(row.get(metric)) for row in rows}
