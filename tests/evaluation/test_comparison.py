@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -32,6 +33,9 @@ from textgen.evaluation import continuing
 from textgen.evaluation.comparison import compare
 from textgen.evaluation.continuing import plan_batches
 from textgen.evaluation.decoding import Decoded
+from textgen.evaluation.diagnostics import FIGURES, diagnose
+from textgen.evaluation.judge import Judge
+from textgen.evaluation.mauve import features
 from textgen.evaluation.metrics import TEXT_METRICS
 from textgen.evaluation.naming import parse_strategies
 from textgen.evaluation.prompts import Prompt, first_tokens, select_prompts
@@ -404,13 +408,27 @@ def test_two_processes_get_what_one_gets(model: PreTrainedModel, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     ranks = [json.loads((tmp_path / f"{rank}-of-2.json").read_text()) for rank in (0, 1)]
     assert ranks[0] == ranks[1]
-    rows, continuations = run(model, samples=2)
+    rows, continuations = run(model, samples=2, judge=build_judge())
     assert ranks[0]["continuations"] == json.loads(json.dumps([asdict(c) for c in continuations]))
     for two, one in zip(without_speed(ranks[0]["rows"]), without_speed(rows), strict=True):
         assert two.keys() == one.keys()
         for name in two:  # one process may use more threads, which moves the last bits of the logits
             exact = name in ("strategy", "family", "settings")
-            assert two[name] == (one[name] if exact else pytest.approx(one[name], rel=1e-5))
+            assert two[name] == (one[name] if exact else pytest.approx(one[name], rel=1e-5)), name
+    for found, other in zip(ranks[0]["seen"], seen_by(model), strict=True):
+        assert np.array(found) == pytest.approx(np.array(other), rel=1e-5)
+
+
+def build_judge() -> Judge:
+    return Judge("judge", build_model(seed=2), TOKENIZER, context=64)
+
+
+def seen_by(model: PreTrainedModel) -> list[list]:
+    """What diagnostics and MAUVE's features make of the human continuations."""
+    accelerator, prompts = Accelerator(cpu=True), build_prompts()
+    rows = diagnose(accelerator, model, prompts, parse_strategies("top_p,min_p,top_h"), seed=0)
+    texts = [[*prompt.token_ids, *prompt.reference_ids] for prompt in prompts]
+    return [[[row[figure] for figure in FIGURES] for row in rows], features(accelerator, model, texts).tolist()]
 
 
 def write_down(directory: Path) -> None:
@@ -418,8 +436,12 @@ def write_down(directory: Path) -> None:
     accelerator = Accelerator(cpu=True)
     assert accelerator.num_processes == 2
     random.seed(accelerator.process_index)  # nothing may come from the process's own generators
-    rows, continuations = run(build_model(), samples=2)
-    result = {"rows": rows, "continuations": [asdict(continuation) for continuation in continuations]}
+    rows, continuations = run(build_model(), samples=2, judge=build_judge())
+    result = {
+        "seen": seen_by(build_model()),
+        "rows": rows,
+        "continuations": [asdict(continuation) for continuation in continuations],
+    }
     (directory / f"{accelerator.process_index}-of-2.json").write_text(json.dumps(result))
     accelerator.end_training()
 
