@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from textgen.evaluation.naming import parse_strategies
 from textgen.evaluation.noise import NoiseKey
 from textgen.evaluation.prompts import Prompt, text_of
 from textgen.evaluation.sampling import before_end_of_text, decode
+from textgen.evaluation.strategies import STRATEGIES
 from textgen.model.modes import evaluating
 
 PROMPTS = 4
-STRATEGIES = "greedy,top_p"  # what the model thinks most likely, and what it draws
+SHOWN = ("greedy", "top_p")  # what the model thinks most likely, and what it draws
 
 
 def write_samples(
@@ -39,7 +39,7 @@ def write_samples(
     for prompt in prompts:
         by_length.setdefault(len(prompt.token_ids), []).append(prompt)
     texts: dict[tuple[str, str], str] = {}
-    strategies = parse_strategies(STRATEGIES)
+    strategies = [STRATEGIES[name] for name in SHOWN]
     with evaluating(model), torch.no_grad():
         for strategy in strategies:
             for alike in by_length.values():

@@ -79,10 +79,13 @@ def finite(value: Any) -> float | None:
 
 
 def number(value: Any, digits: int = 2) -> str:
-    """A number as people read it: ``1,234.50``, ``−0.51``, or a dash for one that is missing or not finite."""
+    """A number as people read it: ``1,234.50``, ``−0.51``, or a dash for one that is missing or not finite.
+
+    From a million millions on, of which nobody reads the digits: ``3.46e+33``.
+    """
     if finite(value) is None:
         return MISSING
-    text = f"{value:,.{digits}f}"
+    text = f"{value:,.{digits}f}" if abs(value) < 1e12 else f"{value:.2e}"
     if text.startswith("-"):
         text = text[1:] if not text.strip("-0.,") else "−" + text[1:]  # no minus before a rounded zero
     return text
