@@ -4,6 +4,7 @@ Continuations of one prompt stay together in every bootstrap, since the prompt i
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -55,9 +56,7 @@ def compare(
 
     rows: list[dict[str, Any]] = []
     continuations: list[Continuation] = []
-    with evaluating(model), torch.no_grad():
-        if amateur is not None:
-            amateur.eval()
+    with evaluating(model), evaluating(amateur) if amateur is not None else nullcontext(), torch.no_grad():
         made = continue_prompts(
             accelerator, model, tokenizer, prompts, strategies,
             max_new_tokens=max_new_tokens, samples=samples, seed=seed, amateur=amateur, progress=progress,
