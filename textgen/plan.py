@@ -46,7 +46,7 @@ def check_settings(evaluation: EvaluationConfig, *problems: Sequence[str]) -> No
         try:
             parse_strategies(evaluation.strategies, amateur=evaluation.amateur is not None)
         except UserError as error:
-            found.append(str(error))
+            found += [problem.removeprefix("- ") for problem in str(error).splitlines()]
     if found:
         raise UserError.of(found)
 

@@ -280,7 +280,7 @@ def test_nothing_depends_on_how_many_rows_are_decoded_at_once(
 
 def test_the_prompts_are_read_once_for_all_strategies(model: PreTrainedModel) -> None:
     lengths = []
-    model.transformer.register_forward_pre_hook(
+    model.register_forward_pre_hook(
         lambda module, args, kwargs: lengths.append(kwargs["input_ids"].shape), with_kwargs=True
     )
     token_wise = [s for s in STRATEGIES.values() if s.decoder == "tokens"]
@@ -291,7 +291,7 @@ def test_the_prompts_are_read_once_for_all_strategies(model: PreTrainedModel) ->
 
 def test_rows_that_have_ended_are_dropped(model: PreTrainedModel) -> None:
     widths = []
-    model.transformer.register_forward_pre_hook(
+    model.register_forward_pre_hook(
         lambda module, args, kwargs: widths.append(len(kwargs["input_ids"])), with_kwargs=True
     )
     whole = run(model, "greedy", prompts(6), keys(6))

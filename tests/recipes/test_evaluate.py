@@ -5,6 +5,8 @@ import json
 import pytest
 from running import QUICK, read_lines, same_numbers
 
+from textgen.evaluation.strategies import STRATEGIES
+
 LIGHT = ["--prompts", "2", "--prompt-tokens", "8", "--max-new-tokens", "8", "--strategies", "greedy,top_p"]
 LIGHT += ["--wandb-mode", "disabled", "--threads", "1"]
 
@@ -33,6 +35,22 @@ def test_an_adapter_against_its_base_repeats_the_run_that_made_it(trained, run_r
     }
     assert "<html" in (tmp_path / "out/report.html").read_text()
     assert json.loads((tmp_path / "out/status.json").read_text())["state"] == "done"
+
+
+def test_all_strategies_and_variants_of_one_through_the_command_line(run_recipe, text_file, tmp_path) -> None:
+    flags = ["--validation-data", text_file, *LIGHT, "--strategies", "all", "--amateur", "tiny-gpt2"]
+    run_recipe("evaluate", *flags, "--output-dir", tmp_path / "all")
+    rows = json.loads((tmp_path / "all/evaluation/decoding.json").read_text())["model"]
+    assert [row["strategy"] for row in rows] == [*STRATEGIES, "human"]
+    flags = ["--validation-data", text_file, *LIGHT, "--strategies", "top_p[0.5,0.9],greedy"]
+    run_recipe("evaluate", *flags, "--output-dir", tmp_path / "sweep")
+    rows = json.loads((tmp_path / "sweep/evaluation/decoding.json").read_text())["model"]
+    assert [(row["strategy"], row["family"], row["settings"]) for row in rows] == [
+        ("top_p[0.5]", "top_p", {"top_p": 0.5}),
+        ("top_p[0.9]", "top_p", {"top_p": 0.9}),
+        ("greedy", "greedy", {}),
+        ("human", "human", {}),
+    ]
 
 
 def test_every_document_of_the_validation_data_is_scored(run_recipe, text_file, tmp_path) -> None:

@@ -4,6 +4,7 @@ Continuations of one prompt stay together in every bootstrap, since the prompt i
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -48,9 +49,7 @@ def compare(
     longest = max(len(prompt.token_ids) for prompt in prompts)
     assert context is None or longest + max_new_tokens <= context, (longest, max_new_tokens, context)
 
-    with evaluating(model), torch.no_grad():
-        if amateur is not None:
-            amateur.eval()
+    with evaluating(model), evaluating(amateur) if amateur is not None else nullcontext(), torch.no_grad():
         made = continue_prompts(
             accelerator, model, tokenizer, prompts, strategies,
             max_new_tokens=max_new_tokens, samples=samples, seed=seed, amateur=amateur, progress=progress,

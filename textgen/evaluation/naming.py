@@ -76,7 +76,7 @@ def parse_strategies(text: str, *, amateur: bool = False) -> list[Strategy]:
         raise UserError(f"--strategies {text!r}: names no strategy. {choice}")
     found: list[Strategy] = []
     problems: list[str] = []
-    for item in dict.fromkeys(items):
+    for item in items:
         name, bracket, rest = item.partition("[")
         name = name.strip()
         if name not in STRATEGIES:
@@ -89,11 +89,9 @@ def parse_strategies(text: str, *, amateur: bool = False) -> list[Strategy]:
         found += variants
         problems += [f"--strategies {item}: {problem}" for problem in wrong]
     names = [strategy.name for strategy in found]
-    names += [item for item in items if items.count(item) > 1 and item in STRATEGIES]
     for name in dict.fromkeys(names):
-        times = max(names.count(name), items.count(name))
-        if times > 1:
-            problems.append(f"--strategies: {name!r} is there {times} times; name it once.")
+        if names.count(name) > 1:
+            problems.append(f"--strategies: {name!r} is there {names.count(name)} times; name it once.")
     problems += [
         f"--strategies {family}: it takes a second, weaker model of the same tokens; name one with --amateur, or leave "
         "the strategy out."
@@ -101,7 +99,7 @@ def parse_strategies(text: str, *, amateur: bool = False) -> list[Strategy]:
         if not amateur
     ]
     if problems:
-        raise UserError.of(problems)
+        raise UserError.of(list(dict.fromkeys(problems)))
     return found
 
 
