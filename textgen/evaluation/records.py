@@ -49,13 +49,9 @@ class Records:
         found = {}
         for path in sorted(self.directory.glob("process-*.jsonl")):
             for line in path.read_bytes().split(b"\n"):
-                try:
-                    row = json.loads(line)
-                    if row.pop("check") != _check(row):
-                        continue
+                row = _whole(line)
+                if row is not None:
                     found[row["key"]] = PassageScore([Tally(**tally) for tally in row["tallies"]], row["hardest"])
-                except (ValueError, TypeError, KeyError):
-                    continue
         return found
 
     def append(self, rows: Sequence[tuple[str, list[str], PassageScore]]) -> None:
@@ -72,6 +68,15 @@ class Records:
                 if file.read(1) != b"\n":  # what a kill left of a line must not take the next one with it
                     lines.insert(0, "")
             file.write(("\n".join(lines) + "\n").encode())
+
+
+def _whole(line: bytes) -> dict[str, Any] | None:
+    """The record in a line, or None if the line is not, to the last bit, what was written."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and row.pop("check", None) == _check(row) else None
 
 
 def _check(record: Mapping[str, Any]) -> str:

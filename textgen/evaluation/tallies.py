@@ -147,9 +147,14 @@ def token_figures(tallies: Sequence[Tally], *, seed: int) -> dict[str, Any]:
     }
 
 
-def _interval(tallies: Sequence[Tally], table: str, number: float, column: int, seed: int) -> list[float]:
-    """Of Σ column / Σ tokens of one bin, over documents; those that have nothing in it are drawn too."""
+def _interval(tallies: Sequence[Tally], table: str, number: float, column: int, seed: int) -> list[float] | None:
+    """Of Σ column / Σ tokens of one bin, over documents; those that have nothing in it are drawn too.
+
+    None if all of the bin is one document's: there is nothing to tell how another would differ.
+    """
     found = [{row[0]: row for row in getattr(tally, table)}.get(number) for tally in tallies]
+    if sum(row is not None for row in found) < 2:
+        return None
     columns = [[row[i] if row else 0.0 for row in found] for i in (column, 1)]
     sums = resampled_sums(columns, seed=seed)
     caught = sums[sums[:, 1] > 0]  # a resample may hold none of the documents that reach so far
