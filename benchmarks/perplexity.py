@@ -180,8 +180,9 @@ def answer(name: str, process: "subprocess.Popen[str]", log: Path) -> dict[str, 
 
 def make_model_and_text(directory: Path, options: argparse.Namespace) -> Path:
     """Random weights of GPT-2's shape, the bundled tokenizer, and pages of Python's documentation as text."""
-    import torch
     from pydoc_data.topics import topics
+
+    import torch
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
@@ -243,9 +244,8 @@ def table(result: dict[str, Any]) -> str:
     for name, row in result["contestants"].items():
         low, high = row["range"]
         versus = "" if name == "textgen" else f"{row['faster']:.2f}× as fast, {row['memory']:.2f}× the memory"
-        lines.append(
-            f"| {name} | {row['tokens_per_second']:.0f} ({low:.0f}–{high:.0f}) | {row['peak'] / 1e9:.2f} GB | {versus} |"
-        )
+        speed = f"{row['tokens_per_second']:.0f} ({low:.0f}–{high:.0f})"
+        lines.append(f"| {name} | {speed} | {row['peak'] / 1e9:.2f} GB | {versus} |")
     return "\n".join(lines)
 
 

@@ -141,7 +141,7 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
         )
         measured = measure(
             accelerator, model, plan.tokenizer, documents, prompts, config.evaluation,
-            context=plan.context, seed=config.output.seed, name=model_config.model, progress=say,
+            context=plan.context, seed=config.output.seed, name=model_config.model, progress=say, records=files.records,
         )  # fmt: skip
         if accelerator.is_main_process:
             files.write(when, measured)

@@ -278,7 +278,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             with whole(accelerator, model):
                 after = measure(
                     accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
-                    name=str(directory.path / "model"), progress=say, **measuring,
+                    name=str(directory.path / "model"), progress=say, records=files.records, **measuring,
                 )  # fmt: skip
             if accelerator.is_main_process:
                 files.write("after", after)

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from textgen.reporting import figures
+from textgen.reporting import figures, token_figures
 from textgen.reporting.record import write_bytes
 from textgen.reporting.run_files import RunFiles
 from textgen.reporting.wording import (
@@ -76,6 +76,10 @@ def render(run: RunFiles) -> str:
         perplexity_columns=[*(name.replace("_", " ") for name in PERPLEXITIES), "tokens", "words", "bytes"],
         perplexity_rows=[(moment, _perplexities(run.perplexity[moment])) for moment in _in_order(run.perplexity)],
         perplexity_figure=_markup(figures.perplexity_bars(run.perplexity)),
+        accuracy_rows=token_figures.accuracy_rows(run.perplexity),
+        position_figure=_markup(token_figures.loss_by_position(run.perplexity)),
+        reliability_figure=_markup(token_figures.reliability(run.perplexity)),
+        hardest=token_figures.hardest_rows(run.perplexity),
         metrics=METRICS,
         decoding_tables=[_decoding_table(moment, run.decoding[moment]) for moment in reversed(_in_order(run.decoding))],
         decoding_figure=_markup(figures.decoding_scatter(run.decoding)),
