@@ -158,8 +158,8 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
         )
         measured = measure(
             accelerator, model, plan.tokenizer, documents, prompts, config.evaluation,
-            context=plan.context, seed=config.output.seed, name=model_config.model, amateur=amateur, progress=say,
-            judge=load_judge(judge_plan, config.model, config.evaluation, accelerator.device),
+            context=plan.context, seed=config.output.seed, name=model_config.model, progress=say, records=files.records,
+            amateur=amateur, judge=load_judge(judge_plan, config.model, config.evaluation, accelerator.device),
         )  # fmt: skip
         if accelerator.is_main_process:
             files.write(when, measured)

@@ -321,8 +321,8 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             with whole(accelerator, model):
                 after = measure(
                     accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
-                    name=str(directory.path / "model"), amateur=amateur, progress=say, **measuring,
-                    judge=load_judge(judge_plan, config.model, config.evaluation, accelerator.device),
+                    name=str(directory.path / "model"), progress=say, records=files.records, **measuring,
+                    amateur=amateur, judge=load_judge(judge_plan, config.model, config.evaluation, accelerator.device),
                 )  # fmt: skip
             if accelerator.is_main_process:
                 files.write("after", after)

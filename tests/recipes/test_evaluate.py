@@ -98,3 +98,20 @@ def test_a_synthetic_source_that_cannot_be_is_refused(run_recipe) -> None:
     ran = run_recipe("evaluate", "--data", "markov:states=99", check=False)
     assert ran.code == 2
     assert "--data markov:states=99: states takes 2 to 27, not 99." in ran.error
+
+
+def test_a_killed_evaluation_goes_on_where_it_stopped(run_recipe, text_file, tmp_path) -> None:
+    flags = ["--validation-data", text_file, "--skip-decoding", *LIGHT, "--output-dir", tmp_path / "out"]
+    run_recipe("evaluate", *flags)
+    figures, [records] = tmp_path / "out/evaluation/perplexity.json", (tmp_path / "out/evaluation/records").iterdir()
+    whole, everything = figures.read_bytes(), records.read_bytes()
+    # As a kill in the middle of a write leaves it.
+    figures.unlink()
+    (tmp_path / "out/status.json").write_text(json.dumps({"state": "running"}))
+    records.write_bytes(everything[: len(everything) // 2])
+    kept = everything[: len(everything) // 2].count(b"\n")
+    run_recipe("evaluate", *flags)
+    assert figures.read_bytes() == whole
+    lines = records.read_bytes().splitlines()
+    assert sorted(lines[:kept] + lines[kept + 1 :]) == sorted(everything.splitlines())  # one was torn; none came twice
+    assert 0 < kept < len(lines) - 1

@@ -17,6 +17,11 @@ class EvaluationFiles:
     def __init__(self, run_dir: Path) -> None:
         self.directory = run_dir / "evaluation"
 
+    @property
+    def records(self) -> Path:
+        """Directory for scores as they are made: what a killed evaluation goes on from."""
+        return self.directory / "records"
+
     def has(self, when: str) -> bool:
         """Whether the measurement of that name is complete."""
         return when in self._read("perplexity.json")

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from textgen.reporting import decoding_figures, figures
+from textgen.reporting import decoding_figures, figures, token_figures
 from textgen.reporting.record import write_bytes
 from textgen.reporting.run_files import RunFiles
 from textgen.reporting.samples import side_by_side
@@ -93,6 +93,10 @@ def render(run: RunFiles) -> str:
         perplexity_rows=_perplexity_rows(run.perplexity),
         floor=over_the_floor(run.perplexity),
         perplexity_figure=_markup(figures.perplexity_bars(run.perplexity)),
+        accuracy_rows=token_figures.accuracy_rows(run.perplexity),
+        position_figure=_markup(token_figures.loss_by_position(run.perplexity)),
+        reliability_figure=_markup(token_figures.reliability(run.perplexity)),
+        hardest=token_figures.hardest_rows(run.perplexity),
         metrics=metrics,
         decoding_tables=[
             _decoding_table(moment, run.decoding[moment], metrics) for moment in reversed(_in_order(run.decoding))
