@@ -16,7 +16,16 @@ from textgen.config import settings
 from textgen.data.config import DataConfig
 from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import AdapterConfig, ModelConfig
-from textgen.plan import check_inputs, check_settings, plan_model
+from textgen.plan import (
+    amateur_config,
+    check_inputs,
+    check_settings,
+    judge_config,
+    load_judge,
+    plan_amateur,
+    plan_judge,
+    plan_model,
+)
 from textgen.run import RunDirectory, launch
 from textgen.training.launcher import check_launcher
 
@@ -70,7 +79,9 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     if config.output.baseline:  # measured first, as "before" is
         baseline = replace(config.model, model=config.output.baseline, revision=None, from_scratch=False)
         models = {"--baseline": baseline} | models
-    check_inputs(config.data, models)
+    weaker = amateur_config(config.model, config.evaluation)
+    others = ({"--amateur": weaker} if weaker else {}) | judge_config(config.model, config.evaluation)
+    check_inputs(config.data, models | others)
     directory.check()
 
     # Only now the libraries that take seconds to import.
@@ -79,6 +90,8 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     plans = {
         flag: plan_model(model, config.evaluation, block_size=None, setting=flag) for flag, model in models.items()
     }
+    judge_plan = plan_judge(config.model, config.evaluation)
+    amateur_plans = [plan_amateur(weaker, config.evaluation, plan) for plan in plans.values()]
 
     accelerator = start_process(config.output.threads)
     say = accelerator.print
@@ -122,6 +135,10 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     from textgen.model.lean import lean
     from textgen.model.loading import load_model
 
+    amateur = None
+    if weaker and amateur_plans[-1]:
+        amateur = load_model(amateur_plans[-1].location, weaker, seed=config.output.seed, setting="--amateur")
+        amateur = lean(amateur).to(accelerator.device)
     for flag, model_config in models.items():
         when, plan = flag.removeprefix("--"), plans[flag]
         if files.has(when):
@@ -141,7 +158,8 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
         )
         measured = measure(
             accelerator, model, plan.tokenizer, documents, prompts, config.evaluation,
-            context=plan.context, seed=config.output.seed, name=model_config.model, progress=say,
+            context=plan.context, seed=config.output.seed, name=model_config.model, progress=say, records=files.records,
+            amateur=amateur, judge=load_judge(judge_plan, config.model, config.evaluation, accelerator.device),
         )  # fmt: skip
         if accelerator.is_main_process:
             files.write(when, measured)

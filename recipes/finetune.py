@@ -17,7 +17,17 @@ from textgen.config import settings
 from textgen.data.config import DataConfig
 from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import AdapterConfig, ModelConfig
-from textgen.plan import check_inputs, check_settings, plan_model, say_plan
+from textgen.plan import (
+    amateur_config,
+    check_inputs,
+    check_settings,
+    judge_config,
+    load_judge,
+    plan_amateur,
+    plan_judge,
+    plan_model,
+    say_plan,
+)
 from textgen.run import RunConfig, RunDirectory, launch
 from textgen.training.config import EngineConfig, TrainingConfig, world_size
 from textgen.training.launcher import check_launcher
@@ -50,14 +60,20 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         config.engine.problems(config.training, world_size()),
         config.run.problems(),
     )
-    check_inputs(config.data, {"--model": config.model})
+    weaker = amateur_config(config.model, config.evaluation)
+    others = ({"--amateur": weaker} if weaker else {}) | judge_config(config.model, config.evaluation)
+    check_inputs(config.data, {"--model": config.model} | others)
     directory.check()
 
     # Only now the libraries that take seconds to import.
     from textgen.training.processes import environment, peak_memory_bytes, precision_of, prepare, start_process, threads
 
-    plan = plan_model(config.model, config.evaluation, block_size=config.data.block_size)
+    plan = plan_model(
+        config.model, config.evaluation, block_size=config.data.block_size, samples=config.run.sample_every > 0
+    )
     plan.refuse_adapter()
+    judge_plan = plan_judge(config.model, config.evaluation)
+    amateur_plan = plan_amateur(weaker, config.evaluation, plan)
 
     accelerator = start_process(config.engine.threads, precision=config.engine.precision, exact=config.engine.exact)
     say = accelerator.print
@@ -72,19 +88,19 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # --------------------------------------------------------------------------------------------------------- data
     from textgen.data.tokens import load_corpus
     from textgen.evaluation.prompts import select_prompts
+    from textgen.evaluation.samples import PROMPTS as SAMPLED_PROMPTS
+    from textgen.evaluation.samples import write_samples
 
     corpus = load_corpus(config.data, plan.tokenizer)
-    prompts = (
-        []
-        if config.evaluation.skip_decoding
-        else select_prompts(
-            corpus.validation,
-            plan.tokenizer,
-            prompts=config.evaluation.prompts,
-            prompt_tokens=config.evaluation.prompt_tokens,
-            max_new_tokens=config.evaluation.max_new_tokens,
-        )
-    )
+    cutting = {
+        "prompt_tokens": config.evaluation.prompt_tokens,
+        "max_new_tokens": config.evaluation.max_new_tokens,
+    }
+    prompts = sampled = []
+    if not config.evaluation.skip_decoding:
+        prompts = select_prompts(corpus.validation, plan.tokenizer, prompts=config.evaluation.prompts, **cutting)
+    if config.run.sample_every:
+        sampled = select_prompts(corpus.validation, plan.tokenizer, prompts=SAMPLED_PROMPTS, **cutting)
     say(
         f"{config.data.data}: {len(corpus.offsets):,} documents and {len(corpus.tokens):,} tokens to train on; "
         f"{len(corpus.validation):,} documents held out"
@@ -158,12 +174,17 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     files = EvaluationFiles(directory.path)
     measuring = {"context": plan.context, "seed": config.training.seed}
+    amateur = None
+    if weaker and amateur_plan:
+        amateur = load_model(amateur_plan.location, weaker, seed=config.training.seed, setting="--amateur")
+        amateur = lean(amateur).to(accelerator.device)
     before = None
     if not files.has("before"):  # ahead of resuming, which may put trained weights in place
         with whole(accelerator, model):
             before = measure(
                 accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
-                name=config.model.model, progress=say, **measuring,
+                name=config.model.model, amateur=amateur, progress=say, **measuring,
+                judge=load_judge(judge_plan, config.model, config.evaluation, accelerator.device),
             )  # fmt: skip
 
     # ---------------------------------------------------------------------------- the run directory, new or resumed
@@ -176,12 +197,15 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     checkpoints = directory.path / "checkpoints"
     state = resume(config.run.resume, checkpoints, plain_model, optimizer.optimizer, fingerprints, say)
     restore_loss_scale(accelerator, state.loss_scale)
-    record, timing = (MetricsRecord(directory.path / name) for name in ("metrics.jsonl", "timing.jsonl"))
+    record, timing, written = (
+        MetricsRecord(directory.path / name) for name in ("metrics.jsonl", "timing.jsonl", "samples.jsonl")
+    )
     if accelerator.is_main_process:
         directory.claim()
         directory.write_status("running", step=state.step)
         record.truncate_after(state.step if state.step else -1)
         timing.truncate_after(state.step)
+        written.truncate_after(state.step if state.step else -1)
         if before:
             files.write("before", before)
         facts = {
@@ -205,12 +229,27 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             say=say,
         )
         mirror.replay(record.read())
+        mirror.log_samples(written.read())
 
     # ----------------------------------------------------------------------------------------------------- training
     from textgen.reporting.console import step_line
     from textgen.training.schedule import learning_rate
 
+    def look(step: int) -> None:
+        with evaluation_weights(optimizer), whole(accelerator, model):
+            rows = write_samples(
+                plain_model, plan.tokenizer, sampled,
+                step=step, max_new_tokens=config.evaluation.max_new_tokens, seed=config.training.seed,
+                device=accelerator.device,
+            )  # fmt: skip
+        if accelerator.is_main_process:
+            for row in rows:
+                written.append(row)
+            mirror.log_samples(rows)
+
     model.train()
+    if config.run.sample_every and not state.step:
+        look(0)
     say(f"training for {total_steps:,} steps on {accelerator.num_processes} process(es), into {directory.path}")
     seconds, logged_step, logged_targets = 0.0, state.step, state.targets
     for step in range(state.step + 1, total_steps + 1):
@@ -263,6 +302,10 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             say(step_line({"step": step} | row, total_steps, tokens_per_second=speed, seconds_left=left))
             seconds, logged_step, logged_targets = 0.0, step, state.targets
 
+        # once in a while: sample
+        if config.run.sample_every and (last or step % config.run.sample_every == 0):
+            look(step)
+
         # once in a while: save
         due = config.run.checkpoint_every and step % config.run.checkpoint_every == 0
         if last or improved or due:
@@ -282,7 +325,8 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             with whole(accelerator, model):
                 after = measure(
                     accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
-                    name=str(directory.path / "model"), progress=say, **measuring,
+                    name=str(directory.path / "model"), progress=say, records=files.records, **measuring,
+                    amateur=amateur, judge=load_judge(judge_plan, config.model, config.evaluation, accelerator.device),
                 )  # fmt: skip
             if accelerator.is_main_process:
                 files.write("after", after)

@@ -11,7 +11,7 @@ from textgen.errors import UserError
 from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.model.locate import Location
-from textgen.plan import Plan, check_inputs, check_settings, plan_model, say_plan
+from textgen.plan import Plan, amateur_config, check_inputs, check_settings, plan_amateur, plan_model, say_plan
 from textgen.run import RunDirectory
 from textgen.training.config import TrainingConfig
 
@@ -38,6 +38,33 @@ def test_strategies_do_not_matter_where_nothing_is_decoded():
     check_settings(EvaluationConfig(strategies="gready", skip_decoding=True), [])
     with pytest.raises(UserError, match="gready"):
         check_settings(EvaluationConfig(strategies="gready"), [])
+
+
+def test_several_problems_of_strategies_are_lines_of_their_own():
+    with pytest.raises(UserError) as caught:
+        check_settings(EvaluationConfig(prompts=0, strategies="top_p[2],gready"), [])
+    assert [line[:6] for line in str(caught.value).splitlines()] == ["- --pr", "- --st", "- --st"]
+
+
+def test_a_strategy_that_takes_an_amateur_asks_for_one():
+    with pytest.raises(UserError, match=r"contrastive_decoding: .* --amateur"):
+        check_settings(EvaluationConfig(strategies="greedy,contrastive_decoding"), [])
+    check_settings(EvaluationConfig(strategies="greedy,contrastive_decoding", amateur="tiny-gpt2"), [])
+
+
+def test_an_amateur_speaks_in_the_same_tokens(tmp_path, tokenizer, tiny_gpt2):
+    tiny_gpt2().save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    evaluation = EvaluationConfig(amateur=str(tmp_path / "other"), prompt_tokens=8, max_new_tokens=8)
+    plan = plan_model(ModelConfig(), evaluation, block_size=None)
+    with pytest.raises(UserError, match=r"--amateur .*other: its tokens are others.*300 and 4096.*same tokenizer"):
+        plan_amateur(amateur_config(ModelConfig(), evaluation), evaluation, plan)
+    same = EvaluationConfig(amateur="tiny-gpt2")
+    found = plan_amateur(amateur_config(ModelConfig(model="gpt2", revision="main"), same), same, plan)
+    assert found is not None
+    assert found.context == 256
+    assert amateur_config(ModelConfig(), EvaluationConfig(amateur="tiny-gpt2", skip_decoding=True)) is None
+    assert plan_amateur(None, evaluation, plan) is None
 
 
 def test_missing_inputs_are_named_by_their_flags_in_one_message(tmp_path):

@@ -1,14 +1,14 @@
 """What all recipes check before anything expensive starts, and what they found while doing so."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from textgen.data.config import DataConfig
 from textgen.errors import UserError
 from textgen.evaluation.config import EvaluationConfig
-from textgen.evaluation.strategies import parse_strategies
+from textgen.evaluation.naming import parse_strategies
 from textgen.model.config import ModelConfig
 from textgen.run import RunDirectory
 from textgen.training.config import DEFAULT_EPOCHS
@@ -44,9 +44,9 @@ def check_settings(evaluation: EvaluationConfig, *problems: Sequence[str]) -> No
     found = [problem for room in problems for problem in room] + evaluation.problems()
     if not evaluation.skip_decoding:
         try:
-            parse_strategies(evaluation.strategies)
+            parse_strategies(evaluation.strategies, amateur=evaluation.amateur is not None)
         except UserError as error:
-            found.append(str(error))
+            found += [problem.removeprefix("- ") for problem in str(error).splitlines()]
     if found:
         raise UserError.of(found)
 
@@ -76,9 +76,16 @@ def check_inputs(data: DataConfig, models: Mapping[str, ModelConfig]) -> None:
 
 
 def plan_model(
-    model: ModelConfig, evaluation: EvaluationConfig, *, block_size: int | None, setting: str = "--model"
+    model: ModelConfig,
+    evaluation: EvaluationConfig,
+    *,
+    block_size: int | None,
+    samples: bool = False,
+    setting: str = "--model",
 ) -> Plan:
     """Find the model, read its tokenizer and configuration, and check that everything fits its context.
+
+    ``samples`` says that prompts are continued even where the comparison of strategies is skipped.
 
     Raises:
         UserError: any of these fails; no weights have been loaded.
@@ -93,7 +100,7 @@ def plan_model(
         block_size=block_size,
         prompt_tokens=evaluation.prompt_tokens,
         max_new_tokens=evaluation.max_new_tokens,
-        decode=not evaluation.skip_decoding,
+        decode=samples or not evaluation.skip_decoding,
     )
     if evaluation.stride is not None and evaluation.stride > context:
         problems.append(f"--stride {evaluation.stride}: over the model's context; give {context} or less.")
@@ -101,6 +108,61 @@ def plan_model(
         raise UserError.of(problems)
     names = getattr(architecture, "architectures", None) or [type(architecture).__name__]
     return Plan(location, load_tokenizer(location, model, setting=setting), context, names[0])
+
+
+def judge_config(model: ModelConfig, evaluation: EvaluationConfig) -> dict[str, ModelConfig]:
+    """The judge's settings under the flag that names it; empty without one."""
+    if evaluation.judge is None:
+        return {}
+    return {"--judge": replace(model, model=evaluation.judge, revision=None, from_scratch=False)}
+
+
+def plan_judge(model: ModelConfig, evaluation: EvaluationConfig) -> Plan | None:
+    """Find the judge and read its tokenizer and configuration; None without one. Raises UserError if that fails."""
+    # What it is asked about is cut to its context, so nothing has to fit.
+    undemanding = replace(evaluation, skip_decoding=True, stride=None)
+    plans = [
+        plan_model(config, undemanding, block_size=None, setting=setting)
+        for setting, config in judge_config(model, evaluation).items()
+    ]
+    return plans[0] if plans else None
+
+
+def load_judge(plan: Plan | None, model: ModelConfig, evaluation: EvaluationConfig, device: Any) -> Any:
+    """The judge with its weights, a :class:`textgen.evaluation.judge.Judge`; None without one."""
+    if plan is None:
+        return None
+    from textgen.evaluation.judge import Judge
+    from textgen.model.loading import load_model
+
+    (config,) = judge_config(model, evaluation).values()
+    loaded = load_model(plan.location, config, setting="--judge").to(device)
+    return Judge(config.model, loaded, plan.tokenizer, plan.context)
+
+
+def amateur_config(model: ModelConfig, evaluation: EvaluationConfig) -> ModelConfig | None:
+    """The amateur as a model to load, or None if no strategy will take it."""
+    if evaluation.amateur is None or evaluation.skip_decoding:
+        return None
+    return replace(model, model=evaluation.amateur, revision=None, from_scratch=False)
+
+
+def plan_amateur(amateur: ModelConfig | None, evaluation: EvaluationConfig, plan: Plan) -> Plan | None:
+    """The plan of the amateur, if there is one.
+
+    Raises:
+        UserError: it does not fit, or its tokens are not those of the model that ``plan`` is about.
+    """
+    if amateur is None:
+        return None
+    own = plan_model(amateur, replace(evaluation, stride=None), block_size=None, setting="--amateur")
+    if own.tokenizer.get_vocab() != plan.tokenizer.get_vocab():
+        raise UserError(
+            f"--amateur {amateur.model}: its tokens are others than the model's ({len(own.tokenizer)} and "
+            f"{len(plan.tokenizer)}), so the two cannot be held against each other. Name a model with the same "
+            "tokenizer, such as a smaller one of its family."
+        )
+    return own
 
 
 def say_plan(

@@ -53,6 +53,9 @@ class RunConfig:
     """How many of the last checkpoints are kept, besides the best."""
     log_every: int = 10
     """Steps between two rows of metrics.jsonl."""
+    sample_every: int = 0
+    """Steps between two looks at what the model writes: a few prompts, always the same, with the same luck; 0 for
+    none."""
     track: Literal["wandb", "none"] = "wandb"
     """Who mirrors the record."""
     wandb_project: str = "textgen"
@@ -64,7 +67,7 @@ class RunConfig:
 
     def problems(self) -> list[str]:
         """What is wrong with these settings by themselves, one remedy each."""
-        least = {"evaluate_every": 0, "checkpoint_every": 0, "keep_checkpoints": 1, "log_every": 1}
+        least = {"evaluate_every": 0, "checkpoint_every": 0, "keep_checkpoints": 1, "log_every": 1, "sample_every": 0}
         found = [
             f"--{name.replace('_', '-')} {getattr(self, name)}: give at least {minimum}."
             for name, minimum in least.items()

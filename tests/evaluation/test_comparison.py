@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -28,10 +29,18 @@ from transformers import (
 
 from textgen.data.document import Document
 from textgen.errors import UserError
-from textgen.evaluation import comparison
-from textgen.evaluation.comparison import compare, continuation_nlls, plan_batches
+from textgen.evaluation import continuing
+from textgen.evaluation.comparison import compare
+from textgen.evaluation.continuing import plan_batches
+from textgen.evaluation.decoding import Decoded
+from textgen.evaluation.diagnostics import FIGURES, diagnose
+from textgen.evaluation.judge import Judge
+from textgen.evaluation.mauve import features
+from textgen.evaluation.metrics import TEXT_METRICS
+from textgen.evaluation.naming import parse_strategies
 from textgen.evaluation.prompts import Prompt, first_tokens, select_prompts
-from textgen.evaluation.strategies import STRATEGIES, parse_strategies
+from textgen.evaluation.strategies import STRATEGIES
+from textgen.evaluation.truncation import is_truncation
 
 SENTENCES = [
     "It was the best of times, it was the worst of times, it was the age of wisdom.",
@@ -62,8 +71,8 @@ TOKENIZER = build_tokenizer(eos_token="<|endoftext|>", additional_special_tokens
 EOS = TOKENIZER.eos_token_id
 
 
-def build_model() -> PreTrainedModel:
-    torch.manual_seed(0)
+def build_model(seed: int = 0) -> PreTrainedModel:
+    torch.manual_seed(seed)
     sizes = {"vocab_size": 320, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
     model = GPT2LMHeadModel(GPT2Config(**sizes, tie_word_embeddings=False, bos_token_id=EOS, eos_token_id=EOS)).eval()
     with torch.no_grad():
@@ -88,8 +97,9 @@ def build_prompts() -> list[Prompt]:
 
 def run(model: PreTrainedModel, tokenizer: Any = TOKENIZER, names: str = "all", **other: Any) -> tuple[list, list]:
     settings = {"prompts": build_prompts(), "max_new_tokens": NEW, "samples": 1, "seed": 0} | other
-    prompts = settings.pop("prompts")
-    return compare(Accelerator(cpu=True), model, tokenizer, prompts, parse_strategies(names), **settings)
+    prompts, strategies = settings.pop("prompts"), parse_strategies(names, amateur=True)
+    amateur = build_model(seed=1)
+    return compare(Accelerator(cpu=True), model, tokenizer, prompts, strategies, amateur=amateur, **settings)
 
 
 @pytest.fixture
@@ -189,14 +199,12 @@ def test_no_special_tokens_are_put_in_front() -> None:
 # --- which continuations --------------------------------------------------------------------------------------------
 
 
-def test_batches_hold_prompts_of_one_length_and_every_job_once() -> None:
-    prompts = build_prompts()
-    batches = plan_batches(prompts, samples=3)
-    assert all(len({len(job.prompt.token_ids) for job in batch}) == 1 for batch in batches)
-    assert max(len(batch) for batch in batches) == 8
-    jobs = sorted((job.number, job.prompt.id, job.sample) for batch in batches for job in batch)
-    wanted = [(prompt.id, sample) for prompt in prompts for sample in range(3)]
-    assert jobs == [(number, *job) for number, job in enumerate(wanted)]
+def test_batches_hold_prompts_of_one_length_and_every_one_once() -> None:
+    prompts = build_prompts() * 2
+    batches = plan_batches(prompts)
+    assert all(len({len(prompts[number].token_ids) for number in batch}) == 1 for batch in batches)
+    assert [len(batch) for batch in batches] == [8, 8, 4]
+    assert sorted(number for batch in batches for number in batch) == list(range(20))
 
 
 def test_what_samples_gives_as_many_continuations_as_asked_for_and_the_rest_one(model: PreTrainedModel) -> None:
@@ -234,8 +242,7 @@ def test_text_stops_before_the_end_of_text_and_shows_no_special_token(
     decoded = [[*hello, *mark, EOS, *hello], [EOS], hello * 3, [*hello, EOS]]
     width = max(map(len, decoded))
     assert width == 3 * len(hello)  # so that the third one fills all that there is
-    rows = torch.tensor([tokens + [EOS] * (width - len(tokens)) for tokens in decoded])
-    monkeypatch.setattr(comparison, "decode", lambda *_, **__: rows)
+    monkeypatch.setattr(continuing, "decode_together", lambda *_, **__: [Decoded(tokens, 1.0) for tokens in decoded])
     prompts = [replace(build_prompts()[1], id=str(number)) for number in range(4)]
     (row, _), continuations = run(model, names="greedy", prompts=prompts, max_new_tokens=width)
     assert [c.token_ids for c in continuations[:4]] == [(*hello, *mark), (), tuple(hello * 3), tuple(hello)]
@@ -259,20 +266,23 @@ def test_the_human_row_is_the_reference_and_has_no_speed(model: PreTrainedModel)
 
 def test_every_metric_comes_with_an_interval_and_is_json(model: PreTrainedModel) -> None:
     rows, _ = run(model)
-    assert json.loads(json.dumps(rows)) == rows
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
     for row in rows:
         assert row["settings"] == (STRATEGIES[row["strategy"]].settings if row["strategy"] in STRATEGIES else {})
-        metrics = row.keys() - {"strategy", "settings", "continuations"}
-        names = {name for name in metrics if not name.endswith("_interval")}
-        assert metrics == names | {f"{name}_interval" for name in names}
-        assert {"diversity", "rep_2", "self_bleu_4", "nll", "length", "tokens_per_second", "end_of_text_rate"} <= names
-        if row["strategy"] == "human":
-            names -= {"tokens_per_second"}
+        assert row["family"] == row["strategy"]
+        assert row["prompts"] == 10
+        names = {name.removesuffix("_interval") for name in row if name.endswith("_interval")}
+        assert {*TEXT_METRICS, "nll", "own_nll", "tokens_per_second", "end_of_text_rate"} <= names
         for name in names:
-            low, high = row[f"{name}_interval"]
-            assert low - 1e-9 <= row[name] <= high + 1e-9
-            assert math.isfinite(low)
-            assert math.isfinite(high)
+            assert (row[name] is None) == (row[f"{name}_interval"] is None), name
+            if row[name] is not None:
+                low, high = row[f"{name}_interval"]
+                assert low - 1e-9 <= row[name] <= high + 1e-9, name
+                assert math.isfinite(high - low)
+        missing = {name for name in names if row[name] is None}
+        truncates = row["strategy"] in STRATEGIES and is_truncation(STRATEGIES[row["strategy"]])
+        assert missing - {"tokens_per_second"} == (set() if truncates else {"own_nll"})
+        assert ("tokens_per_second" in missing) == (row["strategy"] == "human")
 
 
 @torch.no_grad()
@@ -290,22 +300,25 @@ def test_nll_is_the_models_own_for_each_token_alone(model: PreTrainedModel) -> N
         assert row["nll"] == pytest.approx(total / count, rel=1e-5)
 
 
-def test_nll_does_not_depend_on_how_many_rows_are_scored_at_once(
-    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prompts, continuations = [[1, 2, 3]] * 4, [[4], [], [5, 6, 7, 8], [9, 10]]
-    together = continuation_nlls(model, prompts, continuations, CPU)
-    monkeypatch.setattr(comparison, "_SCORED_AT_ONCE", 1)
-    assert continuation_nlls(model, prompts, continuations, CPU) == pytest.approx(together, rel=1e-5)
-    assert together[1] == 0
-    assert min(together[0], together[2], together[3]) > 0
+def test_variants_of_a_strategy_are_rows_of_their_own(model: PreTrainedModel) -> None:
+    rows, continuations = run(model, names="top_p[0.2,0.9],top_p")
+    found = {row["strategy"]: (row["family"], row["settings"]) for row in rows}
+    assert found == {
+        "top_p[0.2]": ("top_p", {"top_p": 0.2}),
+        "top_p[0.9]": ("top_p", {"top_p": 0.9}),
+        "top_p": ("top_p", {"top_p": 0.95}),
+        "human": ("human", {}),
+    }
+    assert [c.strategy for c in continuations[::10]] == list(found)
+    assert rows[0]["nll"] < rows[1]["nll"]
 
 
 def test_speed_has_an_interval_only_from_two_batches_on(model: PreTrainedModel) -> None:
     prompts = build_prompts()
-    one, _ = run(model, names="greedy", prompts=prompts[1:3])
-    two, _ = run(model, names="greedy", prompts=prompts[:3])
+    one, _ = run(model, names="greedy,top_p", prompts=prompts[1:3])
+    two, _ = run(model, names="greedy,top_p", prompts=prompts[:3])
     assert one[0]["tokens_per_second"] > 0
+    assert one[1]["tokens_per_second"] > 0
     assert one[0]["tokens_per_second_interval"] is None
     assert two[0]["tokens_per_second_interval"][0] > 0
 
@@ -372,10 +385,13 @@ def test_a_prompt_that_does_not_fit_with_its_continuation_is_our_bug(model: PreT
     run(model, names="greedy", max_new_tokens=64 - 8, prompts=build_prompts()[1:2])
 
 
-def test_progress_hears_each_strategy_as_it_begins(model: PreTrainedModel) -> None:
+def test_progress_hears_what_is_being_decoded(model: PreTrainedModel) -> None:
     heard: list[str] = []
     run(model, names="top_p,greedy", progress=heard.append)
-    assert heard == ["top_p", "greedy", "human"]
+    assert heard == ["10 prompts, continued by: top_p, greedy"]
+    heard.clear()
+    run(model, names="top_p,greedy", prompts=build_prompts() * 2, progress=heard.append)
+    assert heard == [f"20 prompts, continued by: top_p, greedy (batch {number} of 3)" for number in (1, 2, 3)]
 
 
 # --- however many processes -----------------------------------------------------------------------------------------
@@ -392,12 +408,27 @@ def test_two_processes_get_what_one_gets(model: PreTrainedModel, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     ranks = [json.loads((tmp_path / f"{rank}-of-2.json").read_text()) for rank in (0, 1)]
     assert ranks[0] == ranks[1]
-    rows, continuations = run(model, samples=2)
+    rows, continuations = run(model, samples=2, judge=build_judge())
     assert ranks[0]["continuations"] == json.loads(json.dumps([asdict(c) for c in continuations]))
     for two, one in zip(without_speed(ranks[0]["rows"]), without_speed(rows), strict=True):
         assert two.keys() == one.keys()
         for name in two:  # one process may use more threads, which moves the last bits of the logits
-            assert two[name] == (one[name] if name in ("strategy", "settings") else pytest.approx(one[name], rel=1e-5))
+            exact = name in ("strategy", "family", "settings")
+            assert two[name] == (one[name] if exact else pytest.approx(one[name], rel=1e-5)), name
+    for found, other in zip(ranks[0]["seen"], seen_by(model), strict=True):
+        assert np.array(found) == pytest.approx(np.array(other), rel=1e-5)
+
+
+def build_judge() -> Judge:
+    return Judge("judge", build_model(seed=2), TOKENIZER, context=64)
+
+
+def seen_by(model: PreTrainedModel) -> list[list]:
+    """What diagnostics and MAUVE's features make of the human continuations."""
+    accelerator, prompts = Accelerator(cpu=True), build_prompts()
+    rows = diagnose(accelerator, model, prompts, parse_strategies("top_p,min_p,top_h"), seed=0)
+    texts = [[*prompt.token_ids, *prompt.reference_ids] for prompt in prompts]
+    return [[[row[figure] for figure in FIGURES] for row in rows], features(accelerator, model, texts).tolist()]
 
 
 def write_down(directory: Path) -> None:
@@ -405,8 +436,12 @@ def write_down(directory: Path) -> None:
     accelerator = Accelerator(cpu=True)
     assert accelerator.num_processes == 2
     random.seed(accelerator.process_index)  # nothing may come from the process's own generators
-    rows, continuations = run(build_model(), samples=2)
-    result = {"rows": rows, "continuations": [asdict(continuation) for continuation in continuations]}
+    rows, continuations = run(build_model(), samples=2, judge=build_judge())
+    result = {
+        "seen": seen_by(build_model()),
+        "rows": rows,
+        "continuations": [asdict(continuation) for continuation in continuations],
+    }
     (directory / f"{accelerator.process_index}-of-2.json").write_text(json.dumps(result))
     accelerator.end_training()
 

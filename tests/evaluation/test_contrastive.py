@@ -13,7 +13,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from textgen.evaluation.contrastive import contrastive_search
+from textgen.evaluation import contrastive
+from textgen.evaluation.reading import prefill
 
 VOCABULARY = 97
 
@@ -41,6 +42,12 @@ def gpt2_with_adapters() -> PreTrainedModel:
 
 def prompts(rows: int, length: int = 7) -> torch.Tensor:
     return torch.randint(VOCABULARY, (rows, length), generator=torch.Generator().manual_seed(1))
+
+
+def contrastive_search(model: PreTrainedModel, prompts: torch.Tensor, **settings: object) -> torch.Tensor:
+    with torch.no_grad():
+        reading = prefill(model, prompts, room=10, states=True, layers=False)
+    return contrastive.contrastive_search(reading, **settings)
 
 
 def brute_force(

@@ -2,26 +2,25 @@
 
 import json
 import math
+from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from numpy.random import default_rng
 
-from textgen.evaluation.metrics import (
-    TEXT_METRICS,
-    distinct_n,
-    diversity,
-    measure,
-    rep_n,
-    self_bleu,
-    self_bleu_scores,
-    seq_rep_n,
-)
+from textgen.evaluation.metrics import TEXT_METRICS, measure, text_estimates
+from textgen.evaluation.ngrams import distinct_n, diversity, rep_n, seq_rep_n, zipf_coefficient
+from textgen.evaluation.self_bleu import self_bleu, self_bleu_scores
 
-NAMES = ["diversity", "rep_2", "rep_3", "rep_4", "seq_rep_4", "distinct_2", "self_bleu_4", "length"]
+NAMES = [
+    *("diversity", "diversity_simctg", "rep_2", "rep_3", "rep_4", "seq_rep_4"),
+    *("distinct_1", "distinct_2", "distinct_3", "self_bleu_4", "zipf", "length"),
+]
+UNREPEATED = {"diversity": 1.0, "diversity_simctg": 1.0}
 REPEATING = "a b a b a"  # bigrams ab ba ab ba; trigrams aba bab aba; 4-grams abab baba
 FRESH = "c d e f g h"  # 5 bigrams, 4 trigrams, 3 four-grams, all different
 
@@ -91,15 +90,16 @@ def test_self_bleu_of_copies_is_one_and_of_strangers_zero():
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
-        ([], dict.fromkeys(NAMES, 0.0) | {"diversity": 1.0}),
-        ([""], dict.fromkeys(NAMES, 0.0) | {"diversity": 1.0, "length": 7.0}),
-        (["word"], dict.fromkeys(NAMES, 0.0) | {"diversity": 1.0, "length": 7.0}),
-        (["a b"], dict.fromkeys(NAMES, 0.0) | {"diversity": 1.0, "distinct_2": 1.0, "length": 7.0}),
-        (["", " \n", ""], dict.fromkeys(NAMES, 0.0) | {"diversity": 1.0, "length": 7.0}),
+        ([], UNREPEATED),
+        ([""], UNREPEATED | {"length": 7.0}),
+        (["word"], UNREPEATED | {"distinct_1": 1.0, "length": 7.0}),
+        (["a b"], UNREPEATED | {"distinct_1": 1.0, "distinct_2": 1.0, "length": 7.0}),
+        (["", " \n", ""], UNREPEATED | {"length": 7.0}),
     ],
 )
 def test_measure_of_next_to_nothing(texts, expected):
     row = measure(texts, [7] * len(texts), seed=0)
+    expected = dict.fromkeys(NAMES, 0.0) | expected
     assert {name: row[name] for name in NAMES} == expected
     for name in NAMES:
         assert row[f"{name}_interval"] == [expected[name]] * 2
@@ -112,7 +112,9 @@ def test_measure_reports_what_the_functions_say():
     assert row["diversity"] == diversity(texts)
     assert [row["rep_2"], row["rep_3"], row["rep_4"]] == [rep_n(texts, n) for n in (2, 3, 4)]
     assert row["seq_rep_4"] == seq_rep_n(texts)
-    assert row["distinct_2"] == distinct_n(texts, 2)
+    assert row["diversity_simctg"] == diversity(texts, simctg_compat=True)
+    assert [row[f"distinct_{n}"] for n in (1, 2, 3)] == [distinct_n(texts, n) for n in (1, 2, 3)]
+    assert row["zipf"] == zipf_coefficient(texts)
     assert row["self_bleu_4"] == self_bleu(texts)
     assert row["length"] == 7
     assert list(TEXT_METRICS) == NAMES
@@ -126,7 +128,7 @@ def test_measure_is_always_valid_json_with_fractions_in_ordered_intervals(texts)
     for name in NAMES:
         low, high = row[f"{name}_interval"]
         assert low <= high
-        if name != "length":
+        if name not in ("length", "zipf"):
             assert low >= 0
             assert high <= 1 + 1e-12
 
@@ -154,7 +156,8 @@ def test_distinct_interval_is_the_jackknife_by_definition():
     mean = sum(left_out) / 10
     error = math.sqrt(9 / 10 * sum((one - mean) ** 2 for one in left_out))
     assert measure(texts, [1] * 10, seed=0)["distinct_2_interval"] == pytest.approx(
-        [value - 1.959964 * error, value + 1.959964 * error], rel=1e-6
+        [value - 2.262157 * error, value + 2.262157 * error],
+        rel=1e-6,  # Student's t, 9 degrees of freedom
     )
 
 
@@ -169,13 +172,67 @@ def test_continuations_of_one_prompt_are_one_item():
     assert separate["length_interval"][0] < separate["length_interval"][1]
 
 
-def test_distinct_jackknife_leaves_out_whole_prompts():
+def test_what_depends_on_size_is_taken_over_one_text_a_prompt_and_averaged():
+    texts, prompts = random_texts(6, 12, 5, seed=2), ["x", "y", "z", "x", "z", "y"]
+    first, second = texts[:3], [texts[3], texts[5], texts[4]]
+    row = measure(texts, [1] * 6, seed=0, prompts=prompts)
+    assert row["distinct_2"] == pytest.approx((distinct_n(first, 2) + distinct_n(second, 2)) / 2)
+    assert row["self_bleu_4"] == pytest.approx((self_bleu(first) + self_bleu(second)) / 2)
+    assert row["zipf"] == pytest.approx((zipf_coefficient(first) + zipf_coefficient(second)) / 2)
+    assert row["rep_2"] == rep_n(texts, 2)
+
+
+@pytest.mark.parametrize(("name", "formula"), [("distinct_2", lambda t: distinct_n(t, 2)), ("zipf", zipf_coefficient)])
+def test_the_jackknife_leaves_out_whole_prompts(name, formula):
     texts, prompts = random_texts(6, 12, 5, seed=2), ["x", "y", "z", "x", "y", "z"]
-    left_out = [distinct_n([t for t, p in zip(texts, prompts, strict=True) if p != out], 2) for out in "xyz"]
+    rounds = [dict(zip("xyz", part, strict=True)) for part in (texts[:3], texts[3:])]
+    left_out = [sum(formula([r[p] for p in "xyz" if p != out]) for r in rounds) / 2 for out in "xyz"]
+    estimate = text_estimates(texts, [1] * 6, seed=0, prompts=prompts)[name]
+    assert estimate.left_out == pytest.approx(left_out)
     mean = sum(left_out) / 3
     error = math.sqrt(2 / 3 * sum((one - mean) ** 2 for one in left_out))
-    low, high = measure(texts, [1] * 6, seed=0, prompts=prompts)["distinct_2_interval"]
-    assert (high - low) / 2 == pytest.approx(1.959964 * error, rel=1e-6)
+    assert estimate.error() == pytest.approx(error)
+    reach = 4.302653 * error  # Student's t, 2 degrees of freedom
+    low, high = max(estimate.limits[0], estimate.value - reach), min(estimate.limits[1], estimate.value + reach)
+    assert estimate.interval() == pytest.approx((low, high), rel=1e-6)
+
+
+def simctg_diversity(texts: list[str]) -> float:
+    """SimCTG's definition, word for word: windows that end before the last word, percentages of 2 digits."""
+    product = 1.0
+    for n in (2, 3, 4):
+        unique = total = 0
+        for text in texts:
+            words = text.strip().split()
+            windows = [" ".join(words[end - n : end]) for end in range(n, len(words))]
+            unique, total = unique + len(set(windows)), total + len(windows)
+        product *= 1 - round((1 - unique / total) * 100, 2) / 100
+    return product
+
+
+def test_simctg_compat_is_their_code_s_diversity():
+    # "a b a b a" without its last n-gram: ab ba ab, aba bab, abab; so 1 - 1/3 rounded to 33.33 %, and nothing else
+    assert diversity([REPEATING], simctg_compat=True) == pytest.approx(1 - 0.3333, rel=1e-12)
+    assert diversity([REPEATING]) == pytest.approx(2 / 4 * 2 / 3 * 2 / 2)
+    texts = [text for words in (5, 17, 60) for text in random_texts(20, words, 9, seed=words)]
+    assert diversity(texts, simctg_compat=True) == simctg_diversity(texts)
+    assert diversity(texts, simctg_compat=True) != pytest.approx(diversity(texts), abs=1e-4)
+
+
+def test_zipf_of_frequencies_that_obey_the_law_is_its_exponent():
+    texts = [" ".join(f"w{rank}" for rank in range(1, 200) for _ in range(round(1e4 / rank**1.2)))]
+    assert zipf_coefficient(texts) == pytest.approx(1.2, abs=0.02)
+    # by hand: frequencies 4, 2 at ranks 1, 2 are a line of slope log(2/4) / log(2/1) = -1
+    assert zipf_coefficient(["a a b", "b a a"]) == pytest.approx(1)
+    assert zipf_coefficient(["a b c d"]) == 0
+
+
+def test_zipf_agrees_with_a_least_squares_fit_and_leaves_out_the_rare():
+    texts = random_texts(3, 30_000, 9000, seed=1)
+    counts = sorted(Counter(word for text in texts for word in text.split()).values(), reverse=True)[:5000]
+    assert len(counts) == 5000
+    slope, _ = np.polyfit(np.log(np.arange(1, 5001)), np.log(counts), 1)
+    assert zipf_coefficient(texts) == pytest.approx(-slope, rel=1e-9)
 
 
 def test_more_texts_narrow_the_intervals():

@@ -22,7 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from textgen.data.document import Document
 from textgen.errors import UserError
-from textgen.evaluation import perplexity
+from textgen.evaluation import scoring
 from textgen.evaluation.perplexity import (
     DocumentScore,
     resolve_stride,
@@ -252,7 +252,7 @@ def test_dropout_is_off_while_scoring_and_modes_are_restored_one_by_one(accelera
 
 def test_modes_are_restored_after_an_error(accelerator, gpt2, tokenizer, monkeypatch):
     model = copy.deepcopy(gpt2).train()
-    monkeypatch.setattr(perplexity, "_score_batch", lambda *_: 1 / 0)
+    monkeypatch.setattr(scoring, "_score_batch", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         score_documents(accelerator, model, tokenizer, DOCUMENTS, convention="rolling", context=CONTEXT)
     assert all(module.training for module in model.modules())
@@ -265,37 +265,49 @@ def test_scoring_draws_no_random_numbers_and_leaves_no_gradient(accelerator, gpt
     assert all(parameter.grad is None for parameter in gpt2.parameters())
 
 
-@pytest.mark.parametrize("kind", ["adapter", "keeps no logits", "bfloat16"])
+@pytest.mark.parametrize("kind", ["adapter", "head of its own kind", "keeps no logits", "bfloat16"])
 def test_adapters_and_other_models_score_alike(accelerator, gpt2, tokenizer, kind):
     model = copy.deepcopy(gpt2)
     expected = nlls(score_documents(accelerator, model, tokenizer, DOCUMENTS, convention="strided", context=CONTEXT))
     tolerance = 1e-6
     if kind == "adapter":  # whose B starts as zeros
         model = get_peft_model(model, LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True))
-    elif kind == "keeps no logits":
-        model._supports_logits_to_keep = lambda: False
-    else:
+    elif kind == "bfloat16":
         model, tolerance = model.bfloat16(), 0.03
+    else:  # the head can be run with all of the model only
+        model.get_output_embeddings = lambda: None
+        if kind == "keeps no logits":
+            model._supports_logits_to_keep = lambda: False
     scores = score_documents(accelerator, model, tokenizer, DOCUMENTS, convention="strided", context=CONTEXT)
     assert nlls(scores) == pytest.approx(expected, rel=tolerance)
 
 
-def test_head_runs_only_from_the_first_scored_position_on(accelerator, gpt2, tokenizer):
+def test_a_head_that_cannot_be_run_by_itself_runs_from_the_first_scored_position_on(accelerator, gpt2, tokenizer):
     positions = []
-    hook = gpt2.lm_head.register_forward_hook(lambda _module, inputs, _output: positions.append(inputs[0].shape[1]))
+    model = copy.deepcopy(gpt2)
+    model.get_output_embeddings = lambda: None
+    model.lm_head.register_forward_hook(lambda _module, inputs, _output: positions.append(inputs[0].shape[1]))
     settings = {"convention": "strided", "context": CONTEXT, "stride": 4, "batch_tokens": CONTEXT}
-    score_documents(accelerator, gpt2, tokenizer, DOCUMENTS[:3], **settings)
-    hook.remove()
+    score_documents(accelerator, model, tokenizer, DOCUMENTS[:3], **settings)
     assert set(positions[1:]) <= {1, 2, 3, 4}
     assert len(positions) > 2
     assert positions[0] == CONTEXT - 1  # the first window, which scores all that it can
 
 
-def test_bounded_logits_change_nothing(accelerator, gpt2, tokenizer, monkeypatch):
-    whole = score_documents(accelerator, gpt2, tokenizer, DOCUMENTS, convention="rolling", context=CONTEXT)
-    monkeypatch.setattr(perplexity, "_LOGITS_AT_ONCE", 3 * VOCABULARY)
-    parts = score_documents(accelerator, gpt2, tokenizer, DOCUMENTS, convention="rolling", context=CONTEXT)
-    assert nlls(parts) == pytest.approx(nlls(whole), rel=1e-7)
+def test_a_batch_of_logits_that_must_be_held_is_bounded(accelerator, gpt2, tokenizer, monkeypatch):
+    rows = []
+    model = copy.deepcopy(gpt2)
+    model.get_output_embeddings = lambda: None
+    model.register_forward_pre_hook(lambda _m, _a, given: rows.append(given["input_ids"].shape[0]), with_kwargs=True)
+    settings = {"convention": "rolling", "context": CONTEXT}
+    whole = score_documents(accelerator, model, tokenizer, DOCUMENTS, **settings)
+    assert max(rows) > 2
+    rows.clear()
+    monkeypatch.setattr(scoring, "_LOGITS_AT_ONCE", 2 * CONTEXT * VOCABULARY)
+    parts = score_documents(accelerator, model, tokenizer, DOCUMENTS, **settings)
+    assert max(row for row in rows) * CONTEXT > 2 * CONTEXT  # short ones still share a batch
+    assert rows[0] == 2
+    assert nlls(parts) == pytest.approx(nlls(whole), rel=1e-6)
 
 
 def test_a_document_may_hold_no_beginning_of_a_token(accelerator, gpt2):
@@ -359,7 +371,7 @@ def test_a_model_gone_to_nan_is_not_given_a_perplexity(accelerator, gpt2, tokeni
 
 @pytest.mark.parametrize("tampered", [lambda rows: rows[1:], lambda rows: [*rows, rows[0]]])
 def test_windows_that_are_lost_or_doubled_on_the_way_are_noticed(accelerator, gpt2, tokenizer, monkeypatch, tampered):
-    monkeypatch.setattr(perplexity, "gather_object", tampered)
+    monkeypatch.setattr(scoring, "gather_object", tampered)
     with pytest.raises(AssertionError, match="lost or came back twice"):
         score_documents(accelerator, gpt2, tokenizer, DOCUMENTS, convention="rolling", context=CONTEXT)
 

@@ -9,8 +9,8 @@ import pytest
 from textgen.evaluation.perplexity import DocumentScore, paired_difference, summarise
 
 SCORES = [
-    DocumentScore("a", nll=100.0, tokens=50, words=40, bytes=200),
-    DocumentScore("b", nll=50.0, tokens=30, words=20, bytes=100),
+    DocumentScore("a", nll=100.0, tokens=50, words=40, bytes=200, top_1=10, top_5=20),
+    DocumentScore("b", nll=50.0, tokens=30, words=20, bytes=100, top_1=9, top_5=15),
 ]
 
 
@@ -19,7 +19,7 @@ def test_summary_by_hand():
     names = ["token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"]
     assert set(summary) == {
         *("convention", "stride", "documents", "nll_sum", "tokens", "words", "bytes"),
-        *(key for name in names for key in (name, f"{name}_interval")),
+        *(key for name in [*names, "top_1_accuracy", "top_5_accuracy"] for key in (name, f"{name}_interval")),
     }
     assert (summary["convention"], summary["stride"], summary["documents"]) == ("strided", 16, 2)
     assert [summary[key] for key in ("nll_sum", "tokens", "words", "bytes")] == [150.0, 80, 60, 300]
@@ -27,6 +27,9 @@ def test_summary_by_hand():
     assert [summary[name] for name in names] == pytest.approx(expected, rel=1e-12)
     assert summary["token_perplexity_interval"] == pytest.approx([math.exp(50 / 30), math.exp(2.0)], rel=1e-12)
     assert summary["bits_per_byte_interval"] == pytest.approx([0.5 / math.log(2)] * 2, rel=1e-12)
+    assert (summary["top_1_accuracy"], summary["top_5_accuracy"]) == (19 / 80, 35 / 80)
+    assert summary["top_1_accuracy_interval"] == pytest.approx([10 / 50, 9 / 30])
+    assert summary["top_5_accuracy_interval"] == pytest.approx([20 / 50, 15 / 30])
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
@@ -52,6 +55,7 @@ def test_no_scored_token_is_no_perplexity():
     summary = summarise([DocumentScore("a", 0.0, tokens=0, words=1, bytes=1)], convention="strided", stride=16, seed=0)
     assert summary["token_perplexity"] is None
     assert summary["token_perplexity_interval"] == [None, None]
+    assert summary["top_1_accuracy"] is None
     assert json.dumps(summary, allow_nan=False)
 
 

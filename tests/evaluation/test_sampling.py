@@ -8,30 +8,32 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedModel
-from transformers.generation.logits_process import TopKLogitsWarper
 
-from textgen.evaluation.sampling import (
-    KeyedGumbelNoise,
-    NoiseKey,
-    before_end_of_text,
-    decode,
-    gumbel_noise,
-    truncation,
-)
+from textgen.evaluation import sampling
+from textgen.evaluation.noise import gumbel_rows
+from textgen.evaluation.sampling import NoiseKey, Row, before_end_of_text, decode, decode_together, gumbel_noise
 from textgen.evaluation.strategies import STRATEGIES, Strategy
 
 EOS = 0
+CPU = torch.device("cpu")
 PLAIN_SAMPLING = Strategy("temperature", {"temperature": 1.0}, True, "the model's own distribution", "")
 
 
-@pytest.fixture
-def model() -> PreTrainedModel:
-    torch.manual_seed(0)
+def build(seed: int) -> PreTrainedModel:
+    torch.manual_seed(seed)
     sizes = {"vocab_size": 97, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
     model = GPT2LMHeadModel(GPT2Config(**sizes, tie_word_embeddings=False, bos_token_id=EOS, eos_token_id=EOS)).eval()
     with torch.no_grad():
         model.lm_head.weight.mul_(20)  # or all tokens are as good as equally probable
     return model
+
+
+@pytest.fixture
+def model() -> PreTrainedModel:
+    return build(0)
+
+
+AMATEUR = build(1)
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def prompts(rows: int, length: int = 5) -> torch.Tensor:
 
 def run(model: PreTrainedModel, name: str, given: torch.Tensor, row_keys: list[NoiseKey], **other: int | None):
     settings = {"max_new_tokens": 12, "eos_token_id": None} | other
-    return decode(model, STRATEGIES[name], given, row_keys, **settings)
+    return decode(model, STRATEGIES[name], given, row_keys, amateur=AMATEUR, **settings)
 
 
 # --- the noise ------------------------------------------------------------------------------------------------------
@@ -62,8 +64,7 @@ def run(model: PreTrainedModel, name: str, given: torch.Tensor, row_keys: list[N
 def test_20000_draws_follow_the_distribution() -> None:
     probabilities = torch.randn(40, generator=torch.Generator().manual_seed(0)).mul(0.5).softmax(dim=0)
     draws = 20_000
-    processor = KeyedGumbelNoise(keys(draws), prompt_length=3)
-    scores = processor(torch.zeros((draws, 3), dtype=torch.long), probabilities.log().expand(draws, -1))
+    scores = probabilities.log() + gumbel_rows(keys(draws), 3, 40, CPU)
     frequencies = scores.argmax(dim=1).bincount(minlength=40) / draws
     assert probabilities.max() < 0.08  # so that 0.005 is at least 2.6 standard deviations of every frequency
     assert (frequencies - probabilities).abs().max() < 0.005
@@ -98,30 +99,12 @@ def test_noise_is_the_same_on_every_machine_and_in_every_version() -> None:
     assert torch.allclose(gumbel_noise(NoiseKey(0, "plays.txt#12", 1), 7, 4), expected, atol=1e-6)
 
 
-def test_positions_count_from_the_end_of_the_prompt() -> None:
-    for prompt_length in (1, 6):
-        ids = torch.zeros((2, prompt_length + 3), dtype=torch.long)
-        noise = KeyedGumbelNoise(keys(2), prompt_length)(ids, torch.zeros(2, 30))
-        assert torch.equal(noise, torch.stack([gumbel_noise(key, 3, 30) for key in keys(2)]))
+def test_rows_with_one_key_share_their_noise() -> None:
+    noise = gumbel_rows([*keys(2), *keys(1)], 3, 30, CPU)
+    assert torch.equal(noise, torch.stack([gumbel_noise(key, 3, 30) for key in [*keys(2), *keys(1)]]))
 
 
-def test_noise_cannot_bring_back_what_truncation_removed() -> None:
-    scores = torch.randn(200, 40, generator=torch.Generator().manual_seed(0))
-    ids = torch.zeros((200, 1), dtype=torch.long)
-    kept = TopKLogitsWarper(3)(ids, scores)
-    drawn = KeyedGumbelNoise(keys(200), 1)(ids, kept).argmax(dim=1)
-    assert kept.gather(1, drawn[:, None]).isfinite().all()
-    assert (drawn != scores.argmax(dim=1)).any()
-
-
-def test_temperature_comes_before_truncation_and_unknown_settings_are_refused() -> None:
-    processors = truncation({"top_p": 0.5, "temperature": 0.1})
-    assert [type(processor).__name__ for processor in processors] == ["TemperatureLogitsWarper", "TopPLogitsWarper"]
-    with pytest.raises(AssertionError, match="no processor"):
-        truncation({"top_q": 1})
-
-
-# --- through generate -----------------------------------------------------------------------------------------------
+# --- every strategy -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", list(STRATEGIES))
@@ -160,8 +143,8 @@ def test_first_tokens_follow_the_models_distribution(model: PreTrainedModel) -> 
 
 
 def test_the_noise_makes_strategies_agree_where_they_keep_the_same_tokens(model: PreTrainedModel) -> None:
-    everything = Strategy("top_p", {"top_p": 1.0}, True, "", "")
-    most = Strategy("min_p", {"min_p": 0.0}, True, "", "")
+    everything = Strategy("top_p", {"top_p": 1.0}, True, "", "", main="top_p")
+    most = Strategy("min_p", {"min_p": 0.0}, True, "", "", main="min_p")
     given = prompts(4)
     results = [
         decode(model, strategy, given, keys(4), max_new_tokens=12, eos_token_id=None)
@@ -187,6 +170,26 @@ def test_greedy_takes_the_most_probable_token_and_the_penalty_counts_the_prompt(
     assert torch.equal(run(model, "repetition_penalty", prompt, keys(1), max_new_tokens=6), ids[:, 5:])
 
 
+@pytest.mark.parametrize("eos_token_id", [None, 5])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("greedy", {}),
+        ("beam", {"num_beams": 4, "length_penalty": 0.0}),
+        ("repetition_penalty", {"repetition_penalty": 1.2}),
+        ("no_repeat_ngram", {"no_repeat_ngram_size": 3}),
+    ],
+)
+def test_the_tokens_are_those_of_generate(
+    model: PreTrainedModel, name: str, settings: dict[str, float], eos_token_id: int | None
+) -> None:
+    given = prompts(8)
+    config = GenerationConfig(max_new_tokens=12, eos_token_id=eos_token_id, pad_token_id=5, **settings)
+    model.generation_config = GenerationConfig()
+    expected = model.generate(given, attention_mask=torch.ones_like(given), generation_config=config)[:, 5:]
+    assert torch.equal(run(model, name, given, keys(8), eos_token_id=eos_token_id), expected)
+
+
 def test_beam_finds_a_text_at_least_as_probable_as_greedy(model: PreTrainedModel) -> None:
     given = prompts(6)
 
@@ -206,7 +209,7 @@ def test_rows_stop_at_the_end_of_text_and_only_where_there_is_one(model: PreTrai
     eos = int(whole[2, 4])
     stopped = run(model, name, given, keys(6), eos_token_id=eos)
     assert whole.shape == (6, 12)
-    if name == "beam":  # an early end is a text of its own, and competes with the longer ones
+    if "beam" in name:  # an early end is a text of its own, and competes with the longer ones
         assert all(set(row[row.index(eos) :]) == {eos} for row in stopped.tolist() if eos in row)
         return
     for row, long in zip(stopped.tolist(), whole.tolist(), strict=True):
@@ -245,12 +248,58 @@ def test_nothing_leaks_from_the_checkpoints_generation_config(
     assert inner.generation_config is loaded
 
 
-def test_the_checkpoints_generation_config_comes_back_after_an_error(model: PreTrainedModel) -> None:
-    loaded = model.generation_config
-    too_long = prompts(1, length=70)
-    with pytest.raises(IndexError):
-        run(model, "greedy", too_long, keys(1))
-    assert model.generation_config is loaded
+def test_all_strategies_together_give_what_each_gives_alone(model: PreTrainedModel) -> None:
+    given, options = prompts(3), {"max_new_tokens": 10, "eos_token_id": 7, "amateur": AMATEUR}
+    rows = [
+        Row(prompt, strategy, NoiseKey(0, f"document {prompt}", sample))
+        for prompt in (2, 0, 1)
+        for sample in (0, 1)
+        for strategy in STRATEGIES.values()
+    ]
+    together = decode_together(model, given, rows, **options)
+    for strategy in STRATEGIES.values():
+        for sample in (0, 1):
+            alone = decode(model, strategy, given, keys(3, sample=sample), **options).tolist()
+            for row, found in zip(rows, together, strict=True):
+                if row.strategy is strategy and row.key.sample == sample:
+                    assert before_end_of_text(found.tokens, 7) == before_end_of_text(alone[row.prompt], 7)
+                    assert found.seconds > 0
+
+
+@pytest.mark.parametrize("limit", ["_ROWS_AT_ONCE", "_CACHE_AT_ONCE"])
+def test_nothing_depends_on_how_many_rows_are_decoded_at_once(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    given = prompts(3)
+    rows = [Row(p, s, NoiseKey(0, str(p), 0)) for s in STRATEGIES.values() for p in range(3)]
+    options = {"max_new_tokens": 6, "eos_token_id": None, "amateur": AMATEUR}
+    expected = [row.tokens for row in decode_together(model, given, rows, **options)]
+    monkeypatch.setattr(sampling, limit, 2)
+    assert [row.tokens for row in decode_together(model, given, rows, **options)] == expected
+
+
+def test_the_prompts_are_read_once_for_all_strategies(model: PreTrainedModel) -> None:
+    lengths = []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: lengths.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    token_wise = [s for s in STRATEGIES.values() if s.decoder == "tokens"]
+    rows = [Row(p, s, NoiseKey(0, str(p), 0)) for p in range(3) for s in token_wise]
+    decode_together(model, prompts(3), rows, max_new_tokens=6, eos_token_id=None)
+    assert lengths == [(3, 5)] + [(3 * len(token_wise), 1)] * 5
+
+
+def test_rows_that_have_ended_are_dropped(model: PreTrainedModel) -> None:
+    widths = []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: widths.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    whole = run(model, "greedy", prompts(6), keys(6))
+    widths.clear()
+    run(model, "greedy", prompts(6), keys(6), eos_token_id=int(whole[2, 4]))
+    assert widths[0] == 6
+    assert widths[-1] < 6
+    assert widths == sorted(widths, reverse=True)
 
 
 def test_before_end_of_text() -> None:

@@ -11,6 +11,7 @@ from textgen.evaluation.statistics import (
     bootstrap_paired_ratio_difference,
     bootstrap_ratio,
     jackknife_interval,
+    percentile_interval,
     resampled_sums,
 )
 
@@ -104,7 +105,8 @@ def test_jackknife_of_a_mean_is_the_textbook_standard_error():
     leave_one_out = [np.delete(values, index).mean() for index in range(25)]
     error = values.std(ddof=1) / np.sqrt(25)
     low, high = jackknife_interval(values.mean(), leave_one_out)
-    assert (low, high) == pytest.approx((values.mean() - 1.959964 * error, values.mean() + 1.959964 * error), abs=1e-6)
+    reach = 2.0638986 * error  # Student's t, 24 degrees of freedom
+    assert (low, high) == pytest.approx((values.mean() - reach, values.mean() + reach), abs=1e-6)
 
 
 def test_jackknife_of_fewer_than_two_items_has_no_width():
@@ -112,10 +114,44 @@ def test_jackknife_of_fewer_than_two_items_has_no_width():
     assert jackknife_interval(0.25, [0.0]) == (0.25, 0.25)
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say():
-    random, covered = default_rng(11), 0
-    for trial in range(300):
-        sizes = random.integers(50, 200, size=40).astype(float)
-        low, high = bootstrap_ratio(sizes * random.normal(3.0, 0.5, size=40), sizes, seed=trial, resamples=500)
-        covered += low <= 3.0 <= high
-    assert 0.89 <= covered / 300 <= 0.985
+def test_an_interval_of_few_items_reaches_as_far_as_students():
+    # The mean of normal values: Student's interval is exact, and the percentile one 12 % too narrow for 10 items.
+    values = default_rng(5).normal(size=10)
+    values = (values - values.mean()) / values.std(ddof=1)
+    sums = resampled_sums([values], seed=0, resamples=40_000)[:, 0] / 10
+    low, high = bootstrap_mean(values, seed=0, resamples=40_000)
+    exact = 2.262157 / np.sqrt(10)
+    assert (high - low) / 2 == pytest.approx(exact, rel=0.03)
+    low, high = percentile_interval(sums)
+    assert (high - low) / 2 == pytest.approx(exact * np.sqrt(0.9) * 1.959964 / 2.262157, rel=0.03)
+
+
+def coverage(interval, items: int, trials: int = 400) -> float:
+    """How often the interval of a mean of 1, over skewed values, contains it."""
+    random = default_rng(11)
+    covered = 0
+    for trial in range(trials):
+        low, high = interval(random.gamma(4.0, 0.25, size=items), trial)
+        covered += low <= 1.0 <= high
+    return covered / trials
+
+
+@pytest.mark.parametrize("items", [12, 60])
+def test_intervals_cover_the_truth_as_often_as_they_say(items):
+    def offered(values, seed):
+        return bootstrap_ratio(values, np.ones(items), seed=seed, resamples=600)
+
+    def too_narrow(values, seed):
+        low, high = offered(values, seed)
+        middle, half = (low + high) / 2, (high - low) / 2 * 0.8
+        return middle - half, middle + half
+
+    def too_wide(values, seed):
+        low, high = offered(values, seed)
+        middle, half = (low + high) / 2, (high - low) / 2 * 1.6
+        return middle - half, middle + half
+
+    band = (0.92, 0.975)  # three standard errors of 400 trials; what is said is 0.95
+    assert band[0] <= coverage(offered, items) <= band[1]
+    assert coverage(too_narrow, items) < band[0]
+    assert coverage(too_wide, items) > band[1]

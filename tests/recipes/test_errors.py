@@ -66,6 +66,18 @@ def test_a_data_file_that_cannot_be_used(name, content, expected, run_recipe, tm
     assert name in message
 
 
+@pytest.mark.parametrize(
+    ("strategies", "expected"),
+    [
+        ("speculative", "--amateur"),
+        ("top_p[0.9,1.1]", "top_p '1.1': give a number above 0 and at most 1."),
+        ("top_k[1", "brackets"),
+    ],
+)
+def test_strategies_with_wrong_settings(strategies, expected, run_recipe, tmp_path) -> None:
+    assert expected in refused(run_recipe, tmp_path, "--strategies", strategies)
+
+
 def test_a_block_longer_than_the_context(run_recipe, tmp_path) -> None:
     assert "256" in refused(run_recipe, tmp_path, "--block-size", "257")
 

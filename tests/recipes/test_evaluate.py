@@ -5,6 +5,8 @@ import json
 import pytest
 from running import QUICK, read_lines, same_numbers
 
+from textgen.evaluation.strategies import STRATEGIES
+
 LIGHT = ["--prompts", "2", "--prompt-tokens", "8", "--max-new-tokens", "8", "--strategies", "greedy,top_p"]
 LIGHT += ["--wandb-mode", "disabled", "--threads", "1"]
 
@@ -35,6 +37,22 @@ def test_an_adapter_against_its_base_repeats_the_run_that_made_it(trained, run_r
     assert json.loads((tmp_path / "out/status.json").read_text())["state"] == "done"
 
 
+def test_all_strategies_and_variants_of_one_through_the_command_line(run_recipe, text_file, tmp_path) -> None:
+    flags = ["--validation-data", text_file, *LIGHT, "--strategies", "all", "--amateur", "tiny-gpt2"]
+    run_recipe("evaluate", *flags, "--output-dir", tmp_path / "all")
+    rows = json.loads((tmp_path / "all/evaluation/decoding.json").read_text())["model"]
+    assert [row["strategy"] for row in rows] == [*STRATEGIES, "human"]
+    flags = ["--validation-data", text_file, *LIGHT, "--strategies", "top_p[0.5,0.9],greedy"]
+    run_recipe("evaluate", *flags, "--output-dir", tmp_path / "sweep")
+    rows = json.loads((tmp_path / "sweep/evaluation/decoding.json").read_text())["model"]
+    assert [(row["strategy"], row["family"], row["settings"]) for row in rows] == [
+        ("top_p[0.5]", "top_p", {"top_p": 0.5}),
+        ("top_p[0.9]", "top_p", {"top_p": 0.9}),
+        ("greedy", "greedy", {}),
+        ("human", "human", {}),
+    ]
+
+
 def test_every_document_of_the_validation_data_is_scored(run_recipe, text_file, tmp_path) -> None:
     flags = ["--validation-data", text_file, "--convention", "strided", "--stride", "64", "--skip-decoding", *LIGHT]
     run_recipe("evaluate", *flags, "--output-dir", tmp_path / "out")
@@ -59,3 +77,41 @@ def test_two_processes_measure_what_one_does(run_recipe, text_file, tmp_path) ->
                 row.pop(key)
         row["step"] = 0
     same_numbers(rows[0], rows[1], 1e-5)
+
+
+def test_a_synthetic_source_shows_how_much_is_left_to_learn(run_recipe, tmp_path) -> None:
+    data = "markov:seed=1,states=4,documents=60,length=120"
+    flags = [*QUICK, "--data", data, "--run-dir", tmp_path / "run", "--skip-decoding"]
+    ran = run_recipe("finetune", *flags)
+    stated = json.loads((tmp_path / "run/evaluation/perplexity.json").read_text())
+    before, after = stated["before"], stated["after"]
+    assert before["source"] == after["source"]
+    low, high = after["source"]["bits_per_byte_interval"]
+    assert low <= after["source"]["entropy_rate"] <= high
+    assert 0 < after["excess_bits_per_byte_interval"][0] <= after["excess_bits_per_byte"]
+    assert after["excess_bits_per_byte"] < before["excess_bits_per_byte"]
+    for text in (ran.out, (tmp_path / "run/report.html").read_text(), (tmp_path / "run/README.md").read_text()):
+        assert "source of known entropy" in " ".join(text.split())
+
+
+def test_a_synthetic_source_that_cannot_be_is_refused(run_recipe) -> None:
+    ran = run_recipe("evaluate", "--data", "markov:states=99", check=False)
+    assert ran.code == 2
+    assert "--data markov:states=99: states takes 2 to 27, not 99." in ran.error
+
+
+def test_a_killed_evaluation_goes_on_where_it_stopped(run_recipe, text_file, tmp_path) -> None:
+    flags = ["--validation-data", text_file, "--skip-decoding", *LIGHT, "--output-dir", tmp_path / "out"]
+    run_recipe("evaluate", *flags)
+    figures, [records] = tmp_path / "out/evaluation/perplexity.json", (tmp_path / "out/evaluation/records").iterdir()
+    whole, everything = figures.read_bytes(), records.read_bytes()
+    # As a kill in the middle of a write leaves it.
+    figures.unlink()
+    (tmp_path / "out/status.json").write_text(json.dumps({"state": "running"}))
+    records.write_bytes(everything[: len(everything) // 2])
+    kept = everything[: len(everything) // 2].count(b"\n")
+    run_recipe("evaluate", *flags)
+    assert figures.read_bytes() == whole
+    lines = records.read_bytes().splitlines()
+    assert sorted(lines[:kept] + lines[kept + 1 :]) == sorted(everything.splitlines())  # one was torn; none came twice
+    assert 0 < kept < len(lines) - 1

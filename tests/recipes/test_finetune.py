@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,3 +179,30 @@ def test_divergence_ends_with_its_own_code(run_recipe, text_file, tmp_path) -> N
     assert ran.code == 3, ran.error
     status = json.loads((tmp_path / "run/status.json").read_text())
     assert (status["state"], status["exit_code"]) == ("failed", 3)
+
+
+def test_looking_at_samples_changes_nothing_and_survives_a_kill(
+    run_recipe, text_file, tmp_path: Path, full_run: Path
+) -> None:
+    flags = [*QUICK, "--data", text_file, "--strategies", "greedy,top_p", "--sample-every", "4"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_recipe("finetune", *flags, "--run-dir", whole, processes=2)
+    rows = read_lines(whole / "samples.jsonl")
+    assert list(dict.fromkeys(row["step"] for row in rows)) == [0, 4, 6]
+    first, last = ([row["text"] for row in rows if row["step"] == step] for step in (0, 6))
+    assert first != last
+    same_numbers(read_lines(whole / "metrics.jsonl"), read_lines(full_run / "metrics.jsonl"), 1e-5)
+    assert "What it wrote while it learned" in (whole / "report.html").read_text()
+
+    # What a kill after step 5 leaves: rows that no checkpoint knows of, and one that is torn.
+    run_recipe("finetune", *flags, "--run-dir", broken)
+    assert (broken / "metrics.jsonl").read_bytes() == (full_run / "metrics.jsonl").read_bytes()
+    unbroken = (broken / "samples.jsonl").read_bytes()
+    assert [row["text"] for row in read_lines(broken / "samples.jsonl")] == [row["text"] for row in rows]
+    shutil.rmtree(broken / "checkpoints/step-00000006")
+    shutil.rmtree(broken / "model")
+    (broken / "status.json").write_text('{"state": "running"}')
+    (broken / "samples.jsonl").write_bytes(unbroken[:-40])
+    assert "going on from" in run_recipe("finetune", *flags, "--run-dir", broken).out
+    assert (broken / "samples.jsonl").read_bytes() == unbroken
+    assert (broken / "metrics.jsonl").read_bytes() == (full_run / "metrics.jsonl").read_bytes()

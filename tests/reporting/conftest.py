@@ -22,7 +22,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "contrastive": {"k": 5, "alpha": 0.6},
     "no_repeat_ngram": {"n": 3},
 }
-METRICS = ("diversity", "rep_2", "rep_3", "rep_4", "seq_rep_4", "distinct_2", "self_bleu_4", "nll", "end_of_text_rate")
+METRICS = ("diversity", "rep_4", "distinct_2", "self_bleu_4", "zipf", "nll", "end_of_text_rate")
 HOSTILE = '<script>alert(1)</script></style>{{7*7}} | `x` 🙂 \x00\x1b[31m\r --- & "quoted" \ud800'
 
 
@@ -64,6 +64,46 @@ def decoding_entry(seed: int) -> list[dict[str, Any]]:
         if strategy == "human":
             row |= {"tokens_per_second": None, "diversity": 0.936, "diversity_interval": [0.92, 0.95]}
         rows.append(row)
+    return rows
+
+
+def compared_entry(seed: int) -> list[dict[str, Any]]:
+    """Rows of decoding.json as a run with a sweep, a judge and enough prompts for MAUVE leaves them."""
+    rows = [row | {"family": row["strategy"], "prompts": 160} for row in decoding_entry(seed)]
+    sweep = []
+    for share, diversity, nll in ((0.8, 0.85, 2.4), (0.9, 0.9, 2.9), (1.0, 0.95, 3.6)):
+        row = dict(rows[4]) | {"strategy": f"top_p[{share}]", "family": "top_p", "settings": {"top_p": share}}
+        sweep.append(row | {"diversity": diversity, "nll": nll})
+    rows = [*rows[:-1], *reversed(sweep), rows[-1]]
+    for number, row in enumerate(rows):
+        row |= {"own_nll": 2.5, "judge_bits_per_byte": 1.1 + number / 50, "mauve": 0.5 + number / 40}
+        if row["strategy"] == "human":
+            row |= {"own_nll": None, "mauve": None, "mauve_reason": "what the others are compared with"}
+            continue
+        row |= {"interval_width": 0.1, "baseline": None if number == 0 else "greedy"}
+        for metric in ("diversity", "nll", "length"):
+            alike = metric == "length" or (number in (3, 4) and metric == "nll")
+            row |= {f"{metric}_minus_human": 0.1, f"{metric}_minus_human_p": 0.4 if alike else 0.001}
+            row |= {f"{metric}_prompts_needed": 300 + number}
+            if number:
+                row |= {f"{metric}_minus_baseline": 0.1, f"{metric}_minus_baseline_p": 0.9 if number == 1 else 0.01}
+    return rows
+
+
+def diagnostics_entry() -> list[dict[str, Any]]:
+    """Rows of diagnostics.json: the whole distribution, and what four settings keep of it."""
+    rows = []
+    for strategy, family, settings, size, coverage in (
+        ("untruncated", "untruncated", {}, 4096.0, 1.0),
+        ("top_k", "top_k", {"top_k": 40}, 40.0, 0.78),
+        ("top_p[0.8]", "top_p", {"top_p": 0.8}, 61.3, 0.74),
+        ("top_p[0.9]", "top_p", {"top_p": 0.9}, 170.2, 0.86),
+        ("min_p", "min_p", {"min_p": 0.05}, 21.9, 0.71),
+    ):
+        row: dict[str, Any] = {"strategy": strategy, "family": family, "settings": settings, "positions": 1024}
+        for name, value in (("kept_size", size), ("kept_mass", 0.9), ("entropy", 2.5), ("human_coverage", coverage)):
+            row |= {name: value, f"{name}_interval": [value * 0.95, min(value * 1.05, max(value, 1.0))]}
+        rows.append(row | {"kept_size_median": round(size / 2)})
     return rows
 
 
@@ -154,6 +194,18 @@ def perplexity() -> Callable[..., dict[str, Any]]:
 def decoding_rows() -> Callable[[int], list[dict[str, Any]]]:
     """Makes rows of decoding.json from a seed."""
     return decoding_entry
+
+
+@pytest.fixture
+def compared_rows() -> Callable[[int], list[dict[str, Any]]]:
+    """Makes rows of decoding.json with paired differences, a sweep, a judge and MAUVE."""
+    return compared_entry
+
+
+@pytest.fixture
+def diagnostics_rows() -> list[dict[str, Any]]:
+    """Rows of diagnostics.json."""
+    return diagnostics_entry()
 
 
 @pytest.fixture

@@ -42,6 +42,15 @@ def test_decoding_sets_the_human_row_apart_and_marks_the_closest(evaluation):
     assert lines[human + 3].split()[:4] == ["nucleus", "*0.90", "(0.80–0.95)", "*2.00"]
 
 
+def test_what_cannot_be_told_apart_is_said_below_the_later_table(compared_rows):
+    text = printed(print_decoding, {"before": compared_rows(1), "after": compared_rows(2)})
+    lines = [line.strip() for line in text.splitlines()]
+    assert lines.count("nll: not distinguishable: top_k, nucleus") == 1
+    assert "diversity: all of them differ" in lines
+    assert "To know every strategy’s difference from human" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
 @pytest.mark.parametrize("width", [100, 80, 60])
 def test_no_number_is_cut_off(evaluation, width):
     text = printed(print_decoding, evaluation["decoding"], width=width)

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from textgen.reporting import figures
+from textgen.reporting import decoding_figures, figures
 
 METRICS = [
     {
@@ -18,12 +18,13 @@ METRICS = [
 
 
 @pytest.fixture
-def page(perplexity, decoding_rows):
+def page(perplexity, decoding_rows, diagnostics_rows):
     """Draws all figures of a page."""
     return lambda: {
         "loss": figures.loss_curve(METRICS),
         "perplexity": figures.perplexity_bars({"before": perplexity(1.9), "after": perplexity(1.4)}),
-        "decoding": figures.decoding_scatter({"before": decoding_rows(1), "after": decoding_rows(2)}),
+        "decoding": decoding_figures.decoding_scatter({"before": decoding_rows(1), "after": decoding_rows(2)}),
+        "diagnostics": decoding_figures.diagnostics_scatter({"model": diagnostics_rows}),
     }
 
 
@@ -72,14 +73,14 @@ def test_colours_are_the_page_s_own_and_text_is_text(page):
 def test_names_are_neither_markup_nor_mathematics(decoding_rows):
     rows = decoding_rows(1)
     rows[0]["strategy"] = "a<b> & $x^2$"
-    texts = [element.text for element in ET.fromstring(figures.decoding_scatter({"model": rows})).iter("text")]
+    texts = [element.text for element in ET.fromstring(decoding_figures.decoding_scatter({"model": rows})).iter("text")]
     assert "a<b> & $x^2$" in texts
 
 
 def test_labels_do_not_lie_on_each_other():
     rows = [{"strategy": f"strategy_{index}", "diversity": 0.5 + index / 1000, "nll": 2.0} for index in range(4)]
     rows += [{"strategy": "far", "diversity": 0.9, "nll": 4.0}]
-    svg = figures.decoding_scatter({"model": rows})
+    svg = decoding_figures.decoding_scatter({"model": rows})
     spots = {
         element.text: (float(element.attrib["x"]), float(element.attrib["y"]))
         for element in ET.fromstring(svg).iter("text")
@@ -99,8 +100,10 @@ def test_labels_do_not_lie_on_each_other():
         figures.perplexity_bars({}),
         figures.perplexity_bars({"model": {"bits_per_byte": 1.0}}),
         figures.perplexity_bars({"before": {"bits_per_byte": None}, "after": {"bits_per_byte": 1.0}}),
-        figures.decoding_scatter({}),
-        figures.decoding_scatter({"after": [{"strategy": "greedy", "diversity": None, "nll": 1.0}]}),
+        decoding_figures.decoding_scatter({}),
+        decoding_figures.diagnostics_scatter({}),
+        decoding_figures.diagnostics_scatter({"after": [{"strategy": "x", "kept_size": 0, "human_coverage": 1.0}]}),
+        decoding_figures.decoding_scatter({"after": [{"strategy": "greedy", "diversity": None, "nll": 1.0}]}),
     ],
 )
 def test_nothing_to_draw_draws_nothing(svg):
@@ -111,4 +114,35 @@ def test_gaps_are_left_out_and_one_point_is_seen(perplexity):
     assert "<use" in figures.loss_curve([{"step": 5, "train/loss": 3.0}, {"step": 6, "train/loss": None}])
     bars = figures.perplexity_bars({"before": perplexity(2.0, bits_per_byte_interval=None), "after": perplexity(1.0)})
     assert "before 2.000, after 1.000" in bars
-    assert figures.decoding_scatter({"after": [{"strategy": "greedy", "diversity": 0.0, "nll": 1.0}]})
+    assert decoding_figures.decoding_scatter({"after": [{"strategy": "greedy", "diversity": 0.0, "nll": 1.0}]})
+
+
+def lines_of(svg, colour):
+    """Numbers of points of the lines drawn in a colour."""
+    paths = [e for e in ET.fromstring(svg).iter("path") if f"stroke: var({colour}" in e.attrib.get("style", "")]
+    return [len(re.findall("[ML]", path.attrib["d"])) for path in paths if "z" not in path.attrib["d"]]
+
+
+def test_a_sweep_is_joined_in_the_order_of_its_settings(compared_rows):
+    rows = compared_rows(1)
+    assert [row["strategy"] for row in rows if row["family"] == "top_p"] == ["top_p[1.0]", "top_p[0.9]", "top_p[0.8]"]
+    assert decoding_figures.families(rows) == [["top_p[0.8]", "top_p[0.9]", "top_p[1.0]"]]
+    svg = decoding_figures.decoding_scatter({"model": rows})
+    assert 3 in lines_of(svg, "--second")
+    texts = [element.text for element in ET.fromstring(svg).iter("text")]
+    assert {"top_p[0.8]", "0.9", "1.0", "human", "greedy"} <= set(texts)
+    without = decoding_figures.decoding_scatter({"model": [row for row in rows if row["family"] != "top_p"]})
+    assert 3 not in lines_of(without, "--second")
+
+
+def test_large_numbers_are_sorted_as_numbers():
+    rows = [{"strategy": f"top_k[{k}]", "family": "top_k", "settings": {"top_k": k}} for k in (100, 20, 3)]
+    assert decoding_figures.families(rows) == [["top_k[3]", "top_k[20]", "top_k[100]"]]
+    assert decoding_figures.short_names(rows) == {"top_k[3]": "top_k[3]", "top_k[20]": "20", "top_k[100]": "100"}
+
+
+def test_the_diagnostics_figure_names_every_strategy(diagnostics_rows):
+    svg = decoding_figures.diagnostics_scatter({"before": [], "after": diagnostics_rows})
+    texts = [element.text for element in ET.fromstring(svg).iter("text")]
+    assert {"untruncated", "top_k", "top_p[0.8]", "0.9", "min_p", "100", "1,000"} <= set(texts)
+    assert 2 in lines_of(svg, "--second")

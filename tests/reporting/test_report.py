@@ -100,14 +100,14 @@ def test_the_numbers_are_those_of_the_files(run_dir):
         assert row[1].startswith(f"{stated['token_perplexity']:,.2f}")
         assert row[5:] == ["5,120", "3,900", "20,480"]
     after = json.loads((run_dir / "evaluation" / "decoding.json").read_text())["after"]
-    table = [row for row in page.rows if len(row) == 12]
+    table = [row for row in page.rows if len(row) == 10]
     assert [row[0] for row in table[:2]] == ["strategy", "human"]
     assert len(table) == 2 * (1 + len(after))
     shown = {re.split(r"(?<=[a-z])(?=beams|n \d|k 5)", row[0])[0]: row for row in table[2 : 1 + len(after)]}
     for row in after[:2]:
         assert f"{row['diversity']:.3f}" in shown[row["strategy"]][1]
         low, high = row["nll_interval"]
-        assert shown[row["strategy"]][8].endswith(f"{row['nll']:.3f}{low:.3f}–{high:.3f}")
+        assert shown[row["strategy"]][6].endswith(f"{row['nll']:.3f}{low:.3f}–{high:.3f}")
 
 
 def test_the_strategy_closest_to_human_is_marked_in_each_column(run_dir):
@@ -118,11 +118,11 @@ def test_the_strategy_closest_to_human_is_marked_in_each_column(run_dir):
     ]
     write_json(run_dir / "evaluation" / "decoding.json", {"after": rows})
     _, page = read(write_report(run_dir))
-    human, greedy, nucleus = (row for row in page.rows if len(row) == 12 and row[0] != "strategy")
+    human, greedy, nucleus = (row for row in page.rows if len(row) == 10 and row[0] != "strategy")
     assert human[1] == "0.930"
     assert (greedy[1], nucleus[1]) == ("0.100", "● 0.900")
-    assert (greedy[8], nucleus[8]) == ("● ≈ 2.9002.800–3.050", "2.000")
-    assert human[11] == "–"
+    assert (greedy[6], nucleus[6]) == ("● ≈ 2.9002.800–3.050", "2.000")
+    assert human[9] == "–"
 
 
 def test_what_a_model_wrote_is_shown_and_never_obeyed(run_dir, hostile):
@@ -192,7 +192,7 @@ def test_nulls_everywhere_are_dashes(run_dir):
         write_json(path, value)
     _, page = read(write_report(run_dir))
     assert "None" not in page.text
-    assert ["greedy", *["–"] * 11] in page.rows
+    assert ["greedy", *["–"] * 9] in page.rows
 
 
 def test_a_run_that_failed_says_so_and_one_that_runs_does_not(run_dir):
@@ -212,3 +212,37 @@ def test_a_damaged_file_is_named(run_dir):
         write_report(run_dir)
     with pytest.raises(UserError, match="is not a directory"):
         write_report(run_dir / "nowhere")
+
+
+def test_what_cannot_be_told_apart_is_said_in_words(run_dir, compared_rows):
+    write_json(run_dir / "evaluation" / "decoding.json", {"after": compared_rows(1)})
+    _, page = read(write_report(run_dir))
+    assert "Compared with the human text, by paired differences over prompts" in page.text
+    assert "nll\nnot distinguishable: top_k, nucleus" in page.text.replace("\n\n", "\n") or (
+        "nllnot distinguishable: top_k, nucleus" in page.text
+    )
+    assert "diversityall of them differ" in page.text
+    assert "lengthnot distinguishable: all of them" in page.text
+    assert "Compared with greedy" in page.text
+    assert "diversitynot distinguishable: beam" in page.text
+    assert "10 % of the human value wide takes this many prompts (there are 160): 311 for diversity" in page.text
+    rows = {row[0]: row for row in page.rows if len(row) == 13}
+    titles = rows["strategy"]
+    top_k = next(row for name, row in rows.items() if name.startswith("top_ktop_k 40"))
+    assert "≈" in top_k[titles.index("nll")]
+    assert "≈" not in top_k[titles.index("diversity")]
+    assert {"own nll", "judge", "MAUVE"} <= set(titles)
+
+
+def test_what_truncation_keeps_is_a_table_and_a_figure(run_dir, diagnostics_rows):
+    assert "diagnostics" not in read(write_report(run_dir))[1].ids
+    both = {"before": diagnostics_rows, "after": diagnostics_rows}
+    write_json(run_dir / "evaluation" / "diagnostics.json", both)
+    _, page = read(write_report(run_dir))
+    assert "diagnostics" in page.ids
+    assert page.tags.count("svg") == 4
+    rows = [row for row in page.rows if len(row) == 6 and row[0] == "top_ktop_k 40"]
+    assert (
+        rows
+        == [["top_ktop_k 40", "40.038.0–40.0", "20", "0.9000.855–0.945", "2.5002.375–2.500", "0.7800.741–0.819"]] * 2
+    )

@@ -18,6 +18,7 @@ def run(run_dir):
         (-0.514, 2, "−0.51"),
         (-0.001, 2, "0.00"),
         (-1234.0, 0, "−1,234"),
+        (3.4595e33, 2, "3.46e+33"),
         (None, 2, "–"),
         (math.nan, 2, "–"),
         (math.inf, 2, "–"),
@@ -102,6 +103,44 @@ def test_not_told_apart():
     assert not wording.not_told_apart(row, None, "nll")
 
 
+def test_a_corrected_p_value_decides_where_there_is_one():
+    row = {"nll": 2.0, "nll_interval": [1.5, 2.5], "nll_minus_human_p": 0.049}
+    assert not wording.not_told_apart(row, {"nll": 2.4}, "nll")
+    assert wording.not_told_apart(row | {"nll_minus_human_p": 0.05}, {"nll": 9.0}, "nll")
+
+
+def test_findings_say_who_is_not_distinguishable(compared_rows):
+    rows = compared_rows(1)
+    assert wording.findings(rows) == [
+        ("diversity", "all of them differ"),
+        ("nll", "not distinguishable: top_k, nucleus"),
+        ("length", "not distinguishable: all of them"),
+    ]
+    assert wording.findings(rows, "baseline")[0] == ("diversity", "not distinguishable: beam")
+    assert wording.baseline_name(rows) == "greedy"
+    two = [{"strategy": "human"}, {"strategy": "a", "nll_minus_human_p": 0.9}]
+    assert wording.findings(two) == [("nll", "not distinguishable: a")]
+    assert wording.findings([{"strategy": "human", "nll": 1.0}, {"strategy": "a", "nll": 1.0}]) == []
+    assert wording.baseline_name([]) is None
+
+
+def test_how_many_prompts_would_do_is_the_largest_number_of_any_strategy(compared_rows):
+    said = wording.enough_prompts(compared_rows(1))
+    assert (
+        "10 % of the human value wide takes this many prompts (there are 160): 311 for diversity, 311 for nll" in said
+    )
+    assert wording.enough_prompts([]) == ""
+    assert wording.enough_prompts([{"strategy": "human", "prompts": 4}, {"strategy": "a", "interval_width": 0.1}]) == ""
+
+
+def test_columns_without_any_value_are_left_out_if_they_are_optional(decoding_rows, compared_rows):
+    few = [metric.key for metric in wording.shown_metrics({"before": decoding_rows(1), "after": decoding_rows(2)})]
+    assert "nll" in few
+    assert not {"own_nll", "judge_bits_per_byte", "mauve"} & set(few)
+    assert wording.shown_metrics({"after": compared_rows(1)}) == list(wording.METRICS)
+    assert len(wording.METRICS) == 12
+
+
 def test_control_characters_become_visible(hostile):
     shown = wording.visible("a\tb\nc" + hostile)
     assert shown.startswith("a\tb\nc<script>")
@@ -109,3 +148,16 @@ def test_control_characters_become_visible(hostile):
     assert "🙂" in shown
     shown.encode("utf-8")
     assert wording.visible("\u202etxt.exe\x85") == "\ufffdtxt.exe\ufffd"
+
+
+def test_the_floor_is_told_where_there_is_one_and_only_there(perplexity):
+    assert wording.over_the_floor({"before": perplexity(4.0), "after": perplexity(2.6)}) == ""
+    source = {"name": "markov:seed=1", "bits_per_byte": 2.59, "bits_per_byte_interval": [2.55, 2.63]}
+    known = {"source": source | {"entropy_rate": 2.578}}
+    before = perplexity(4.0, excess_bits_per_byte=1.41, excess_bits_per_byte_interval=[1.3, 1.5], **known)
+    after = perplexity(2.6, excess_bits_per_byte=0.01, excess_bits_per_byte_interval=[-0.01, 0.03], **known)
+    text = wording.over_the_floor({"before": before, "after": after})
+    assert "markov:seed=1" in text
+    assert "2.590 bits per byte (95 % interval 2.550–2.630; its entropy rate is 2.578)" in text
+    assert "before 1.410 (95 % interval 1.300–1.500); " in text
+    assert text.endswith("after 0.010 (95 % interval −0.010 to 0.030), not distinguishable from none.")

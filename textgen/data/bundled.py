@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from textgen.data.markov import MarkovSource, is_markov
+
 _UNDERLINE = re.compile(r"^(\*{3,}|={3,}|-{3,}|~{3,}|\^{3,})$")
 _PERMISSIVE = re.compile(r"\b(MIT|BSD|Apache|PSF|Python Software Foundation|ISC|0BSD|HPND|Unlicense|zlib)\b", re.I)
 _RESTRICTED = re.compile(r"\b(A?L?GPL|GNU|MPL|Mozilla|proprietary|NVIDIA|CC-BY)\b", re.I)
@@ -140,3 +142,15 @@ BUNDLED = {
     "python-reference": Bundled(python_reference, _content_fingerprint(python_reference)),
     "docstrings": Bundled(docstrings, _installed_fingerprint),
 }
+
+
+def find_bundled(data: str, *, setting: str = "--data") -> Bundled | None:
+    """The corpus of that name, or the synthetic source that it describes; None if it is neither.
+
+    Raises:
+        UserError: it describes a synthetic source wrongly.
+    """
+    if is_markov(data):
+        texts = MarkovSource.parse(data, setting=setting).texts
+        return Bundled(texts, _content_fingerprint(texts))
+    return BUNDLED.get(data)

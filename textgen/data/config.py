@@ -9,7 +9,7 @@ class DataConfig:
 
     data: str = "python-reference"
     """What to train on: a bundled name (python-reference, docstrings), a .txt, .jsonl, .csv or .parquet file, a
-    directory, a glob, or a hub dataset id."""
+    directory, a glob, a hub dataset id, or markov:seed=1, a synthetic source of known entropy."""
     data_config: str | None = None
     """Configuration (subset) of a hub dataset."""
     text_column: str = "text"

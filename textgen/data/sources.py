@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from textgen.data.bundled import BUNDLED
+from textgen.data.bundled import BUNDLED, find_bundled
 from textgen.data.config import DataConfig
 from textgen.data.document import Document, least_fraction
 from textgen.errors import UserError
@@ -44,8 +44,8 @@ def find_sources(data: str, config: DataConfig, *, setting: str = "--data") -> l
         UserError: nothing is there, or a file is empty, binary, not UTF-8 or of an unknown format; all such files are
             named in one message.
     """
-    if data in BUNDLED:
-        return [Source(data, "bundled", data, BUNDLED[data].fingerprint())]
+    if bundled := find_bundled(data, setting=setting):
+        return [Source(data, "bundled", data, bundled.fingerprint())]
     paths = _paths(data)
     if paths is None:
         return [_hub_source(data, config, setting)]
@@ -74,7 +74,9 @@ def read_documents(sources: list[Source], config: DataConfig, *, setting: str = 
     """
     for source in sources:
         if source.kind == "bundled":
-            texts = iter(BUNDLED[source.location].texts())
+            bundled = find_bundled(source.location, setting=setting)
+            assert bundled, "it was found once"
+            texts = iter(bundled.texts())
         elif source.kind == "text":
             texts = _whole_file(source) if config.one_document else _paragraphs(source)
         else:

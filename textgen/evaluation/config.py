@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from textgen.evaluation.strategies import DEFAULT_STRATEGIES
+
 
 @dataclass(frozen=True)
 class EvaluationConfig:
@@ -18,10 +20,18 @@ class EvaluationConfig:
     """Length of a prompt: the first tokens of a validation document."""
     max_new_tokens: int = 64
     """Length of a continuation, unless the model ends the text earlier."""
-    strategies: str = "all"
-    """Decoding strategies to compare, separated by commas; or all."""
+    strategies: str = DEFAULT_STRATEGIES
+    """Decoding strategies to compare, separated by commas, or all; 'top_p[0.8,0.9]' sweeps a setting."""
     samples: int = 1
     """Continuations of each prompt by each strategy that samples."""
+    amateur: str | None = None
+    """A second, weaker model of the same tokens, named like --model: contrastive_decoding and speculative take it."""
+    judge: str | None = None
+    """A second model that scores every continuation, in bits per byte, and gives MAUVE its features; named like
+    --model."""
+    interval_width: float = 0.1
+    """How wide the 95 % interval of a difference from human should be, as a share of the human value: the prompts and
+    samples that it takes are suggested."""
     skip_decoding: bool = False
     """Measure perplexity only."""
 
@@ -34,4 +44,10 @@ class EvaluationConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 found.append(f"--{name.replace('_', '-')} {value}: give at least 1.")
+        if not 0 < self.interval_width < float("inf"):
+            found.append(f"--interval-width {self.interval_width}: give a share of the human value, such as 0.1.")
+        if self.judge is not None and self.skip_decoding:
+            found.append(
+                f"--judge {self.judge}: with --skip-decoding there is nothing to judge; leave one of them out."
+            )
         return found

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -12,19 +13,26 @@ from transformers import PreTrainedTokenizerBase
 from textgen.data.document import Document
 from textgen.evaluation.comparison import Continuation, compare
 from textgen.evaluation.config import EvaluationConfig
-from textgen.evaluation.perplexity import DocumentScore, score_documents, summarise
+from textgen.evaluation.diagnostics import diagnose
+from textgen.evaluation.floor import floor_figures
+from textgen.evaluation.judge import Judge
+from textgen.evaluation.naming import parse_strategies
+from textgen.evaluation.perplexity import DocumentScore, resolve_stride, score, score_documents, summarise
 from textgen.evaluation.prompts import Prompt
-from textgen.evaluation.strategies import parse_strategies
+from textgen.evaluation.records import Records
+from textgen.evaluation.tallies import hardest_tokens, token_figures
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Perplexity with the documents it is summed from; the decoding table with the continuations behind it."""
+    """Perplexity with the documents it is summed from; the decoding table with the continuations behind it; and what
+    truncation keeps of the model's distribution."""
 
     perplexity: dict[str, Any]
     scores: list[DocumentScore]
     decoding: list[dict[str, Any]]
     continuations: list[Continuation]
+    diagnostics: list[dict[str, Any]]
 
 
 def measure_perplexity(
@@ -37,18 +45,36 @@ def measure_perplexity(
     context: int,
     seed: int,
 ) -> tuple[dict[str, Any], list[DocumentScore]]:
-    """The figures of ``perplexity.json``, and the scores of the documents; the same on every process."""
-    scores = score_documents(
-        accelerator,
-        model,
-        tokenizer,
-        documents,
-        convention=config.convention,
-        context=context,
-        stride=config.stride,
-    )
-    stride = (config.stride or context // 2) if config.convention == "strided" else None
+    """The sums and perplexities of ``perplexity.json``, and the scores of the documents; the same on every process."""
+    settings = {"convention": config.convention, "context": context, "stride": config.stride}
+    scores = score_documents(accelerator, model, tokenizer, documents, **settings)
+    stride = resolve_stride(**settings)
     return summarise(scores, convention=config.convention, stride=stride, seed=seed), scores
+
+
+def measure_tokens(
+    accelerator: Accelerator,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Sequence[Document],
+    config: EvaluationConfig,
+    *,
+    context: int,
+    seed: int,
+    records: Path | None = None,
+) -> tuple[dict[str, Any], list[DocumentScore]]:
+    """As :func:`measure_perplexity`, and what else the same pass tells: loss by position, calibration, hardest tokens.
+
+    What is done is written to the directory ``records``, and taken from there when a killed measurement is repeated.
+    """
+    settings = {"convention": config.convention, "context": context, "stride": config.stride}
+    kept = Records(records, accelerator.process_index) if records else None
+    scored = score(accelerator, model, tokenizer, documents, **settings, records=kept)
+    stride = resolve_stride(**settings)
+    figures = summarise(scored.documents, convention=config.convention, stride=stride, seed=seed)
+    figures |= token_figures(scored.tallies, seed=seed)
+    figures |= {"hardest_tokens": hardest_tokens(scored.passages, scored.scores, documents, tokenizer)}
+    return figures, scored.documents
 
 
 def measure(
@@ -62,7 +88,10 @@ def measure(
     context: int,
     seed: int,
     name: str,
+    amateur: Any = None,
+    judge: Judge | None = None,
     progress: Callable[[str], None] | None = None,
+    records: Path | None = None,
 ) -> Measurement:
     """Measure one model.
 
@@ -76,28 +105,38 @@ def measure(
         context: tokens that the model can see.
         seed: of the intervals and of sampling.
         name: what the result calls the model.
+        judge: scores the continuations a second time.
+        amateur: the weaker model of ``config.amateur``, loaded, if there is one.
         progress: told what is being done.
+        records: directory for the scores as they are made, from which a killed measurement goes on.
     """
     say = progress or (lambda _: None)
     say(f"perplexity of {name} on {len(documents)} documents")
-    perplexity, scores = measure_perplexity(
-        accelerator, model, tokenizer, documents, config, context=context, seed=seed
+    perplexity, scores = measure_tokens(
+        accelerator, model, tokenizer, documents, config, context=context, seed=seed, records=records
     )
     perplexity |= {"data_sha256": documents_fingerprint(documents), "model": name}
+    perplexity |= floor_figures(documents, scores, convention=config.convention, seed=seed)
     if config.skip_decoding:
-        return Measurement(perplexity, scores, [], [])
+        return Measurement(perplexity, scores, [], [], [])
+    strategies = parse_strategies(config.strategies, amateur=amateur is not None)
+    say(f"what each strategy keeps of the model's distribution, over {len(prompts)} human continuations")
+    diagnostics = diagnose(accelerator, model, prompts, strategies, seed=seed)
     rows, continuations = compare(
         accelerator,
         model,
         tokenizer,
         prompts,
-        parse_strategies(config.strategies),
+        strategies,
         max_new_tokens=config.max_new_tokens,
         samples=config.samples,
         seed=seed,
-        progress=lambda strategy: say(f"{len(prompts)} prompts, continued by: {strategy}"),
+        interval_width=config.interval_width,
+        amateur=amateur,
+        judge=judge,
+        progress=say,
     )
-    return Measurement(perplexity, scores, rows, continuations)
+    return Measurement(perplexity, scores, rows, continuations, diagnostics)
 
 
 def documents_fingerprint(documents: Sequence[Document]) -> str:

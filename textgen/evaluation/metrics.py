@@ -1,152 +1,34 @@
-"""Repetition, diversity and length of continuations: what the texts alone can tell, each with its uncertainty.
+"""Metrics of continuations that their texts alone can tell, each as an estimate: with its uncertainty over prompts.
 
-Words are what white space separates. All values are fractions, not percentages. None of them says whether a text is
-good: the human continuations of the same prompts are the target, and both more and less than theirs is worse.
+The formulas are in ``ngrams.py`` and ``self_bleu.py``. What depends on the size of a set of texts (distinct-n,
+self-BLEU, Zipf) is taken over sets of one text a prompt, and averaged over these where prompts have several
+continuations: so a strategy that samples five times is held against the one human text a prompt at equal size.
 """
 
 import math
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from textgen.evaluation.statistics import (
-    Interval,
-    bootstrap,
-    bootstrap_mean,
-    bootstrap_ratio,
-    jackknife_interval,
-    per_cluster,
-    ratio,
+from textgen.evaluation.estimates import Estimate, estimate_of_mean, estimate_of_ratio, estimate_of_sums
+from textgen.evaluation.ngrams import (
+    Ngram,
+    distinct_n,
+    diversity,
+    ngram_counts,
+    rep_n,
+    seq_rep_values,
+    unique_and_total,
+    zipf_coefficient,
+    zipf_slope,
 )
+from textgen.evaluation.self_bleu import self_bleu_scores
+from textgen.evaluation.statistics import ratio
 
-SMOOTHING_EPSILON = 0.1  # method 1 of Chen & Cherry 2014, with nltk's value
-Ngram = tuple[str, ...]
-
-
-def ngram_counts(text: str, n: int) -> Counter[Ngram]:
-    """How often each n-gram of white-space words occurs in the text; empty if it has fewer than n words."""
-    words = text.split()
-    return Counter(zip(*(words[start:] for start in range(n)), strict=False))
-
-
-def unique_and_total(texts: Sequence[str], n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Number of different n-grams, and number of n-grams, in each text by itself: two arrays [texts]."""
-    counts = [ngram_counts(text, n) for text in texts]
-    unique = np.array([len(count) for count in counts], dtype=np.float64)
-    return unique, np.array([count.total() for count in counts], dtype=np.float64)
-
-
-def rep_n(texts: Sequence[str], n: int) -> float:
-    """Share of n-grams that repeat one of their own text: 1 − Σ unique / Σ all (SimCTG, arXiv 2202.06417, section 4.2).
-
-    Texts shorter than n words do not enter; if no text has an n-gram, nothing repeats and the value is 0.
-    """
-    unique, total = unique_and_total(texts, n)
-    return float(ratio((total - unique).sum(), total.sum()))
-
-
-def diversity(texts: Sequence[str]) -> float:
-    """Π over n = 2, 3, 4 of (1 − rep-n) (SimCTG, arXiv 2202.06417): 1 is no repetition at all.
-
-    An n of which no text has an n-gram contributes a factor of 1, so empty texts give 1: read it beside the length.
-    """
-    return math.prod(1 - rep_n(texts, n) for n in (2, 3, 4))
-
-
-def seq_rep_n(texts: Sequence[str], n: int = 4) -> float:
-    """Mean over the texts of 1 − unique / all n-grams (Welleck et al., arXiv 1908.04319, section 6.1).
-
-    A text shorter than n words repeats nothing and counts as 0; so does having no text.
-    """
-    return _mean(_seq_rep_values(texts, n))
-
-
-def distinct_n(texts: Sequence[str], n: int) -> float:
-    """Different n-grams over all n-grams of all the texts together (Li et al., arXiv 1510.03055).
-
-    It falls as the texts get longer or more: compare at equal size only. 0 if no text has an n-gram.
-    """
-    counts = [ngram_counts(text, n) for text in texts]
-    return float(ratio(len(set().union(*counts)), sum(count.total() for count in counts)))
-
-
-def self_bleu(texts: Sequence[str], n: int = 4) -> float:
-    """Mean BLEU-n of each text against all the others: how alike the texts are (Texygen, arXiv 1802.01886).
-
-    Equals nltk's ``sentence_bleu`` with uniform weights and smoothing method 1. A text that shares no word with the
-    others scores 0, as does an empty one; with fewer than two texts there is nothing to resemble and the value is 0.
-    """
-    return _mean(self_bleu_scores(texts, n))
-
-
-def self_bleu_scores(texts: Sequence[str], n: int = 4) -> np.ndarray:
-    """BLEU-n of each text against all the others, [texts]; zeros for fewer than two texts.
-
-    BLEU clips a text's count of an n-gram to the largest count in any one reference. Over *all the other* texts, that
-    is the largest count, or the second largest where the text itself has the largest: so two passes over the n-grams
-    do.
-    """
-    if len(texts) < 2:
-        return np.zeros(len(texts))
-    log_precisions = np.zeros(len(texts))
-    shares_a_word = np.ones(len(texts), dtype=bool)
-    for order in range(1, n + 1):
-        counts = [ngram_counts(text, order) for text in texts]
-        largest = _two_largest_counts(counts)
-        for index, count in enumerate(counts):
-            matched = 0
-            for ngram, times in count.items():
-                first, owner, second = largest[ngram]
-                matched += min(times, second if owner == index else first)
-            log_precisions[index] += math.log((matched or SMOOTHING_EPSILON) / max(1, count.total()))
-            if order == 1:
-                shares_a_word[index] = matched > 0
-    return np.where(shares_a_word, np.exp(log_precisions / n) * _brevity_penalties(texts), 0.0)
-
-
-def _two_largest_counts(counts: Sequence[Counter[Ngram]]) -> dict[Ngram, tuple[int, int, int]]:
-    """For each n-gram its largest count in one text, that text's index, and the largest count in any other text."""
-    largest: dict[Ngram, tuple[int, int, int]] = {}
-    for index, count in enumerate(counts):
-        for ngram, times in count.items():
-            first, owner, second = largest.get(ngram, (0, -1, 0))
-            if times > first:
-                largest[ngram] = (times, index, first)
-            elif times > second:
-                largest[ngram] = (first, owner, times)
-    return largest
-
-
-def _brevity_penalties(texts: Sequence[str]) -> np.ndarray:
-    """exp(min(0, 1 − r/c)), [texts]: c words against the closest length r of the other texts, the shorter one in a tie.
-
-    An empty text gets 0 (Papineni et al. 2002, section 2.2.2).
-    """
-    lengths = [len(text.split()) for text in texts]
-    texts_of_length = Counter(lengths)
-    ordered = sorted(texts_of_length)
-    penalties = []
-    for length in lengths:
-        closest = length
-        if texts_of_length[length] == 1:
-            position = bisect_left(ordered, length)
-            neighbours = ordered[max(0, position - 1) : position] + ordered[position + 1 : position + 2]
-            closest = min(neighbours, key=lambda other: (abs(other - length), other))
-        penalties.append(math.exp(min(0.0, 1 - closest / length)) if length else 0.0)
-    return np.array(penalties)
-
-
-def _mean(values: Sequence[float] | np.ndarray) -> float:
-    """Mean of the values [items]; 0 if there are none."""
-    return math.fsum(values) / len(values) if len(values) else 0.0
-
-
-def _seq_rep_values(texts: Sequence[str], n: int) -> np.ndarray:
-    unique, total = unique_and_total(texts, n)
-    return ratio(total - unique, total)
+FRACTION = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -157,96 +39,175 @@ class Continuations:
     token_counts: Sequence[int]
     prompts: Sequence[int]
 
+    @cached_property
+    def rounds(self) -> list[list[int]]:
+        """Indices of the texts, in sets of at most one text a prompt: first samples, second samples, and so on."""
+        rounds: list[list[int]] = []
+        seen: Counter[int] = Counter()
+        for index, prompt in enumerate(self.prompts):
+            if seen[prompt] == len(rounds):
+                rounds.append([])
+            rounds[seen[prompt]].append(index)
+            seen[prompt] += 1
+        return rounds
 
-Metric = Callable[[Continuations, int], tuple[float, Interval]]
-"""From continuations and a seed to the metric's value and its 95 % interval over prompts."""
+
+Metric = Callable[[Continuations, int], Estimate]
+"""From continuations and a seed to the metric's estimate."""
 
 
 def _rep(n: int) -> Metric:
-    def measured(given: Continuations, seed: int) -> tuple[float, Interval]:
+    def measured(given: Continuations, seed: int) -> Estimate:
         unique, total = unique_and_total(given.texts, n)
-        return rep_n(given.texts, n), bootstrap_ratio(total - unique, total, seed=seed, clusters=given.prompts)
+        value = rep_n(given.texts, n)
+        return estimate_of_ratio(total - unique, total, clusters=given.prompts, seed=seed, value=value)
 
     return measured
 
 
-def _diversity(given: Continuations, seed: int) -> tuple[float, Interval]:
-    columns = [column for n in (2, 3, 4) for column in unique_and_total(given.texts, n)]
-
+def _diversity(*, simctg_compat: bool) -> Metric:
     def product(sums: np.ndarray) -> np.ndarray:
-        unique, total = sums[:, 0::2], sums[:, 1::2]
-        return (1 - ratio(total - unique, total)).prod(axis=1)
+        unique, total = sums[..., 0::2], sums[..., 1::2]
+        return (1 - ratio(total - unique, total)).prod(axis=-1)
 
-    return diversity(given.texts), bootstrap(product, columns, seed=seed, clusters=given.prompts)
+    def measured(given: Continuations, seed: int) -> Estimate:
+        columns = [
+            column for n in (2, 3, 4) for column in unique_and_total(given.texts, n, simctg_compat=simctg_compat)
+        ]
+        value = diversity(given.texts, simctg_compat=simctg_compat)
+        return estimate_of_sums(product, columns, clusters=given.prompts, seed=seed, value=value)
+
+    return measured
 
 
 def _seq_rep(n: int) -> Metric:
-    def measured(given: Continuations, seed: int) -> tuple[float, Interval]:
-        values = _seq_rep_values(given.texts, n)
-        return _mean(values), bootstrap_mean(values, seed=seed, clusters=given.prompts)
+    def measured(given: Continuations, seed: int) -> Estimate:
+        values = seq_rep_values(given.texts, n)
+        return estimate_of_mean(values, clusters=given.prompts, seed=seed, value=_mean(values))
+
+    return measured
+
+
+def _over_rounds(one_round: Callable[[Sequence[str], Sequence[int], int], tuple[float, np.ndarray]]) -> Metric:
+    """The mean over the rounds of a figure, from its value and its values without each prompt, by the jackknife.
+
+    Resampling with replacement would repeat texts, and so change what counts distinct ones.
+    """
+
+    def measured(given: Continuations, seed: int) -> Estimate:
+        prompts = len(set(given.prompts))
+        found = [
+            one_round([given.texts[i] for i in indices], [given.prompts[i] for i in indices], prompts)
+            for indices in given.rounds
+        ]
+        if not found:
+            return Estimate(0.0, 0)
+        return Estimate(
+            math.fsum(value for value, _ in found) / len(found),
+            prompts,
+            left_out=np.mean([left_out for _, left_out in found], axis=0),
+        )
 
     return measured
 
 
 def _distinct(n: int) -> Metric:
-    def measured(given: Continuations, seed: int) -> tuple[float, Interval]:
-        counts = [ngram_counts(text, n) for text in given.texts]
+    def one_round(texts: Sequence[str], of: Sequence[int], prompts: int) -> tuple[float, np.ndarray]:
+        counts = [ngram_counts(text, n) for text in texts]
         only_prompt: dict[Ngram, int] = {}  # the one prompt an n-gram belongs to; -1 if it belongs to several
-        for prompt, count in zip(given.prompts, counts, strict=True):
+        for prompt, count in zip(of, counts, strict=True):
             for ngram in count:
                 only_prompt[ngram] = prompt if only_prompt.get(ngram, prompt) == prompt else -1
-        total = per_cluster([count.total() for count in counts], given.prompts)
+        total = np.bincount(of, weights=[count.total() for count in counts], minlength=prompts)
         exclusive = np.array([prompt for prompt in only_prompt.values() if prompt >= 0], dtype=np.int64)
-        lost = np.bincount(exclusive, minlength=len(total))
-        value = distinct_n(given.texts, n)
-        low, high = jackknife_interval(value, ratio(len(only_prompt) - lost, total.sum() - total))
-        return value, (max(0.0, low), min(1.0, high))
+        lost = np.bincount(exclusive, minlength=prompts)
+        return distinct_n(texts, n), ratio(len(only_prompt) - lost, total.sum() - total)
 
-    return measured
+    metric = _over_rounds(one_round)
+    return lambda given, seed: replace(metric(given, seed), limits=FRACTION)
+
+
+def _zipf(texts: Sequence[str], of: Sequence[int], prompts: int) -> tuple[float, np.ndarray]:
+    numbers: dict[str, int] = {}
+    words = [np.array([numbers.setdefault(word, len(numbers)) for word in text.split()], np.int64) for text in texts]
+    whole = sum((np.bincount(ids, minlength=len(numbers)) for ids in words), np.zeros(len(numbers), np.int64))
+    value = zipf_coefficient(texts)
+    left_out = np.full(prompts, value)
+    for prompt, ids in zip(of, words, strict=True):
+        left_out[prompt] = zipf_slope(whole - np.bincount(ids, minlength=len(numbers)))
+    return value, left_out
 
 
 def _self_bleu(n: int) -> Metric:
-    def measured(given: Continuations, seed: int) -> tuple[float, Interval]:
-        scores = self_bleu_scores(given.texts, n)
-        return _mean(scores), bootstrap_mean(scores, seed=seed, clusters=given.prompts)
+    def measured(given: Continuations, seed: int) -> Estimate:
+        # Of each text's score against the others as they are: among resampled texts, one would meet its own copies.
+        scores = np.zeros(len(given.texts))
+        for indices in given.rounds:
+            scores[indices] = self_bleu_scores([given.texts[i] for i in indices], n)
+        return estimate_of_mean(scores, clusters=given.prompts, seed=seed, value=_mean(scores))
 
     return measured
 
 
-def _length(given: Continuations, seed: int) -> tuple[float, Interval]:
-    return _mean(given.token_counts), bootstrap_mean(given.token_counts, seed=seed, clusters=given.prompts)
+def _length(given: Continuations, seed: int) -> Estimate:
+    value = _mean(given.token_counts)
+    return estimate_of_mean(given.token_counts, clusters=given.prompts, seed=seed, value=value)
 
 
-# To add a metric, add its function above, its entry here and its test.
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    """Mean of the values [items]; 0 if there are none."""
+    return math.fsum(values) / len(values) if len(values) else 0.0
+
+
+# To add a metric, add its formula to ngrams.py, its estimate above, its entry here and its test.
 TEXT_METRICS: dict[str, Metric] = {
-    "diversity": _diversity,
+    "diversity": _diversity(simctg_compat=False),
+    "diversity_simctg": _diversity(simctg_compat=True),  # to hold against published numbers
     "rep_2": _rep(2),
     "rep_3": _rep(3),
     "rep_4": _rep(4),
     "seq_rep_4": _seq_rep(4),
-    "distinct_2": _distinct(2),  # the jackknife: resampling with replacement would repeat texts and so lower it
-    "self_bleu_4": _self_bleu(4),  # over each text's score against the others as they are, for the same reason
+    "distinct_1": _distinct(1),
+    "distinct_2": _distinct(2),
+    "distinct_3": _distinct(3),
+    "self_bleu_4": _self_bleu(4),
+    "zipf": _over_rounds(_zipf),
     "length": _length,  # mean number of tokens
 }
+
+
+def text_estimates(
+    texts: Sequence[str], token_counts: Sequence[int], seed: int, prompts: Sequence[Hashable] | None = None
+) -> dict[str, Estimate]:
+    """Every metric of ``TEXT_METRICS`` under its name.
+
+    Give ``prompts``, one id a text, where a prompt has several continuations: these are resampled together. Estimates
+    of two strategies over the same prompts in the same order with the same seed can be subtracted. All values are
+    finite: no texts give diversity 1 and zero elsewhere, one text gives intervals of no width.
+    """
+    assert len(token_counts) == len(texts), "one token count a text"
+    assert prompts is None or len(prompts) == len(texts), "one prompt a text"
+    given = Continuations(texts, token_counts, cluster_numbers(range(len(texts)) if prompts is None else prompts))
+    return {name: metric(given, seed) for name, metric in TEXT_METRICS.items()}
+
+
+def cluster_numbers(ids: Sequence[Hashable]) -> list[int]:
+    """The number of each id, in the order in which they come first."""
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(one, len(numbers)) for one in ids]
+
+
+def columns(estimates: Mapping[str, Estimate]) -> dict[str, float | list[float]]:
+    """Each estimate's value under its name, and its 95 % interval [low, high] under ``<name>_interval``."""
+    row: dict[str, float | list[float]] = {}
+    for name, estimate in estimates.items():
+        row[name] = float(estimate.value)
+        row[f"{name}_interval"] = [float(bound) for bound in estimate.interval()]
+    return row
 
 
 def measure(
     texts: Sequence[str], token_counts: Sequence[int], seed: int, prompts: Sequence[Hashable] | None = None
 ) -> dict[str, float | list[float]]:
-    """Every metric of ``TEXT_METRICS`` under its name, and its 95 % interval [low, high] under ``<name>_interval``.
-
-    Give ``prompts``, one id a text, where a prompt has several continuations: these are resampled together. Intervals
-    of two strategies over the same prompts with the same seed rest on the same resamples. All values are finite: no
-    texts give diversity 1 and zero elsewhere, one text gives intervals of no width.
-    """
-    assert len(token_counts) == len(texts), "one token count a text"
-    assert prompts is None or len(prompts) == len(texts), "one prompt a text"
-    numbers: dict[Hashable, int] = {}
-    ids = range(len(texts)) if prompts is None else prompts
-    given = Continuations(texts, token_counts, [numbers.setdefault(prompt, len(numbers)) for prompt in ids])
-    row: dict[str, float | list[float]] = {}
-    for name, metric in TEXT_METRICS.items():
-        value, interval = metric(given, seed)
-        row[name] = float(value)
-        row[f"{name}_interval"] = [float(bound) for bound in interval]
-    return row
+    """The columns of ``text_estimates``."""
+    return columns(text_estimates(texts, token_counts, seed, prompts))

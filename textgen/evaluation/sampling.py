@@ -1,110 +1,187 @@
-"""Decoding by a strategy, with all randomness in noise that is a function of what is decoded and not of how.
+"""Decoding by strategies, with all randomness in noise that is a function of what is decoded and not of how.
 
-Exact sampling is an argmax: the token that maximises log p + Gumbel noise is a draw from p (Gumbel 1954; Maddison et
-al., arXiv 1411.0030). The noise is keyed by (seed, prompt, sample, position), so that a continuation does not depend on
-the other rows of its batch, and all strategies share the luck of the draw: what differs is their own doing.
+Prompts are read once for all strategies. Those that choose token by token are then decoded together, a row for each
+continuation; the others, each by its own search, from a copy of the same reading. The model's ``generate`` is not used,
+and so nothing of the generation defaults that a checkpoint came with has an influence.
 """
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
-from transformers import GenerationConfig, PreTrainedModel
-from transformers.generation.logits_process import (
-    EtaLogitsWarper,
-    LogitsProcessor,
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-    TypicalLogitsWarper,
-)
+from transformers import PreTrainedModel
 
-from textgen.evaluation.contrastive import contrastive_search, without_adapters
+from textgen.evaluation.beams import beam_search
+from textgen.evaluation.contrastive import contrastive_search
+from textgen.evaluation.contrasts import AgainstAmateur, AgainstEarlierLayers
+from textgen.evaluation.decoding import Decoded, Row, Source, decode_rows
+from textgen.evaluation.noise import NoiseKey, gumbel_noise
+from textgen.evaluation.reading import Reading, prefill, transposed_head
+from textgen.evaluation.speculation import speculate
 from textgen.evaluation.strategies import Strategy
 
+__all__ = ["NoiseKey", "Row", "before_end_of_text", "decode", "decode_together", "gumbel_noise"]
 
-@dataclass(frozen=True)
-class NoiseKey:
-    """What the noise of a row depends on, besides the position."""
-
-    seed: int
-    prompt_id: str
-    sample: int
+_ROWS_AT_ONCE = 128  # decoded together: more make each pass no more efficient
+_CACHE_AT_ONCE = 2**30  # bytes of keys and values that these may take
 
 
-def gumbel_noise(key: NoiseKey, position: int, size: int) -> torch.Tensor:
-    """Standard Gumbel noise [size], float32 on the CPU: always the same for the same key and position.
+def decode_together(
+    model: PreTrainedModel,
+    prompts: torch.Tensor,
+    rows: Sequence[Row],
+    *,
+    max_new_tokens: int,
+    eos_token_id: int | None,
+    amateur: PreTrainedModel | None = None,
+) -> list[Decoded]:
+    """The continuation of every row, by whatever strategies they are.
 
-    The key's hash is the 128-bit key of a Philox generator (Salmon et al. 2011). Not a ``torch.Generator``: on the CPU,
-    that one keeps only 32 bits of its seed, so that among 100,000 positions some two would probably share their noise.
+    Args:
+        model: full or with adapters, in evaluation mode.
+        prompts: token ids [prompts, length], of one length, so that there is no padding.
+        rows: the continuations to make.
+        max_new_tokens: at which every row ends.
+        eos_token_id: at which a row ends by itself; None for no such token.
+        amateur: the weaker model, for strategies that take one.
+
+    ``seconds`` of a row: its equal share of reading the prompts, and what :func:`decode_rows` says or, for a search of
+    its own, an equal share of that.
     """
-    # repr() quotes the prompt's id, so no two different keys are written alike.
-    written = repr((key.seed, key.prompt_id, key.sample, position)).encode("utf-8", "backslashreplace")
-    digest = hashlib.blake2b(written, digest_size=16).digest()
-    random = np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
-    # −log of an exponential variate is a Gumbel variate. In float64, because in float32 the variate can be 0.
-    return torch.from_numpy(-np.log(random.standard_exponential(size))).float()
+    kinds = {row.strategy.decoder for row in rows}
+    with torch.no_grad(), transposed_head(model):
+        started = time.perf_counter()
+        states, layers = "contrastive_search" in kinds, "dola" in kinds
+        reading = prefill(model, prompts, room=max_new_tokens, states=states, layers=layers)
+        shared = (time.perf_counter() - started) / len(rows)
+        other = None
+        if any(row.strategy.needs_amateur for row in rows):
+            assert amateur is not None, "a strategy that takes an amateur needs one"
+            other = prefill(amateur, prompts, room=max_new_tokens, states=False, layers=False)
+        decoded: dict[int, Decoded] = {}
+        for kind, numbers in _batches(rows, reading, max_new_tokens):
+            some = [rows[number] for number in numbers]
+            made = DECODERS[kind](reading, other, prompts, some, max_new_tokens, eos_token_id)
+            decoded |= zip(numbers, made, strict=True)
+    return [Decoded(decoded[number].tokens, decoded[number].seconds + shared) for number in range(len(rows))]
 
 
-class KeyedGumbelNoise(LogitsProcessor):
-    """Adds the noise of each row's next position to its scores, so that their argmax is a draw from their softmax.
+def _batches(rows: Sequence[Row], reading: Reading, max_new_tokens: int) -> list[tuple[str, list[int]]]:
+    """Numbers of rows that are decoded together, with the decoder that does it.
 
-    Must come after truncation, which leaves −inf, where no noise gets through. ``prompt_length`` is in tokens, and
-    position 0 is the first token of the continuation.
+    Rows that choose token by token go together, those of one family side by side, as many as there is room for; of the
+    rest, those of one strategy.
     """
-
-    def __init__(self, keys: Sequence[NoiseKey], prompt_length: int) -> None:
-        self.keys = keys
-        self.prompt_length = prompt_length
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores plus noise; ``input_ids`` [rows, length so far], ``scores`` [rows, vocabulary]."""
-        assert len(self.keys) == len(scores), "one key a row"
-        position = input_ids.shape[1] - self.prompt_length
-        noise = torch.stack([gumbel_noise(key, position, scores.shape[1]) for key in self.keys])
-        return scores + noise.to(scores.device)
-
-
-def truncation(settings: Mapping[str, float | int], device: torch.device | str = "cpu") -> list[LogitsProcessor]:
-    """transformers' own processors for the settings of a strategy that samples: temperature first, then truncation."""
-    known: dict[str, LogitsProcessor] = {}
-    for name, value in settings.items():
-        if name == "temperature":
-            known[name] = TemperatureLogitsWarper(float(value))
-        elif name == "top_k":
-            known[name] = TopKLogitsWarper(int(value))
-        elif name == "top_p":
-            known[name] = TopPLogitsWarper(value)
-        elif name == "typical_p":
-            known[name] = TypicalLogitsWarper(value)
-        elif name == "min_p":
-            known[name] = MinPLogitsWarper(value)
-        elif name == "eta_cutoff":
-            known[name] = EtaLogitsWarper(value, device=str(device))
-        else:
-            raise AssertionError(f"no processor for the setting {name}")
-    return sorted(known.values(), key=lambda processor: not isinstance(processor, TemperatureLogitsWarper))
+    width = sum(
+        2 * layer.keys[0, :, 0].nbytes for layer in reading.cache.layers if getattr(layer, "keys", None) is not None
+    )
+    length = reading.cache.get_seq_length() + max_new_tokens
+    most = max(1, min(_ROWS_AT_ONCE, _CACHE_AT_ONCE // max(1, width * length)))
+    together: dict[tuple[str, str], list[int]] = {}
+    for number, row in enumerate(rows):
+        decoder = row.strategy.decoder
+        search = decoder in ("beams", "contrastive_search", "speculation")
+        together.setdefault((decoder, row.strategy.name if search else ""), []).append(number)
+    families = list(dict.fromkeys(row.strategy.family for row in rows))
+    return [
+        (decoder, numbers[first : first + most])
+        for (decoder, _), unsorted in together.items()
+        for numbers in [sorted(unsorted, key=lambda number: families.index(rows[number].strategy.family))]
+        for first in range(0, len(numbers), most)
+    ]
 
 
-@contextmanager
-def neutral_generation_config(model: PreTrainedModel) -> Iterator[None]:
-    """The model without the generation defaults it was loaded with, for as long as the block lasts.
+# What decodes rows of a kind: (reading of the prompts, the amateur's, prompts, rows, max_new_tokens, eos_token_id).
+Decoder = Callable[[Reading, Reading | None, torch.Tensor, Sequence[Row], int, int | None], list[Decoded]]
 
-    ``generate`` fills whatever a given ``GenerationConfig`` leaves open from the model's own, so a checkpoint that came
-    with ``repetition_penalty`` or a second end-of-text token would otherwise decode by rules that no strategy names.
-    """
-    owner = without_adapters(model)  # what wraps it asks it
-    loaded = owner.generation_config
-    owner.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        owner.generation_config = loaded
+
+def _which(rows: Sequence[Row], prompts: torch.Tensor) -> torch.Tensor:
+    return torch.tensor([row.prompt for row in rows], device=prompts.device)
+
+
+def _tokens(
+    reading: Reading, other: Reading | None, prompts: torch.Tensor, rows: Sequence[Row], new: int, eos: int | None
+) -> list[Decoded]:
+    source: Source = reading.plain().rows(_which(rows, prompts))
+    return decode_rows(source, prompts, rows, max_new_tokens=new, eos_token_id=eos)
+
+
+def _dola(
+    reading: Reading, other: Reading | None, prompts: torch.Tensor, rows: Sequence[Row], new: int, eos: int | None
+) -> list[Decoded]:
+    own = Reading(reading.model, reading.cache, reading.logits, None, reading.layers).rows(_which(rows, prompts))
+    source: Source = AgainstEarlierLayers(own, [row.strategy for row in rows])
+    return decode_rows(source, prompts, rows, max_new_tokens=new, eos_token_id=eos)
+
+
+def _contrastive_decoding(
+    reading: Reading, other: Reading | None, prompts: torch.Tensor, rows: Sequence[Row], new: int, eos: int | None
+) -> list[Decoded]:
+    assert other is not None
+    which = _which(rows, prompts)
+    source: Source = AgainstAmateur(reading.plain().rows(which), other.rows(which), [row.strategy for row in rows])
+    return decode_rows(source, prompts, rows, max_new_tokens=new, eos_token_id=eos)
+
+
+def _beams(
+    reading: Reading, other: Reading | None, prompts: torch.Tensor, rows: Sequence[Row], new: int, eos: int | None
+) -> list[Decoded]:
+    started = time.perf_counter()
+    own = reading.plain().rows(_which(rows, prompts))
+    keys = [row.key for row in rows]
+    found = beam_search(own, rows[0].strategy, keys, max_new_tokens=new, eos_token_id=eos)
+    return _sharing(found, time.perf_counter() - started)
+
+
+def _contrastive_search(
+    reading: Reading, other: Reading | None, prompts: torch.Tensor, rows: Sequence[Row], new: int, eos: int | None
+) -> list[Decoded]:
+    started = time.perf_counter()
+    settings = rows[0].strategy.settings
+    found = contrastive_search(
+        Reading(reading.model, reading.cache, reading.logits, reading.states).rows(_which(rows, prompts)),
+        top_k=int(settings["top_k"]),
+        penalty_alpha=settings["penalty_alpha"],
+        max_new_tokens=new,
+        eos_token_id=eos,
+    ).tolist()
+    ends = [row.index(eos) + 1 if eos in row else len(row) for row in found]
+    return _sharing([row[:end] for row, end in zip(found, ends, strict=True)], time.perf_counter() - started)
+
+
+def _speculation(
+    reading: Reading, other: Reading | None, prompts: torch.Tensor, rows: Sequence[Row], new: int, eos: int | None
+) -> list[Decoded]:
+    made = []
+    for row in rows:  # one by one: each gets on at its own speed
+        started = time.perf_counter()
+        which = _which([row], prompts)
+        tokens = speculate(
+            reading.plain().rows(which),
+            other.rows(which) if other and row.strategy.needs_amateur else None,
+            prompts[row.prompt].tolist(),
+            row.strategy,
+            row.key,
+            max_new_tokens=new,
+            eos_token_id=eos,
+        )
+        made.append(Decoded(tokens, time.perf_counter() - started))
+    return made
+
+
+def _sharing(found: Sequence[list[int]], seconds: float) -> list[Decoded]:
+    return [Decoded(tokens, seconds / len(found)) for tokens in found]
+
+
+# `Strategy.decoder` → what decodes rows of that kind.
+DECODERS: dict[str, Decoder] = {
+    "tokens": _tokens,
+    "dola": _dola,
+    "contrastive_decoding": _contrastive_decoding,
+    "beams": _beams,
+    "contrastive_search": _contrastive_search,
+    "speculation": _speculation,
+}
 
 
 def decode(
@@ -115,43 +192,26 @@ def decode(
     *,
     max_new_tokens: int,
     eos_token_id: int | None,
+    amateur: PreTrainedModel | None = None,
 ) -> torch.Tensor:
-    """Token ids of the continuations, [rows, up to ``max_new_tokens``], of ``prompts`` [rows, length] without padding.
+    """Token ids of the continuations by one strategy, [rows, up to ``max_new_tokens``], of ``prompts`` [rows, length]
+    without padding.
 
     A row that ends before the longest does is filled up with ``eos_token_id``; without one, none ends early. ``keys``
     has one entry a row and matters only to strategies that sample.
     """
-    if strategy.name == "contrastive":  # which transformers leaves to code from the hub
-        return contrastive_search(
-            model,
-            prompts,
-            top_k=int(strategy.settings["top_k"]),
-            penalty_alpha=strategy.settings["penalty_alpha"],
-            max_new_tokens=max_new_tokens,
-            eos_token_id=eos_token_id,
-        )
-    settings: dict[str, float | int] = {}
-    processors = LogitsProcessorList()
-    if strategy.samples:
-        processors.extend(truncation(strategy.settings, prompts.device))
-        processors.append(KeyedGumbelNoise(keys, prompts.shape[1]))
-    else:
-        settings.update(strategy.settings)
-    config = GenerationConfig(
-        do_sample=False,  # with the noise in the scores, their argmax is the draw
+    assert len(keys) == len(prompts), "one key a row"
+    decoded = decode_together(
+        model,
+        prompts,
+        [Row(number, strategy, key) for number, key in enumerate(keys)],
         max_new_tokens=max_new_tokens,
         eos_token_id=eos_token_id,
-        pad_token_id=eos_token_id,
-        **settings,
+        amateur=amateur,
     )
-    with neutral_generation_config(model), torch.no_grad():
-        sequences = model.generate(  # type: ignore[operator]
-            input_ids=prompts,
-            attention_mask=torch.ones_like(prompts),
-            generation_config=config,
-            logits_processor=processors,
-        )
-    return sequences[:, prompts.shape[1] :]
+    longest = max(len(row.tokens) for row in decoded)
+    filler = [] if eos_token_id is None else [eos_token_id]
+    return torch.tensor([row.tokens + filler * (longest - len(row.tokens)) for row in decoded], device=prompts.device)
 
 
 def before_end_of_text(token_ids: Sequence[int], eos_token_id: int | None) -> tuple[int, ...]:

@@ -8,10 +8,14 @@ two models or two strategies measured on the same items with the same seed are r
 is paired.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from textgen.evaluation.student import two_sided_quantile
 
 Interval = tuple[float, float]
 
@@ -37,9 +41,18 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike) -> np.ndarray:
     return np.divide(above, below, out=np.zeros_like(above), where=below != 0)
 
 
-def percentile_interval(replicates: ArrayLike) -> Interval:
-    """The middle 95 % of a statistic over the resamples (percentile bootstrap, Efron & Tibshirani 1993, §13.3)."""
+def percentile_interval(replicates: ArrayLike, *, items: int | None = None) -> Interval:
+    """The middle 95 % of a statistic over the resamples (percentile bootstrap, Efron & Tibshirani 1993, §13.3), widened
+    for the number of ``items`` that were resampled; None leaves it as it is.
+
+    Resamples of n items vary less than samples of n do, by √((n−1)/n), and know nothing of the uncertainty of their own
+    spread, which Student's t accounts for. The *expanded* percentile interval (Hesterberg 2015, The American
+    Statistician 69:4, 371–386) mends both by the quantiles that it takes: Φ(±√(n/(n−1)) · t₀.₉₇₅,ₙ₋₁) for 2.5 and
+    97.5 %.
+    """
     tail = (1 - COVERAGE) / 2
+    if items is not None and items > 1:
+        tail = NormalDist().cdf(-math.sqrt(items / (items - 1)) * two_sided_quantile(items - 1, COVERAGE))
     low, high = np.quantile(np.asarray(replicates, dtype=np.float64), [tail, 1 - tail])
     return float(low), float(high)
 
@@ -76,7 +89,8 @@ def bootstrap(
     clusters: Sequence[int] | None = None,
 ) -> Interval:
     """95 % interval of a function of sums: ``statistic`` maps the sums [resamples, columns] to values [resamples]."""
-    return percentile_interval(statistic(resampled_sums(columns, seed=seed, resamples=resamples, clusters=clusters)))
+    sums = resampled_sums(columns, seed=seed, resamples=resamples, clusters=clusters)
+    return percentile_interval(statistic(sums), items=len(per_cluster(columns[0], clusters)))
 
 
 def bootstrap_ratio(
@@ -129,17 +143,25 @@ def bootstrap_paired_ratio_difference(
     )
 
 
-def jackknife_interval(estimate: float, leave_one_out: ArrayLike) -> Interval:
-    """95 % interval, estimate ± 1.96 standard errors, from the statistic without each item in turn, [items].
+def jackknife_error(leave_one_out: ArrayLike) -> float:
+    """Standard error of a statistic from its values without each item in turn, [items]; 0 for fewer than two.
 
-    For statistics that count what is *distinct*: a resample with replacement holds only 63 % of the items and repeats
-    the rest, so its distinct count is too low, and a bootstrap interval would not even contain the estimate. The
-    squared standard error is (n−1)/n · Σ (θ₍ᵢ₎ − mean θ₍.₎)² (Tukey 1958; Efron & Tibshirani 1993, eq. 11.5). Fewer
-    than two items give [estimate, estimate].
+    Its square is (n−1)/n · Σ (θ₍ᵢ₎ − mean θ₍.₎)² (Tukey 1958; Efron & Tibshirani 1993, eq. 11.5).
     """
     values = np.asarray(leave_one_out, dtype=np.float64)
     items = len(values)
+    return float(np.sqrt((items - 1) / items * np.square(values - values.mean()).sum())) if items > 1 else 0.0
+
+
+def jackknife_interval(estimate: float, leave_one_out: ArrayLike) -> Interval:
+    """95 % interval from the statistic without each item in turn, [items]: estimate ± Student's t · standard error.
+
+    For statistics that count what is *distinct*: a resample with replacement holds only 63 % of the items and repeats
+    the rest, so its distinct count is too low, and a bootstrap interval would not even contain the estimate. With
+    n − 1 degrees of freedom; fewer than two items give [estimate, estimate].
+    """
+    items = len(np.asarray(leave_one_out))
     if items < 2:
         return estimate, estimate
-    error = float(np.sqrt((items - 1) / items * np.square(values - values.mean()).sum()))
-    return estimate - NORMAL_QUANTILE * error, estimate + NORMAL_QUANTILE * error
+    reach = two_sided_quantile(items - 1, COVERAGE) * jackknife_error(leave_one_out)
+    return estimate - reach, estimate + reach

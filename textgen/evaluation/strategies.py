@@ -1,24 +1,43 @@
 """The table of decoding strategies. Imports nothing heavy, so that the command line can check names against it."""
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
-
-from textgen.errors import UserError
+from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """A named way to decode, with its settings in the words of transformers' ``GenerationConfig``."""
+    """A named way to decode.
+
+    Attributes:
+        name: what rows and flags call it: an entry of the table, or a variant such as ``top_p[0.9]``.
+        settings: in the words of transformers' ``GenerationConfig`` where it has them.
+        samples: whether it draws; if not, a prompt has one continuation however often it is asked for.
+        description: one line.
+        source: where it was published.
+        family: the entry of the table that it is, or is a variant of.
+        main: the setting that a sweep goes over, if there is one.
+        decoder: what decodes it: ``tokens`` chooses one token after another by a rule and decodes together with others
+            of its kind; the rest each have a search of their own.
+        needs_amateur: whether it takes a second, weaker model.
+    """
 
     name: str
     settings: Mapping[str, float | int]
-    samples: bool  # whether it draws; if not, a prompt has one continuation however often it is asked for
+    samples: bool
     description: str
     source: str
+    family: str = field(default="")
+    main: str | None = None
+    decoder: Literal["tokens", "dola", "contrastive_decoding", "beams", "contrastive_search", "speculation"] = "tokens"
+    needs_amateur: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "family", self.family or self.name)
 
 
-# A strategy is added here; `sampling.truncation` knows the settings of those that sample.
+# A strategy is added here. One that chooses token by token needs its rule: a truncation in `truncation.TRUNCATIONS`, or
+# another way to choose in `choosing.py`.
 STRATEGIES: dict[str, Strategy] = {
     strategy.name: strategy
     for strategy in (
@@ -30,6 +49,26 @@ STRATEGIES: dict[str, Strategy] = {
             False,
             "the most probable text found while keeping several beginnings open",
             "Lowerre 1976; Graves, arXiv 1211.3711",
+            main="num_beams",
+            decoder="beams",
+        ),
+        Strategy(
+            "diverse_beam",
+            {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5, "length_penalty": 0.0},
+            False,
+            "beam search in groups, each kept from the tokens that earlier groups took at the same place",
+            "arXiv 1610.02424",
+            main="diversity_penalty",
+            decoder="beams",
+        ),
+        Strategy(
+            "beam_sampling",
+            {"num_beams": 4, "temperature": 1.0, "length_penalty": 0.0},
+            True,
+            "beam search whose continuations are drawn without replacement instead of being the most probable",
+            "arXiv 1903.06059 draws them so; the step is that of transformers' beam search with do_sample",
+            main="num_beams",
+            decoder="beams",
         ),
         Strategy(
             "temperature",
@@ -37,14 +76,23 @@ STRATEGIES: dict[str, Strategy] = {
             True,
             "sample from the whole vocabulary, sharpened by a temperature below 1",
             "Ackley, Hinton & Sejnowski 1985",
+            main="temperature",
         ),
-        Strategy("top_k", {"top_k": 40}, True, "sample from the k most probable tokens", "arXiv 1805.04833"),
+        Strategy(
+            "top_k",
+            {"top_k": 40},
+            True,
+            "sample from the k most probable tokens",
+            "arXiv 1805.04833",
+            main="top_k",
+        ),
         Strategy(
             "top_p",
             {"top_p": 0.95},
             True,
             "sample from the nucleus: the fewest tokens that hold a share p of the probability",
             "arXiv 1904.09751",
+            main="top_p",
         ),
         Strategy(
             "typical",
@@ -52,13 +100,15 @@ STRATEGIES: dict[str, Strategy] = {
             True,
             "sample from the tokens whose surprise is nearest to the expected one",
             "arXiv 2202.00666",
+            main="typical_p",
         ),
         Strategy(
-            "min_p",
-            {"min_p": 0.05},
+            "epsilon",
+            {"epsilon_cutoff": 6e-4},
             True,
-            "sample from the tokens at least a share min_p as probable as the most probable one",
-            "arXiv 2407.01082",
+            "sample from the tokens with at least a fixed probability",
+            "arXiv 2210.15191",
+            main="epsilon_cutoff",
         ),
         Strategy(
             "eta",
@@ -66,6 +116,46 @@ STRATEGIES: dict[str, Strategy] = {
             True,
             "sample from the tokens above a threshold that sinks as the entropy rises",
             "arXiv 2210.15191",
+            main="eta_cutoff",
+        ),
+        Strategy(
+            "min_p",
+            {"min_p": 0.05},
+            True,
+            "sample from the tokens at least a share min_p as probable as the most probable one",
+            "arXiv 2407.01082",
+            main="min_p",
+        ),
+        Strategy(
+            "top_n_sigma",
+            {"n_sigma": 1.0},
+            True,
+            "sample from the tokens whose logit is within n standard deviations of the highest",
+            "arXiv 2411.07641",
+            main="n_sigma",
+        ),
+        Strategy(
+            "top_h",
+            {"top_h": 0.4},
+            True,
+            "sample from as many of the most probable tokens as keep the entropy within a share of the whole",
+            "arXiv 2509.02510, algorithm 1",
+            main="top_h",
+        ),
+        Strategy(
+            "p_less",
+            {},
+            True,
+            "sample from the tokens at least as probable as two draws are to agree",
+            "arXiv 2509.23234",
+        ),
+        Strategy(
+            "mirostat",
+            {"tau": 5.0, "eta": 0.1},
+            True,
+            "sample from the tokens under a bound on surprise that steers the mean surprise to tau bits",
+            "arXiv 2007.14966, version 2 as in llama.cpp",
+            main="tau",
         ),
         Strategy(
             "contrastive",
@@ -73,6 +163,27 @@ STRATEGIES: dict[str, Strategy] = {
             False,
             "the probable token that resembles the text so far least",
             "arXiv 2202.06417",
+            main="penalty_alpha",
+            decoder="contrastive_search",
+        ),
+        Strategy(
+            "contrastive_decoding",
+            {"plausibility": 0.1, "amateur_temperature": 0.5},
+            False,
+            "greedy on how much more probable the model finds a plausible token than the amateur does",
+            "arXiv 2210.15097, which searches with beams",
+            main="plausibility",
+            decoder="contrastive_decoding",
+            needs_amateur=True,
+        ),
+        Strategy(
+            "dola",
+            {"plausibility": 0.1, "repetition_penalty": 1.2},
+            False,
+            "greedy on how much the last layer raises a plausible token over the earlier layer that differs most",
+            "arXiv 2309.03883",
+            main="plausibility",
+            decoder="dola",
         ),
         Strategy(
             "repetition_penalty",
@@ -80,36 +191,39 @@ STRATEGIES: dict[str, Strategy] = {
             False,
             "greedy, with tokens of the prompt and the continuation so far made less probable",
             "arXiv 1909.05858",
+            main="repetition_penalty",
+        ),
+        Strategy(
+            "no_repeat_ngram",
+            {"no_repeat_ngram_size": 3},
+            False,
+            "greedy, never repeating a run of n tokens of the prompt and the continuation",
+            "arXiv 1705.04304",
+            main="no_repeat_ngram_size",
+        ),
+        Strategy(
+            "prompt_lookup",
+            {"draft_tokens": 10, "max_ngram": 3},
+            False,
+            "greedy, faster: what followed the last tokens before is proposed, and read in one pass",
+            "Saxena 2023, github.com/apoorvumang/prompt-lookup-decoding",
+            main="draft_tokens",
+            decoder="speculation",
+        ),
+        Strategy(
+            "speculative",
+            {"draft_tokens": 4, "temperature": 0.8},
+            True,
+            "the temperature strategy, faster: the amateur proposes tokens, and the model reads them in one pass",
+            "arXiv 2211.17192; coupled by shared Gumbel noise, arXiv 2408.07978",
+            main="draft_tokens",
+            decoder="speculation",
+            needs_amateur=True,
         ),
     )
 }
 
-
-def parse_strategies(text: str) -> list[Strategy]:
-    """Strategies named in ``text``: "all" for the whole table, or names separated by commas, in the order given.
-
-    Raises UserError that lists every unknown and every repeated name, and what there is to choose from.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if names == ["all"]:
-        return list(STRATEGIES.values())
-    choice = f"Choose from {', '.join(STRATEGIES)}; or say all."
-    if not names:
-        raise UserError(f"--strategies {text!r}: names no strategy. {choice}")
-    problems = [
-        f"--strategies: {_unknown(name)} {choice}" for name in dict.fromkeys(names) if name not in STRATEGIES
-    ] + [
-        f"--strategies: {name!r} is there {names.count(name)} times; name it once."
-        for name in dict.fromkeys(names)
-        if names.count(name) > 1
-    ]
-    if problems:
-        raise UserError.of(problems)
-    return [STRATEGIES[name] for name in names]
-
-
-def _unknown(name: str) -> str:
-    if name == "all":
-        return "'all' stands alone, not among other names."
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), STRATEGIES, n=1)
-    return f"there is no strategy {name!r}{f'; did you mean {near[0]}?' if near else '.'}"
+# What is compared unless others are named: those in common use, and one of each kind.
+DEFAULT_STRATEGIES = (
+    "greedy,beam,temperature,top_k,top_p,typical,min_p,eta,contrastive,repetition_penalty"  # in the table's order
+)

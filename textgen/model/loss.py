@@ -51,7 +51,7 @@ class ScoredModel(torch.nn.Module):
             logits = self.model(input_ids=input_ids, use_cache=False).logits
             nll = F.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="none")
             return (nll if scales is None else nll * scales).sum()
-        with _bypassed(head):
+        with bypassed(head):
             hidden = self.model(input_ids=input_ids, use_cache=False).logits
         return linear_nll(hidden.flatten(0, 1), head.weight, head.bias, targets, scales)
 
@@ -70,14 +70,15 @@ def separate_head(model: Any) -> torch.nn.Linear | None:
         return torch.linspace(-1000, 1000, hidden.numel(), device=hidden.device).view_as(hidden)
 
     device = head.weight.device
-    with torch.no_grad(), evaluating(model), _bypassed(head, numbers):
+    with torch.no_grad(), evaluating(model), bypassed(head, numbers):
         logits = model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device), use_cache=False).logits
     same_width = logits.shape[-1] == head.in_features
     return head if same_width and torch.equal(logits.float(), numbers(logits)) else None
 
 
 @contextmanager
-def _bypassed(head: torch.nn.Module, instead: Any = lambda hidden: hidden) -> Iterator[None]:
+def bypassed(head: torch.nn.Module, instead: Any = lambda hidden: hidden) -> Iterator[None]:
+    """Inside, the head hands on the hidden states that come to it, or what ``instead`` makes of them."""
     # An attribute of the instance hides the method of its class, and takes no hook away.
     head.forward = instead
     try:

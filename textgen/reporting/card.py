@@ -10,7 +10,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from textgen.reporting.record import write_bytes
 from textgen.reporting.report import PERPLEXITIES, convention, facts, title
 from textgen.reporting.run_files import RunFiles
-from textgen.reporting.wording import METRICS, MISSING, compared, interval_text, number, result, visible
+from textgen.reporting.wording import (
+    MISSING,
+    compared,
+    interval_text,
+    number,
+    over_the_floor,
+    result,
+    shown_metrics,
+    visible,
+)
 
 _TRANSFORMERS_SNIPPET = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -48,6 +57,7 @@ def render(run: RunFiles) -> str:
     )
     environment.filters["cell"] = cell
     moment = compared(run.decoding)[1]
+    metrics = shown_metrics({moment: run.decoding[moment]} if moment else {})
     return environment.get_template("card.md.j2").render(
         front_matter=metadata(run),
         title=title(run),
@@ -56,10 +66,11 @@ def render(run: RunFiles) -> str:
         convention=convention(run),
         perplexity_columns=[name.replace("_", " ") for name in PERPLEXITIES],
         perplexity_rows=_perplexity_rows(run),
-        metrics=METRICS,
+        floor=over_the_floor(run.perplexity),
+        metrics=metrics,
         continued_by={"after": "the fine-tuned model", "model": "the model"}.get(str(moment), f"the {moment} model"),
         decoding_rows=[
-            (row.get("strategy", MISSING), [number(row.get(metric.key), metric.digits) for metric in METRICS])
+            (row.get("strategy", MISSING), [number(row.get(metric.key), metric.digits) for metric in metrics])
             for row in sorted(run.decoding[moment], key=lambda row: row.get("strategy") != "human")
         ]
         if moment

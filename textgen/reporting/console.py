@@ -6,6 +6,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -15,8 +16,11 @@ from textgen.reporting.wording import (
     closest_to_human,
     compared,
     count,
+    enough_prompts,
+    findings,
     interval_text,
     number,
+    over_the_floor,
     visible,
 )
 
@@ -48,6 +52,8 @@ def print_perplexity(perplexity: Mapping[str, Mapping[str, Any]], console: Conso
         value = number(difference["bits_per_byte"], 3)
         span = interval_text(difference.get("bits_per_byte_interval"), 3)
         console.print(Text(f"  difference in bits per byte: {value}" + (f" ({span})" if span else "")))
+    if floor := over_the_floor(perplexity):
+        console.print(Padding(Text(visible(floor)), (0, 2)))
 
 
 def print_decoding(decoding: Mapping[str, Sequence[Mapping[str, Any]]], console: Console | None = None) -> None:
@@ -77,6 +83,22 @@ def print_decoding(decoding: Mapping[str, Sequence[Mapping[str, Any]]], console:
             human = strategy == "human"
             table.add_row(Text(visible(strategy)), *cells, style="bold" if human else None, end_section=human)
         console.print(table)
+        if moment == compared(decoding)[1]:
+            _print_findings(rows, console)
+
+
+def _print_findings(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """What the paired comparison with the human text says about the columns shown, and how many prompts would do."""
+    shown = {metric.title for metric in METRICS if metric.key in _COLUMNS}
+    said = [(title, sentence) for title, sentence in findings(rows) if title in shown]
+    if said:
+        console.print(
+            Text("  Compared with human, by paired differences over prompts, corrected for how many there are:")
+        )
+    for title, sentence in said:
+        console.print(Padding(Text(visible(f"{title}: {sentence}")), (0, 0, 0, 4)))
+    if enough := enough_prompts(rows):
+        console.print(Padding(Text(enough), (0, 0, 0, 2)))
 
 
 def print_step(

@@ -17,6 +17,11 @@ class EvaluationFiles:
     def __init__(self, run_dir: Path) -> None:
         self.directory = run_dir / "evaluation"
 
+    @property
+    def records(self) -> Path:
+        """Directory for scores as they are made: what a killed evaluation goes on from."""
+        return self.directory / "records"
+
     def has(self, when: str) -> bool:
         """Whether the measurement of that name is complete."""
         return when in self._read("perplexity.json")
@@ -36,6 +41,9 @@ class EvaluationFiles:
         if measurement.decoding:
             self._merge_lines("continuations.jsonl", when, (asdict(c) for c in measurement.continuations))
             write_json(self.directory / "decoding.json", self.decoding() | {when: measurement.decoding})
+        if measurement.diagnostics:
+            diagnostics = self._read("diagnostics.json") | {when: measurement.diagnostics}
+            write_json(self.directory / "diagnostics.json", diagnostics)
         write_json(self.directory / "perplexity.json", self.perplexity() | {when: measurement.perplexity})
 
     def write_difference(self, first: str, second: str, *, seed: int) -> None:

@@ -7,10 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib import style
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
 
 from textgen.reporting.wording import bounds, compared, finite, number
 
@@ -26,7 +23,7 @@ _PAGE_COLOURS = {
     HUMAN: "--human",
 }
 # The defaults come first, so that a matplotlibrc of the user's changes nothing.
-_STYLE: list[Any] = [
+STYLE: list[Any] = [
     "default",
     {
         "svg.fonttype": "none",  # text stays text: readable to search and to screen readers
@@ -59,7 +56,7 @@ def loss_curve(metrics: Sequence[Mapping[str, Any]]) -> str | None:
     rate = _series(metrics, "train/learning_rate")
     if not train[0] and not evaluated[0]:
         return None
-    with style.context(_STYLE):
+    with style.context(STYLE):
         figure = Figure(figsize=(6.8, 4.0), layout="constrained")
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         dot = "o" if len(train[0]) < 3 else None  # a line through one point shows nothing
@@ -75,7 +72,7 @@ def loss_curve(metrics: Sequence[Mapping[str, Any]]) -> str | None:
         bottom.xaxis.get_major_locator().set_params(integer=True)
         last = train if train[0] else evaluated
         title = f"Loss over {len(last[0])} logged steps, ending at {number(last[1][-1], 3)}; learning rate below"
-        return _svg(figure, "loss", title)
+        return as_svg(figure, "loss", title)
 
 
 def perplexity_bars(perplexity: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -84,7 +81,7 @@ def perplexity_bars(perplexity: Mapping[str, Mapping[str, Any]]) -> str | None:
     values = {moment: finite(perplexity[moment].get("bits_per_byte")) for moment in moments}
     if len(moments) < 2 or None in values.values():
         return None
-    with style.context(_STYLE):
+    with style.context(STYLE):
         figure = Figure(figsize=(6.8, 1.45), layout="constrained")
         axes = figure.subplots()
         for row, moment in enumerate(reversed(moments)):
@@ -100,79 +97,7 @@ def perplexity_bars(perplexity: Mapping[str, Mapping[str, Any]]) -> str | None:
         axes.margins(x=0.15)
         axes.set_xlabel("bits per byte, less is better; the line is the 95 % interval")
         said = ", ".join(f"{moment} {number(values[moment], 3)}" for moment in moments)
-        return _svg(figure, "perplexity", f"Bits per byte: {said}")
-
-
-def decoding_scatter(decoding: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None:
-    """Every strategy by diversity and nll, the human text as a star; the earlier model faint. None without points."""
-    first, second = compared(decoding)
-    points = {moment: _points(decoding[moment]) for moment in (first, second) if moment}
-    if second is None or not points[second]:
-        return None
-    with style.context(_STYLE):
-        figure = Figure(figsize=(6.8, 4.6), layout="constrained")
-        axes = figure.subplots()
-        handles = []
-        for moment, of_moment in points.items():
-            strong = moment == second
-            spots = [spot for strategy, spot in of_moment.items() if strategy != "human"]
-            handles += axes.plot(
-                *_columns(spots), "o", color=MOMENT_COLOUR[moment], markersize=6 if strong else 4, label=moment
-            )
-            if "human" in of_moment:
-                size, fill = (15, HUMAN) if strong else (11, "none")
-                axes.plot(*of_moment["human"], "*", color=HUMAN, markersize=size, markerfacecolor=fill, zorder=4)
-        for strategy, end in points[second].items():
-            start = points[first].get(strategy) if first else None
-            if start:  # the way that a strategy went says which faint point is its own
-                axes.plot(*_columns([start, end]), color=FIRST, linewidth=0.6, linestyle=(0, (3, 3)), zorder=1)
-        axes.margins(0.12)
-        axes.set(xlabel="diversity", ylabel="nll, nats per token")
-        if first:
-            axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
-        _label(figure, axes, points[second], [spot for of in points.values() for spot in of.values()])
-        return _svg(figure, "decoding", "Diversity and nll of every decoding strategy; the star is the human text")
-
-
-def _label(
-    figure: Figure,
-    axes: Axes,
-    spots: Mapping[str, tuple[float, float]],
-    obstacles: Sequence[tuple[float, float]],
-) -> None:
-    """Write each name beside its point, at the offset where it covers the least of other names and points."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # the layout must be final before anything can be measured
-    figure.set_layout_engine("none")
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(list(obstacles))]
-    inside = axes.get_window_extent()
-    pixels_per_point = figure.dpi / 72
-    for strategy, spot in sorted(spots.items(), key=lambda item: item[1]):
-        colour = HUMAN if strategy == "human" else INK
-        text = axes.annotate(strategy, spot, (0, 0), textcoords="offset points", color=colour, fontsize=8)
-        size = text.get_window_extent(canvas.get_renderer())
-        here_x, here_y = axes.transData.transform(spot)
-        candidates: list[tuple[float, tuple[float, float], Bbox]] = []
-        for reach in (7, 13, 22):
-            for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.8), (0.8, -0.8), (-0.8, 0.8), (-0.8, -0.8)):
-                left = here_x + x * reach * pixels_per_point - size.width * (0 if x > 0 else 1 if x < 0 else 0.5)
-                bottom = here_y + y * reach * pixels_per_point - size.height * (0 if y > 0 else 1 if y < 0 else 0.5)
-                box = Bbox.from_bounds(left, bottom, size.width, size.height)
-                covered = sum(_overlap(box, other) for other in taken)
-                outside = box.width * box.height - _overlap(box, inside)
-                candidates.append((covered + 2 * outside + reach, (x * reach, y * reach), box))
-        _, (x, y), box = min(candidates, key=lambda candidate: candidate[0])
-        text.xyann = (x, y)
-        text.set_horizontalalignment("left" if x > 0 else "right" if x < 0 else "center")
-        text.set_verticalalignment("bottom" if y > 0 else "top" if y < 0 else "center")
-        taken.append(box)
-
-
-def _overlap(one: Bbox, other: Bbox) -> float:
-    """Area that two boxes share, in square pixels."""
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return max(width, 0.0) * max(height, 0.0)
+        return as_svg(figure, "perplexity", f"Bits per byte: {said}")
 
 
 def _series(metrics: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
@@ -181,17 +106,7 @@ def _series(metrics: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float]
     return [row["step"] for row in rows], [row[key] for row in rows]
 
 
-def _points(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
-    """Strategy → (diversity, nll), for the rows that have both."""
-    pairs = {str(row.get("strategy")): (finite(row.get("diversity")), finite(row.get("nll"))) for row in rows}
-    return {strategy: (x, y) for strategy, (x, y) in pairs.items() if x is not None and y is not None}
-
-
-def _columns(spots: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in spots], [y for _, y in spots]
-
-
-def _svg(figure: Figure, name: str, title: str) -> str:
+def as_svg(figure: Figure, name: str, title: str) -> str:
     """The figure as an ``<svg>`` element for the middle of an HTML page.
 
     What only a file of its own needs is taken off: the XML head, metadata and namespaces, which are URLs, and a style

@@ -8,25 +8,40 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from textgen.reporting import figures
+from textgen.reporting import decoding_figures, figures, token_figures
 from textgen.reporting.record import write_bytes
 from textgen.reporting.run_files import RunFiles
+from textgen.reporting.samples import side_by_side
 from textgen.reporting.wording import (
-    METRICS,
     MISSING,
+    Metric,
+    baseline_name,
     closest_to_human,
     compared,
     count,
+    enough_prompts,
+    findings,
     interval_text,
     not_told_apart,
     number,
+    over_the_floor,
     result,
+    shown_metrics,
     visible,
 )
 
 PROMPTS_SHOWN = 12
 PERPLEXITIES = {"token_perplexity": 2, "word_perplexity": 2, "byte_perplexity": 3, "bits_per_byte": 3}
 """Column of the perplexity table → digits shown."""
+
+DIAGNOSTICS = {
+    "tokens kept": ("kept_size", 1),
+    "median": ("kept_size_median", 0),
+    "probability kept": ("kept_mass", 3),
+    "entropy left, nats": ("entropy", 3),
+    "human’s token kept": ("human_coverage", 3),
+}
+"""Column of the table of what truncation keeps → its key and the digits shown."""
 
 CONVENTIONS = {
     "rolling": (
@@ -65,6 +80,7 @@ def render(run: RunFiles) -> str:
     )
     environment.filters |= {"visible": visible, "setting": setting_text}
     prompts, prompts_note = _prompts(run)
+    metrics = shown_metrics(run.decoding)
     return environment.get_template("report.html.j2").render(
         run=run,
         title=title(run),
@@ -74,11 +90,24 @@ def render(run: RunFiles) -> str:
         loss_figure=_markup(figures.loss_curve(run.metrics)),
         convention=convention(run),
         perplexity_columns=[*(name.replace("_", " ") for name in PERPLEXITIES), "tokens", "words", "bytes"],
-        perplexity_rows=[(moment, _perplexities(run.perplexity[moment])) for moment in _in_order(run.perplexity)],
+        perplexity_rows=_perplexity_rows(run.perplexity),
+        floor=over_the_floor(run.perplexity),
         perplexity_figure=_markup(figures.perplexity_bars(run.perplexity)),
-        metrics=METRICS,
-        decoding_tables=[_decoding_table(moment, run.decoding[moment]) for moment in reversed(_in_order(run.decoding))],
-        decoding_figure=_markup(figures.decoding_scatter(run.decoding)),
+        accuracy_rows=token_figures.accuracy_rows(run.perplexity),
+        position_figure=_markup(token_figures.loss_by_position(run.perplexity)),
+        reliability_figure=_markup(token_figures.reliability(run.perplexity)),
+        hardest=token_figures.hardest_rows(run.perplexity),
+        metrics=metrics,
+        decoding_tables=[
+            _decoding_table(moment, run.decoding[moment], metrics) for moment in reversed(_in_order(run.decoding))
+        ],
+        decoding_figure=_markup(decoding_figures.decoding_scatter(run.decoding)),
+        diagnostics_tables=[
+            (moment, _diagnostics_rows(run.diagnostics[moment])) for moment in reversed(_in_order(run.diagnostics))
+        ],
+        diagnostics_columns=list(DIAGNOSTICS),
+        diagnostics_figure=_markup(decoding_figures.diagnostics_scatter(run.diagnostics)),
+        samples=side_by_side(run.samples()),
         prompts=prompts,
         prompts_note=prompts_note,
         command=str(run.environment.get("command") or f"python recipes/finetune.py --config {run.path}/config.yaml"),
@@ -147,6 +176,13 @@ def _in_order(by_moment: Mapping[str, Any]) -> list[str]:
     return [moment for moment in compared(by_moment) if moment]
 
 
+def _perplexity_rows(perplexity: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """A row a moment, and one for the source of the documents where it is known."""
+    rows = [(moment, perplexity[moment]) for moment in _in_order(perplexity)]
+    rows += [("the source", stated["source"]) for _, stated in rows[-1:] if stated.get("source")]
+    return [(name, _perplexities(stated)) for name, stated in rows]
+
+
 def _perplexities(stated: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(value, interval) for every column of the perplexity table."""
     cells = [
@@ -156,10 +192,10 @@ def _perplexities(stated: Mapping[str, Any]) -> list[tuple[str, str]]:
     return cells + [(count(stated.get(name)), "") for name in ("tokens", "words", "bytes")]
 
 
-def _decoding_table(moment: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _decoding_table(moment: str, rows: Sequence[Mapping[str, Any]], metrics: Sequence[Metric]) -> dict[str, Any]:
     """One table of strategies: the human row first, then the order of the file."""
     human = next((row for row in rows if row.get("strategy") == "human"), None)
-    nearest = {metric.key: closest_to_human(rows, metric.key) for metric in METRICS}
+    nearest = {metric.key: closest_to_human(rows, metric.key) for metric in metrics}
     sizes = {int(row["continuations"]) for row in rows if row.get("continuations")}
     table = []
     for row in sorted(rows, key=lambda row: row is not human):
@@ -170,14 +206,44 @@ def _decoding_table(moment: str, rows: Sequence[Mapping[str, Any]]) -> dict[str,
                 "nearest": row is not human and row.get("strategy") in nearest[metric.key],
                 "alike": row is not human and not_told_apart(row, human, metric.key),
             }
-            for metric in METRICS
+            for metric in metrics
         ]
-        settings = ", ".join(f"{name} {setting_text(value)}" for name, value in (row.get("settings") or {}).items())
+        settings = _settings(row)
         table.append(
             {"strategy": row.get("strategy", MISSING), "settings": settings, "human": row is human, "cells": cells}
         )
     said = f"{'–'.join(count(size) for size in sorted({min(sizes), max(sizes)}))} continuations a row" if sizes else ""
-    return {"moment": moment, "rows": table, "continuations": said}
+    baseline = baseline_name(rows)
+    return {
+        "moment": moment,
+        "rows": table,
+        "continuations": said,
+        "findings": [("the human text", findings(rows))]
+        + ([(baseline, findings(rows, "baseline"))] if baseline else []),
+        "enough_prompts": enough_prompts(rows),
+        "unlike_sets": next(
+            (row["mauve_reason"] for row in rows if row is not human and row.get("mauve_reason")), None
+        ),
+    }
+
+
+def _diagnostics_rows(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """(strategy, settings, (value, interval) for each column) of the table of what truncation keeps."""
+    return [
+        (
+            str(row.get("strategy", MISSING)),
+            _settings(row),
+            [
+                (number(row.get(key), digits), interval_text(row.get(f"{key}_interval"), digits))
+                for key, digits in DIAGNOSTICS.values()
+            ],
+        )
+        for row in rows
+    ]
+
+
+def _settings(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {setting_text(value)}" for name, value in (row.get("settings") or {}).items())
 
 
 def _prompts(run: RunFiles) -> tuple[list[dict[str, Any]], str]:

@@ -32,6 +32,8 @@ class RunFiles:
     """Moment → counts and perplexities; ``"difference"`` → the paired difference of two moments."""
     decoding: dict[str, list[dict[str, Any]]]
     """Moment → a row of metrics for every strategy."""
+    diagnostics: dict[str, list[dict[str, Any]]]
+    """Moment → a row for every strategy that truncates, and one for the whole distribution."""
 
     @classmethod
     def read(cls, path: Path) -> "RunFiles":
@@ -50,6 +52,7 @@ class RunFiles:
             metrics=MetricsRecord(path / "metrics.jsonl").read(),
             perplexity=_present(_json(path / "evaluation" / "perplexity.json")),
             decoding=_present(_json(path / "evaluation" / "decoding.json")),
+            diagnostics=_present(_json(path / "evaluation" / "diagnostics.json")),
         )
 
     def continuations(self) -> Iterator[dict[str, Any]]:
@@ -63,6 +66,10 @@ class RunFiles:
                     yield json.loads(line)
                 except ValueError as error:
                     raise UserError(f"{path}, line {number} is not JSON ({error}); run the evaluation again") from None
+
+    def samples(self) -> list[dict[str, Any]]:
+        """The rows of ``samples.jsonl``: what the model wrote while it learned; none if nobody asked for it."""
+        return MetricsRecord(self.path / "samples.jsonl").read()
 
     @property
     def moments(self) -> list[str]:

@@ -4,17 +4,15 @@ import atexit
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from textgen.reporting.run_files import RunFiles
+from textgen.reporting.samples import MAX_ROWS, GrowingTable
 from textgen.reporting.wording import METRICS, compared, visible
 
 Mode = Literal["auto", "online", "offline", "disabled"]
-MAX_ROWS = 10_000
-"""Rows of a logged table; W&B takes no more."""
-
 _SUMMARY = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 
 
@@ -30,6 +28,7 @@ class WandbMirror:
         self._run = run
         self._say = say
         self._logged_step = -1
+        self._samples = GrowingTable()
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         if run is not None:
             # A resumed run knows what the server has already; an offline run starts anew, and has it all replayed.
@@ -85,6 +84,11 @@ class WandbMirror:
         """Mirror the rows that a resumed run has already recorded."""
         for row in rows:
             self.log(row)
+
+    def log_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Mirror rows of ``samples.jsonl``, oldest first; those that W&B has already are left out."""
+        if rows:
+            self._do(lambda run: self._samples.log(run, rows))
 
     def finish(self, run_dir: Path, exit_code: int = 0, timeout: float = 120) -> None:
         """Mirror the results, as far as there are any, and end the W&B run, waiting at most ``timeout`` seconds."""
@@ -213,6 +217,8 @@ def _define(run: Any) -> None:
     run.define_metric("train/step", hidden=True)
     run.define_metric("train/*", step_metric="train/step")
     run.define_metric("eval/*", step_metric="train/step")
+    run.define_metric("samples/step", hidden=True)
+    run.define_metric("samples/*", step_metric="samples/step")
 
 
 def _log_results(run: Any, results: RunFiles) -> None:

@@ -20,25 +20,55 @@ class Metric:
     digits: int
     reading: str
     """How to read the column, in one sentence."""
+    optional: bool = False
+    """Left out where no row has a value."""
 
 
+# What is shown; decoding.json has the rest: rep-2, rep-3, seq-rep-4, distinct-1, distinct-3 and SimCTG's diversity.
 METRICS = (
     Metric(
         "diversity", "diversity", 3, "The share of n-grams that are new, multiplied over n = 2, 3, 4: low is a loop."
     ),
-    Metric("rep_2", "rep-2", 3, "The share of word pairs that already occurred."),
-    Metric("rep_3", "rep-3", 3, "The same for runs of three words."),
-    Metric("rep_4", "rep-4", 3, "The same for runs of four words."),
-    Metric("seq_rep_4", "seq-rep-4", 3, "Repeated runs of four within each continuation, averaged over continuations."),
+    Metric("rep_4", "rep-4", 3, "The share of runs of four words that already occurred in the same continuation."),
     Metric("distinct_2", "distinct-2", 3, "Different word pairs over all word pairs; it falls as texts get longer."),
     Metric(
         "self_bleu_4", "self-BLEU-4", 3, "How much a continuation resembles those of other prompts: high is one tune."
     ),
+    Metric("zipf", "Zipf", 3, "How fast word frequency falls with rank: high is a few words over and over."),
     Metric("nll", "nll", 3, "Nats per token under the model itself: far below human is bland, far above is noise."),
+    Metric(
+        "own_nll",
+        "own nll",
+        3,
+        "Nats per token under the distribution that the strategy really drew from; people drew from none.",
+        optional=True,
+    ),
+    Metric(
+        "judge_bits_per_byte",
+        "judge",
+        3,
+        "Bits per byte under the second model (--judge), which did not write the texts: human is the target here too.",
+        optional=True,
+    ),
+    Metric(
+        "mauve", "MAUVE", 3, "How near the texts are to the human ones as a set: 1 is alike, 0 is apart.", optional=True
+    ),
     Metric("length", "length", 1, "Tokens per continuation; compare the others only where this is alike."),
     Metric("end_of_text_rate", "end rate", 3, "The share of continuations that the model ended by itself."),
     Metric("tokens_per_second", "tokens/s", 0, "How fast it decoded here; people have no value, so nothing is marked."),
 )
+SIGNIFICANCE = 0.05
+"""From which p on, corrected for how many comparisons there are, two are said to be not distinguishable."""
+
+
+def shown_metrics(decoding: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Metric]:
+    """The columns of the decoding table: those that are not optional, and those that some row has a value for."""
+    rows = [row for of_moment in decoding.values() for row in of_moment or []]
+    return [
+        metric
+        for metric in METRICS
+        if not metric.optional or any(finite(row.get(metric.key)) is not None for row in rows)
+    ]
 
 
 def finite(value: Any) -> float | None:
@@ -49,10 +79,13 @@ def finite(value: Any) -> float | None:
 
 
 def number(value: Any, digits: int = 2) -> str:
-    """A number as people read it: ``1,234.50``, ``−0.51``, or a dash for one that is missing or not finite."""
+    """A number as people read it: ``1,234.50``, ``−0.51``, or a dash for one that is missing or not finite.
+
+    From a million millions on, of which nobody reads the digits: ``3.46e+33``.
+    """
     if finite(value) is None:
         return MISSING
-    text = f"{value:,.{digits}f}"
+    text = f"{value:,.{digits}f}" if abs(value) < 1e12 else f"{value:.2e}"
     if text.startswith("-"):
         text = text[1:] if not text.strip("-0.,") else "−" + text[1:]  # no minus before a rounded zero
     return text
@@ -142,6 +175,27 @@ def compared(by_moment: Mapping[str, Any]) -> tuple[str | None, str | None]:
     return None, left
 
 
+def over_the_floor(perplexity: Mapping[str, Any]) -> str:
+    """How near the models came to the best there can be, where the documents' source is known; empty elsewhere."""
+    stated = {moment: perplexity[moment] for moment in compared(perplexity) if moment}
+    source = next((entry["source"] for entry in stated.values() if entry.get("source")), None)
+    if not source:
+        return ""
+    parts = []
+    for moment, entry in stated.items():
+        ends = bounds(entry.get("excess_bits_per_byte_interval"))
+        span = f" (95 % interval {interval_text(ends, 3)})" if ends else ""
+        unclear = ", not distinguishable from none" if ends and ends[0] <= 0 <= ends[1] else ""
+        parts.append(f"{moment} {number(entry.get('excess_bits_per_byte'), 3)}{span}{unclear}")
+    return (
+        f"The documents come from a source of known entropy, {source['name']}. They cost the source itself "
+        f"{number(source['bits_per_byte'], 3)} bits per byte (95 % interval "
+        f"{interval_text(source.get('bits_per_byte_interval'), 3)}; its entropy rate is "
+        f"{number(source['entropy_rate'], 3)}), less than which no model can expect. Excess over that floor: "
+        f"{'; '.join(parts)}."
+    )
+
+
 def closest_to_human(rows: Sequence[Mapping[str, Any]], metric: str) -> set[str]:
     """The strategies whose value is nearest to the human one; none without a human value, or if all are as near."""
     values = {row["strategy"]: finite(row.get(metric)) for row in rows}
@@ -155,10 +209,62 @@ def closest_to_human(rows: Sequence[Mapping[str, Any]], metric: str) -> set[str]
 
 
 def not_told_apart(row: Mapping[str, Any], human: Mapping[str, Any] | None, metric: str) -> bool:
-    """Whether the human value lies within the interval of a strategy's value."""
+    """Whether a strategy cannot be told from the human text by this metric.
+
+    By the corrected p value of the paired difference; where there is none, if the human value lies within the interval
+    of the strategy's value.
+    """
+    p = finite(row.get(f"{metric}_minus_human_p"))
+    if p is not None:
+        return p >= SIGNIFICANCE
     interval = bounds(row.get(f"{metric}_interval"))
     target = finite(human.get(metric)) if human else None
     return interval is not None and target is not None and interval[0] <= target <= interval[1]
+
+
+def findings(rows: Sequence[Mapping[str, Any]], other: str = "human") -> list[tuple[str, str]]:
+    """What the paired comparisons with ``other`` ("human" or "baseline") say, in words: (metric's title, sentence).
+
+    A metric shown has a line if it was compared; none where nothing was.
+    """
+    found = []
+    for metric in METRICS:
+        p_of = {row["strategy"]: finite(row.get(f"{metric.key}_minus_{other}_p")) for row in rows}
+        known = {strategy: p for strategy, p in p_of.items() if p is not None}
+        if not known:
+            continue
+        alike = [str(strategy) for strategy, p in known.items() if p >= SIGNIFICANCE]
+        if len(alike) == len(known):
+            said = "not distinguishable: " + ("all of them" if len(alike) > 1 else alike[0])
+        else:
+            said = f"not distinguishable: {', '.join(alike)}" if alike else "all of them differ"
+        found.append((metric.title, said))
+    return found
+
+
+def baseline_name(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The strategy that the others are held against, if there is one."""
+    return next((str(row["baseline"]) for row in rows if row.get("baseline")), None)
+
+
+def enough_prompts(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many prompts the wanted width of intervals takes, in a sentence; nothing if that is not known."""
+    human = next((row for row in rows if row.get("strategy") == "human"), {})
+    width = next((row["interval_width"] for row in rows if finite(row.get("interval_width"))), None)
+    prompts = next((row["prompts"] for row in rows if finite(row.get("prompts"))), None)
+    if width is None or prompts is None:
+        return ""
+    takes = []
+    for metric in METRICS:
+        needed = [n for row in rows if (n := finite(row.get(f"{metric.key}_prompts_needed"))) is not None]
+        if needed and finite(human.get(metric.key)):
+            takes.append(f"{count(max(needed))} for {metric.title}")
+    if not takes:
+        return ""
+    return (
+        f"To know every strategy’s difference from human to an interval {100 * width:g} % of the human value wide "
+        f"takes this many prompts (there are {count(prompts)}): {', '.join(takes)}."
+    )
 
 
 def _documents(perplexity: Mapping[str, Any]) -> str:
