@@ -107,13 +107,12 @@ def _score_batch(
         attention_mask[row, :length] = 1
         columns = torch.arange(length - len(passage.targets), length)
         positions.append(torch.stack([torch.full_like(columns, row), columns], dim=1))
-    padded = any(len(passage.inputs) < longest for passage in batch)  # without a mask, attention is a faster kernel
     targets = [torch.from_numpy(passage.targets) for passage in batch]
     scores = score_tokens(
         model,
         head,
         inputs.to(device),
-        attention_mask.to(device) if padded else None,
+        attention_mask.to(device),  # of ones alone it is left out by transformers, whose attention is faster without
         torch.cat(positions).to(device),
         torch.cat(targets).to(device),
     )

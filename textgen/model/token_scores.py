@@ -78,7 +78,7 @@ def score_tokens(
         model: a causal language model, in evaluation mode.
         head: its :func:`scoring_head`.
         input_ids: (rows, length).
-        attention_mask: (rows, length), or None where no row is padded.
+        attention_mask: (rows, length), or None where there is no padding.
         positions: (N, 2), row and column of the inputs after which each target comes.
         targets: (N,) token ids.
     """
