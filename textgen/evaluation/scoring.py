@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -78,7 +79,7 @@ def _look_up(
         keys, found = passage_keys(key, passages), records.read()
         known = {index: found[name] for index, name in enumerate(keys) if name in found}
     # One process decides: what the others see of a shared directory may lag behind, and they must agree on the batches.
-    both = [keys, known]
+    both: list[Any] = [keys, known]
     broadcast_object_list(both)
     return both[0], both[1]
 
@@ -88,7 +89,7 @@ def _ids(passage: Passage, documents: Sequence[Document]) -> list[str]:
 
 
 def _vocabulary(model: torch.nn.Module) -> int:
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     return int(getattr(text, "vocab_size", None) or 1)
 
