@@ -78,7 +78,9 @@ def test_batches_processes_and_padding_change_nothing(models, tokenizer, texts, 
     alone = score_on(1, model, tokenizer, documents, batch_tokens=1, **given)
     together = score_on(processes, model, tokenizer, documents, batch_tokens=batch_tokens, **given)
     one = score_on(1, model, tokenizer, documents, batch_tokens=batch_tokens, **given)
-    assert together == one  # to the last bit, calibration and hardest tokens included
+    assert together.documents == one.documents  # to the last bit
+    assert together.tallies == one.tallies
+    assert together.scores == one.scores
     for a, b in zip(alone.documents, together.documents, strict=True):
         assert b.nll == pytest.approx(a.nll, rel=1e-6)
         assert (b.id, b.tokens, b.words, b.bytes) == (a.id, a.tokens, a.words, a.bytes)

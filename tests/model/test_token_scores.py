@@ -124,7 +124,7 @@ def test_no_array_of_all_logits_is_made(tiny_gpt2, batch, monkeypatch):
     head = scoring_head(model)
     with torch.no_grad(), Watching():
         score_tokens(model, head, ids, None, positions, targets)
-    assert max(largest) == chunk * VOCABULARY
+    assert 0 < max(largest) <= chunk * VOCABULARY
     largest.clear()
     with torch.no_grad(), Watching():
         score_tokens(model, None, ids, None, positions, targets)

@@ -46,7 +46,7 @@ def measure_perplexity(
     seed: int,
 ) -> tuple[dict[str, Any], list[DocumentScore]]:
     """The sums and perplexities of ``perplexity.json``, and the scores of the documents; the same on every process."""
-    settings = {"convention": config.convention, "context": context, "stride": config.stride}
+    settings: dict[str, Any] = {"convention": config.convention, "context": context, "stride": config.stride}
     scores = score_documents(accelerator, model, tokenizer, documents, **settings)
     stride = resolve_stride(**settings)
     return summarise(scores, convention=config.convention, stride=stride, seed=seed), scores
@@ -67,7 +67,7 @@ def measure_tokens(
 
     What is done is written to the directory ``records``, and taken from there when a killed measurement is repeated.
     """
-    settings = {"convention": config.convention, "context": context, "stride": config.stride}
+    settings: dict[str, Any] = {"convention": config.convention, "context": context, "stride": config.stride}
     kept = Records(records, accelerator.process_index) if records else None
     scored = score(accelerator, model, tokenizer, documents, **settings, records=kept)
     stride = resolve_stride(**settings)

@@ -92,7 +92,7 @@ def score_documents(
     batch_tokens: int = 4096,
 ) -> list[DocumentScore]:
     """The documents' scores of :func:`score`, which says more."""
-    settings = {"convention": convention, "context": context, "stride": stride}
+    settings: dict[str, Any] = {"convention": convention, "context": context, "stride": stride}
     return score(accelerator, model, tokenizer, documents, **settings, batch_tokens=batch_tokens).documents
 
 

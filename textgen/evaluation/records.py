@@ -55,7 +55,7 @@ class Records:
         return found
 
     def append(self, rows: Sequence[tuple[str, list[str], PassageScore]]) -> None:
-        """Write rows of (key, ids of the documents, score), a line each; what is not finite is no use later."""
+        """Write rows of (key, ids of the documents, score), a line each; but none of what is not finite."""
         finite = [row for row in rows if all(math.isfinite(tally.nll) for tally in row[2].tallies)]
         records = [{"key": key, "documents": ids, **asdict(score)} for key, ids, score in finite]
         lines = [json.dumps({"check": _check(record), **record}) for record in records]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -78,7 +79,7 @@ def _look_up(
         keys, found = passage_keys(key, passages), records.read()
         known = {index: found[name] for index, name in enumerate(keys) if name in found}
     # One process decides: what the others see of a shared directory may lag behind, and they must agree on the batches.
-    both = [keys, known]
+    both: list[Any] = [keys, known]
     broadcast_object_list(both)
     return both[0], both[1]
 
@@ -88,7 +89,7 @@ def _ids(passage: Passage, documents: Sequence[Document]) -> list[str]:
 
 
 def _vocabulary(model: torch.nn.Module) -> int:
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     return int(getattr(text, "vocab_size", None) or 1)
 
@@ -107,13 +108,12 @@ def _score_batch(
         attention_mask[row, :length] = 1
         columns = torch.arange(length - len(passage.targets), length)
         positions.append(torch.stack([torch.full_like(columns, row), columns], dim=1))
-    padded = any(len(passage.inputs) < longest for passage in batch)  # without a mask, attention is a faster kernel
     targets = [torch.from_numpy(passage.targets) for passage in batch]
     scores = score_tokens(
         model,
         head,
         inputs.to(device),
-        attention_mask.to(device) if padded else None,
+        attention_mask.to(device),  # of ones alone it is left out by transformers, whose attention is faster without
         torch.cat(positions).to(device),
         torch.cat(targets).to(device),
     )

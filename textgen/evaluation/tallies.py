@@ -174,7 +174,7 @@ def hardest_tokens(
     for (nll, number, likeliest, confidence), index in rows[:HARDEST]:
         passage, target = passages[index], int(number)
         read = len(passage.inputs) - len(passage.targets) + 1 + target
-        pieces = {
+        pieces: dict[str, Any] = {
             "before": passage.inputs[max(0, read - TOKENS_BEFORE) : read],
             "token": passage.targets[target : target + 1],
             "after": passage.targets[target + 1 : target + 1 + TOKENS_AFTER],
@@ -182,7 +182,10 @@ def hardest_tokens(
         }
         found.append(
             {"document": documents[passage.owners[target]].id, "nll": nll}
-            | {name: text_of(tokenizer, list(map(int, ids)), skip_special_tokens=False) for name, ids in pieces.items()}
+            | {
+                name: text_of(tokenizer, [int(i) for i in ids], skip_special_tokens=False)
+                for name, ids in pieces.items()
+            }
             | {"expected_probability": confidence}
         )
     return found

@@ -5,6 +5,7 @@ what it took for the likeliest. The output head runs at scored positions only, a
 every chunk overwrites: GPT-2's logits of 8 × 1,024 tokens would take 1.6 GB, and their softmax as much again.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from textgen.model.loss import bypassed, separate_head
 
-CHUNK_BYTES = 32 * 2**20  # of float32 logits
+CHUNK_BYTES = 64 * 2**20  # of float32 logits: with fewer rows, products go through the head's weights more often
 TOP = 5
 
 
@@ -77,7 +78,7 @@ def score_tokens(
         model: a causal language model, in evaluation mode.
         head: its :func:`scoring_head`.
         input_ids: (rows, length).
-        attention_mask: (rows, length), or None where no row is padded.
+        attention_mask: (rows, length), or None where there is no padding.
         positions: (N, 2), row and column of the inputs after which each target comes.
         targets: (N,) token ids.
     """
@@ -106,7 +107,8 @@ def score_hidden(hidden: torch.Tensor, head: torch.nn.Linear, targets: torch.Ten
         targets: (N,) token ids.
     """
     weight = head.weight.detach()
-    size = min(len(targets), max(1, CHUNK_BYTES // (4 * len(weight))))
+    most = max(1, CHUNK_BYTES // (4 * len(weight)))
+    size = math.ceil(len(targets) / math.ceil(len(targets) / most))  # chunks of one size, rather than a small last one
     product = weight.new_empty(size, len(weight))
     logits_buffer = product if product.dtype == torch.float32 else torch.empty_like(product, dtype=torch.float32)
     parts = []
