@@ -101,7 +101,7 @@ def score_continuations(
             batches[-1].append(number)
         else:
             batches.append([number])
-    mine = []
+    mine: list[tuple[int, float]] = []
     for batch in batches[accelerator.process_index :: accelerator.num_processes]:
         chosen = [continuations[number] for number in batch]
         scores = continuation_nlls(
