@@ -17,6 +17,7 @@ NEW = 10
 def peaked(model: Any) -> Any:
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(20)
+        model.get_input_embeddings().weight.mul_(30)  # or an earlier layer finds all tokens equally probable
     return model.eval()
 
 

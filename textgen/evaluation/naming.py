@@ -145,13 +145,13 @@ def _variants(strategy: Strategy, text: str) -> tuple[list[Strategy], list[str]]
         return [], problems
     given = "".join(f",{name}={value:g}" for name, value in numbers.items() if value is not None)
     made = []
-    for value in sweep or [None]:
+    for main in sweep or [None]:
         settings = dict(strategy.settings) | {name: number for name, number in numbers.items() if number is not None}
-        if value is not None:
+        if main is not None:
             assert strategy.main is not None
-            settings[strategy.main] = value
+            settings[strategy.main] = main
         problems += _together(settings)
-        label = f"{value:g}{given}" if value is not None else given[1:]
+        label = f"{main:g}{given}" if main is not None else given[1:]
         made.append(replace(strategy, name=f"{strategy.name}[{label}]", settings=settings))
     return made, problems
 

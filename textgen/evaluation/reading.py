@@ -51,9 +51,10 @@ class RoomyLayer(DynamicLayer):
             self.keys, self.values = (space[:, :, :length] for space in self.spaces)
 
 
-def _space(old: torch.Tensor, new: torch.Tensor, used: int, length: int) -> torch.Tensor:
+def _space(old: torch.Tensor | None, new: torch.Tensor, used: int, length: int) -> torch.Tensor:
     space = new.new_empty((*new.shape[:2], length, new.shape[3]))
     if used:
+        assert old is not None
         space[:, :, :used] = old
     return space
 
@@ -174,7 +175,7 @@ def transposed_head(model: PreTrainedModel) -> Iterator[None]:
             product = product + head.bias
         return product.reshape(*hidden.shape[:-1], head.weight.shape[0])
 
-    head.forward = forward  # an attribute of the instance hides the method of its class
+    head.forward = forward  # type: ignore[method-assign, assignment]  # the instance's hides the method of its class
     try:
         yield
     finally:

@@ -72,9 +72,8 @@ def _batches(rows: Sequence[Row], reading: Reading, max_new_tokens: int) -> list
     Rows that choose token by token go together, those of one family side by side, as many as there is room for; of the
     rest, those of one strategy.
     """
-    width = sum(
-        2 * layer.keys[0, :, 0].nbytes for layer in reading.cache.layers if getattr(layer, "keys", None) is not None
-    )
+    keys = [getattr(layer, "keys", None) for layer in reading.cache.layers]
+    width = sum(2 * key[0, :, 0].nbytes for key in keys if key is not None)
     length = reading.cache.get_seq_length() + max_new_tokens
     most = max(1, min(_ROWS_AT_ONCE, _CACHE_AT_ONCE // max(1, width * length)))
     together: dict[tuple[str, str], list[int]] = {}
