@@ -102,61 +102,67 @@ def plain_without_dropout(options: argparse.Namespace) -> None:
 
 
 def textgen(options: argparse.Namespace) -> None:
-    """What recipes/finetune.py builds."""
+    """What recipes/finetune.py builds; ``--levers`` are flags of its own."""
     import numpy as np
+    import torch
 
+    from recipes.finetune import FinetuneConfig
+    from textgen.config import parse
     from textgen.data.blocks import GlobalBatches
-    from textgen.model.config import AdapterConfig, ModelConfig
+    from textgen.model.layers import checkpoint_activations, compile_blocks
     from textgen.model.lean import lean
     from textgen.model.loading import load_model
     from textgen.model.locate import locate
     from textgen.model.loss import ScoredModel
-    from textgen.training.config import TrainingConfig
     from textgen.training.optimizers import build_optimizer
-    from textgen.training.processes import prepare, start_process
+    from textgen.training.precision import COMPUTE_DTYPES
+    from textgen.training.processes import precision_of, prepare, start_process
     from textgen.training.step import training_step
 
-    accelerator = start_process(options.threads)
-    model = load_model(locate(options.model), ModelConfig())
-    if options.method == "lora":
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    defaults = ["--method", options.method, "--learning-rate", str(RATE), "--weight-decay", "0.01"]
+    defaults += ["--lora-targets", "c_attn", "--threads", str(options.threads), "--precision", "fp32"]
+    defaults += ["--global-batch-size", str(options.rows), "--microbatch-size", str(options.rows // world)]
+    config = parse(FinetuneConfig, [*defaults, *(options.levers.split() if options.levers else [])])
+    accelerator = start_process(config.engine.threads, precision=config.engine.precision, exact=config.engine.exact)
+    dtype = COMPUTE_DTYPES[precision_of(accelerator)]
+    bits = config.adapters.qlora_bits if config.model.method == "qlora" else None
+    model = load_model(locate(options.model), config.model, quantize_bits=bits, compute_dtype=dtype)
+    if config.model.method != "full":
         from textgen.model.lora import add_adapters
 
-        model = add_adapters(model, AdapterConfig(lora_targets="c_attn"), options.model, seed=0)
+        model = add_adapters(model, config.adapters, options.model, seed=0, dtype=None if bits else dtype)
     model = lean(model).to(accelerator.device)
-    optimizer = build_optimizer(model, TrainingConfig(learning_rate=RATE, weight_decay=0.01))
-    scored, optimizer = prepare(accelerator, ScoredModel(model), optimizer)
+    if config.engine.gradient_checkpointing:
+        checkpoint_activations(model)
+    if config.engine.compile:
+        compile_blocks(model)
+    optimizer = build_optimizer(model, config.training)
+    scored, optimizer = prepare(accelerator, ScoredModel(model), optimizer, exact=config.engine.exact)
     scored.train()
     source, number = tokens(options), iter(range(1, 10**9))
 
     class SameTokens(GlobalBatches):
         """Whole batches of the common tokens in place of a corpus."""
 
-        def __init__(self) -> None:
-            world = accelerator.num_processes
-            size = options.rows // world
-            super().__init__(
-                np.zeros(2, np.uint16),
-                block_size=options.tokens,
-                global_batch_size=options.rows,
-                microbatch_size=size,
-                seed=0,
-            )
-
         def targets(self, step: int) -> int:
             return options.rows * (options.tokens - 1)
 
-        def share(self, step: int, rank: int, world_size: int) -> Iterator[Any]:
-            ids = next(source).chunk(world_size)[rank]
-            yield rank, ids, ids
+        def share(self, step: int, rank: int, world_size: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+            mine = next(source).chunk(world_size)[rank]
+            for i, ids in enumerate(mine.split(self.global_batch_size // self.microbatches)):
+                yield rank * self.microbatches // world_size + i, ids, ids
 
-    batches = SameTokens()
-    serve(
-        lambda: (
-            training_step(
-                accelerator, scored, optimizer, batches, step=next(number), learning_rate=RATE, max_grad_norm=1.0
-            ).loss
-        )
+    assert isinstance(config.training.microbatch_size, int)
+    batches = SameTokens(
+        np.zeros(2, np.uint16),
+        block_size=options.tokens,
+        global_batch_size=options.rows,
+        microbatch_size=config.training.microbatch_size,
+        seed=0,
     )
+    settings: dict[str, Any] = {"learning_rate": RATE, "max_grad_norm": 1.0, "exact": config.engine.exact}
+    serve(lambda: training_step(accelerator, scored, optimizer, batches, step=next(number), **settings).loss)
 
 
 def trainer(options: argparse.Namespace) -> None:
@@ -262,6 +268,7 @@ if __name__ == "__main__":
         parser.add_argument(f"--{name}", type=kind)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--vocabulary", type=int)
+    parser.add_argument("--levers", help="flags of recipes/finetune.py, for textgen")
     ANSWERS = os.fdopen(os.dup(1), "w")  # whatever the libraries print goes elsewhere
     os.dup2(2, 1)
     given = parser.parse_args()

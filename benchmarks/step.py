@@ -24,7 +24,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PEERS = HERE / ".peers" / "bin" / "python"
-IN_OWN_ENVIRONMENT = ("plain", "plain, no dropout", "textgen", "textgen 2 x 1", "matmul")
+IN_OWN_ENVIRONMENT = ("plain", "plain, no dropout", "textgen", "matmul")
 GROUPS = (("plain", "plain, no dropout"), ("textgen 2 x 1",), ("Trainer", "SFTTrainer"))
 SHAPES: dict[str, dict[str, int]] = {
     "124m": {},
@@ -35,13 +35,15 @@ SHAPES: dict[str, dict[str, int]] = {
 class Contestant:
     """One loop, in one process or, for "textgen 2 x 1", in two of one thread each."""
 
-    def __init__(self, name: str, model: Path, options: argparse.Namespace, method: str) -> None:
+    def __init__(self, name: str, model: Path, options: argparse.Namespace, method: str, levers: str = "") -> None:
         self.name, self.seconds, self.losses, self.peak = name, [], [], 0
-        python = sys.executable if name in IN_OWN_ENVIRONMENT else options.peers_python
+        kind = "textgen" if name.startswith("textgen") else name
+        python = sys.executable if kind in IN_OWN_ENVIRONMENT else options.peers_python
         processes = 2 if name == "textgen 2 x 1" else 1
-        command = [str(python), str(HERE / "contestants.py"), name.removesuffix(" 2 x 1"), "--model", str(model)]
+        command = [str(python), str(HERE / "contestants.py"), kind, "--model", str(model)]
         command += ["--scratch", str(model.parent / "scratch"), "--method", method, "--rows", str(options.rows)]
         command += ["--tokens", str(options.tokens), "--threads", str(max(1, options.threads // processes))]
+        command += ["--levers=" + levers] if levers else []
         command += ["--vocabulary", str(SHAPES[options.shape].get("vocab_size", 50257))]
         # Threads that wait must not spin on the cores of those that are measured.
         environment = os.environ | {"OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(HERE.parent), "HF_HUB_OFFLINE": "1"}
@@ -201,7 +203,7 @@ def main() -> None:
     if options.install_peers:
         install_peers()
         return
-    needs_peers = [name for name in options.contestants if name not in IN_OWN_ENVIRONMENT]
+    needs_peers = [name for name in options.contestants if name in ("Trainer", "SFTTrainer")]
     if needs_peers and not options.peers_python.exists():
         parser.error(f"{', '.join(needs_peers)}: run with --install-peers first, or leave them out of --contestants")
     results = {}

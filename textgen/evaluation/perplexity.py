@@ -189,7 +189,7 @@ def summarise(scores: Sequence[DocumentScore], *, convention: str, stride: int |
     for column, name in ((4, "top_1"), (5, "top_5")):
         hits, tokens = sum(getattr(score, name) for score in scores), sizes["tokens"]
         summary[f"{name}_accuracy"] = hits / tokens if tokens else None
-        interval = percentile_interval(ratio(sums[:, column], sums[:, 1]))
+        interval = percentile_interval(ratio(sums[:, column], sums[:, 1]), items=len(scores))
         summary[f"{name}_accuracy_interval"] = list(interval) if tokens else None
     return summary
 

@@ -158,7 +158,7 @@ def _interval(tallies: Sequence[Tally], table: str, number: float, column: int, 
     columns = [[row[i] if row else 0.0 for row in found] for i in (column, 1)]
     sums = resampled_sums(columns, seed=seed)
     caught = sums[sums[:, 1] > 0]  # a resample may hold none of the documents that reach so far
-    return list(percentile_interval(ratio(caught[:, 0], caught[:, 1])))
+    return list(percentile_interval(ratio(caught[:, 0], caught[:, 1]), items=len(tallies)))
 
 
 def hardest_tokens(

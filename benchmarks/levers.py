@@ -1,0 +1,62 @@
+"""What each memory lever costs and saves: a training step of GPT-2 124M (random weights) with one of them at a time.
+
+    python benchmarks/levers.py            # a table, in about eight minutes on two cores
+    python benchmarks/levers.py --shape tiny --steps 1 --rows 2 --tokens 64
+
+Every row is a process of its own, of which the peak of resident memory (on a GPU: of allocated) is read after some
+steps. Seconds are medians; ratios are to the first row of the same number of threads.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from step import PEERS, SHAPES, Contestant, make_model
+
+# What it is called, method, flags of recipes/finetune.py, threads (0 for all there are).
+LEVERS = (
+    ("full", "full", "", 0),
+    ("full, microbatches of 1 row", "full", "--microbatch-size 1", 0),
+    ("full, --gradient-checkpointing", "full", "--gradient-checkpointing", 0),
+    ("full, --optimizer adamw8bit", "full", "--optimizer adamw8bit", 0),
+    ("full, --dropout 0.1 --attention-dropout 0.1", "full", "--dropout 0.1 --attention-dropout 0.1", 0),
+    ("full, --dropout 0.1", "full", "--dropout 0.1", 0),
+    ("LoRA", "lora", "", 0),
+    ("LoRA, --gradient-checkpointing", "lora", "--gradient-checkpointing", 0),
+    ("QLoRA, 8 bits", "qlora", "--qlora-bits 8", 0),
+    ("QLoRA, 4 bits", "qlora", "--qlora-bits 4", 0),
+    ("full, 1 thread, microbatches of 1 row", "full", "--microbatch-size 1", 1),
+    ("the same, --exact", "full", "--microbatch-size 1 --exact", 1),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=3, help="steps to measure, after one to warm up")
+    parser.add_argument("--rows", type=int, default=2)
+    parser.add_argument("--tokens", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--shape", choices=SHAPES, default="124m")
+    options = parser.parse_args()
+    options.peers_python = PEERS
+    every = options.threads
+    first: dict[int, tuple[float, int]] = {}
+    print("| | seconds a step | ratio | peak memory | ratio |\n| --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory(prefix="textgen-levers-") as scratch:
+        model = make_model(Path(scratch), options.shape)
+        for name, method, flags, threads in LEVERS:
+            options.threads = threads or every
+            contestant = Contestant("textgen", model, options, method, flags)
+            seconds = [contestant.step()["seconds"] for _ in range(options.steps + 1)][1:]
+            contestant.stop()
+            median, peak = statistics.median(seconds), contestant.peak
+            base = first.setdefault(threads, (median, peak))
+            ratios = median / base[0], peak / base[1]
+            print(f"| {name} | {median:.2f} | {ratios[0]:.2f} | {peak / 1e9:.2f} GB | {ratios[1]:.2f} |", flush=True)
+            print(f"{name}: {seconds}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
