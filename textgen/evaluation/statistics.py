@@ -47,8 +47,8 @@ def percentile_interval(replicates: ArrayLike, *, items: int | None = None) -> I
 
     Resamples of n items vary less than samples of n do, by √((n−1)/n), and know nothing of the uncertainty of their own
     spread, which Student's t accounts for. The *expanded* percentile interval (Hesterberg 2015, The American
-    Statistician 69:4, 371–386) mends both by the quantiles that it takes: for 2.5 and 97.5 %, those at
-    Φ(±√(n/(n−1)) · t₀.₉₇₅,ₙ₋₁).
+    Statistician 69:4, 371–386) mends both by the quantiles that it takes: Φ(±√(n/(n−1)) · t₀.₉₇₅,ₙ₋₁) for 2.5 and
+    97.5 %.
     """
     tail = (1 - COVERAGE) / 2
     if items is not None and items > 1:
