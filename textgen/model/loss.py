@@ -17,7 +17,7 @@ from textgen.data.blocks import IGNORED
 from textgen.model.layers import transformer_blocks
 from textgen.model.modes import evaluating
 
-CHUNK_BYTES = 64 * 2**20  # of logits: large enough for full speed of the products, small beside a model
+CHUNK_BYTES = 32 * 2**20  # of logits: large enough for full speed of the products, small beside a model
 
 
 class ScoredModel(torch.nn.Module):

@@ -1,5 +1,6 @@
 """Starting this process as one of however many there are."""
 
+import ctypes
 import os
 import platform
 import resource
@@ -38,7 +39,7 @@ def start_process(threads: int = 0, *, precision: str = "fp32", exact: bool = Fa
             that precision.
     """
     _hide_progress_bars()
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's large CPU arrays in 2 MB pages: fewer page faults
+    _set_allocator()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(threads or (1 if exact else max(1, len(os.sched_getaffinity(0)) // local)))
     if exact:
@@ -60,6 +61,19 @@ def start_process(threads: int = 0, *, precision: str = "fp32", exact: bool = Fa
             "On CPU, launch with: accelerate launch --config_file launch/multi_cpu.yaml recipes/finetune.py"
         )
     return accelerator
+
+
+def _set_allocator() -> None:
+    """Large arrays in pages of 2 MB, and back to the system as soon as they are freed.
+
+    Left alone, glibc raises the size from which it does the latter as it goes, and keeps the holes between what a step
+    leaves: a sixth of a step's memory with LoRA, at the same speed (docs/log.md).
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first large array
+    if sys.platform == "linux" and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in every C library
+        if mallopt is not None:
+            mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD, in bytes
 
 
 def _what_accelerate_leaves_out_on_cpu(accelerator: Accelerator, mixed_precision: str) -> None:
