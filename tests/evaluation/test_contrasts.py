@@ -17,7 +17,8 @@ NEW = 10
 def peaked(model: Any) -> Any:
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(20)
-        model.get_input_embeddings().weight.mul_(30)  # or an earlier layer finds all tokens equally probable
+        if model.config.model_type == "gpt2":  # or its earlier layers, not yet normalised, prefer no token
+            model.get_input_embeddings().weight.mul_(30)
     return model.eval()
 
 
