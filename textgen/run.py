@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from textgen.config import parse
 from textgen.errors import Diverged, UserError
+
+_TIME_TO_SPEAK = 5.0  # seconds
 
 # What may differ between two runs that compute the same thing.
 WITHOUT_EFFECT = {
@@ -244,6 +247,8 @@ def launch(config_class: type[C], main: Callable[[C, RunDirectory], None], *, de
             print(f"error: {error}", file=sys.stderr, flush=True)
             if directory is not None:
                 directory.fail(error.exit_code, str(error))
+        else:  # a launcher ends all processes as soon as one has ended: the first one is to speak before that
+            time.sleep(_TIME_TO_SPEAK)
         sys.stdout.flush()
         _leave(error.exit_code)
     except Exception as error:

@@ -27,6 +27,7 @@ import torch
 
 from textgen.evaluation.tallies import PassageScore, Tally
 from textgen.evaluation.windows import Passage
+from textgen.model.loading import raw_bytes
 from textgen.training.sharding import gather
 
 _FORMAT = 1  # part of every key: a record of another layout is never found
@@ -136,5 +137,5 @@ def _weights(model: Any) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(gather(tensor.detach()).cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(raw_bytes(gather(tensor.detach())))
     return digest.hexdigest()

@@ -134,8 +134,14 @@ def weights_fingerprint(model: torch.nn.Module) -> str:
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(raw_bytes(parameter.detach()))
     return digest.hexdigest()
+
+
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
+    """A tensor's bytes, copied: one that NumPy has looked into can never be resized again, which FSDP does."""
+    copied = torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor)
+    return copied.reshape(-1).view(torch.uint8).numpy().data
 
 
 def save_model(

@@ -202,7 +202,8 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.O
     if is_zero(optimizer):
         put_state(optimizer, states)
     else:
-        optimizer.state.update(states)
+        for parameter, state in states.items():
+            optimizer.state[parameter] = state
     state = json.loads((path / "state.json").read_text())
     return TrainState(**state | {"loss_scale": tuple(state["loss_scale"]) if state.get("loss_scale") else None})
 

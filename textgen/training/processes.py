@@ -18,7 +18,7 @@ from textgen.training import zero
 from textgen.training.config import world_size
 from textgen.training.exact import same_start
 from textgen.training.precision import COMPUTE_DTYPES, resolve_precision
-from textgen.training.sharding import is_sharded
+from textgen.training.sharding import is_sharded, reshard
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "wandb", "tokenizers", "numpy")
 
@@ -123,12 +123,13 @@ def prepare(
         zero.configure(accelerator, max_grad_norm=max_grad_norm)
         dtype = COMPUTE_DTYPES[precision_of(accelerator)]
         if dtype != torch.float32:
-            model.forward = torch.autocast(accelerator.device.type, dtype)(model.forward)  # type: ignore[method-assign]
+            model.forward = torch.autocast(accelerator.device.type, dtype)(model.forward)
     model, optimizer = accelerator.prepare(model, optimizer)
     if is_sharded(model):  # the first module to run takes itself for the outermost; it had better be that
         ids = torch.zeros(1, 2, dtype=torch.long, device=accelerator.device)
         with evaluating(model), torch.no_grad():
             model(ids, ids)
+        reshard(model)  # which leaves the outermost gathered; a checkpoint would then be read into what is thrown away
     return model, optimizer
 
 
@@ -149,7 +150,7 @@ def peak_memory_bytes(accelerator: Accelerator) -> int:
 
 def precision_of(accelerator: Accelerator) -> str:
     """What this process computes in: fp32, bf16 or fp16."""
-    return accelerator.computes_in
+    return getattr(accelerator, "computes_in", "fp32" if accelerator.mixed_precision == "no" else "")
 
 
 def threads() -> int:

@@ -26,6 +26,13 @@ def is_sharded(model: torch.nn.Module) -> bool:
     return any(isinstance(p, DTensor) for p in model.parameters())
 
 
+def reshard(model: torch.nn.Module) -> None:
+    """Go back to holding parts, where a forward pass has gathered them."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 @contextmanager
 def whole(accelerator: Accelerator, model: torch.nn.Module) -> Iterator[None]:
     """Inside, every process holds all of the model and may run it by itself; nothing happens where it does anyway.

@@ -40,11 +40,7 @@ def configure(accelerator: Accelerator, *, max_grad_norm: float) -> None:
     """
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     settings = accelerator.state.deepspeed_plugin.deepspeed_config
-    if settings["zero_optimization"]["stage"] not in (1, 2):
-        raise UserError(
-            f"the launch file asks for ZeRO stage {settings['zero_optimization']['stage']}: use stage 2, as "
-            "launch/deepspeed_zero2.yaml does, or launch/fsdp2.yaml to cut up the weights too."
-        )
+    _refuse_stage(str(settings["zero_optimization"]["stage"]))
     settings["gradient_accumulation_steps"] = 1
     settings["gradient_clipping"] = max_grad_norm  # DeepSpeed steps, and so clips, inside the last backward pass
     settings["train_micro_batch_size_per_gpu"] = 1  # it wants a number, and does nothing with it
@@ -56,13 +52,22 @@ def asked_for() -> bool:
 
 
 def check(precision: str) -> None:
-    """Raise unless DeepSpeed can do what was asked for."""
+    """Raise unless DeepSpeed can do what was asked for; before a model is loaded, which stage 3 would cut up."""
+    _refuse_stage(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"))
     if importlib.util.find_spec("deepspeed") is None:
         raise UserError("the launch file asks for DeepSpeed, which is not installed: pip install 'textgen[deepspeed]'")
     if precision == "fp16":
         raise UserError(
             "--precision fp16 with DeepSpeed: it leaves out steps whose gradients overflow, and so data; use bf16 or "
             "fp32, or launch/fsdp2.yaml."
+        )
+
+
+def _refuse_stage(stage: str) -> None:
+    if stage not in ("1", "2"):
+        raise UserError(
+            f"the launch file asks for ZeRO stage {stage}: use stage 2, as launch/deepspeed_zero2.yaml does, or "
+            "launch/fsdp2.yaml to cut up the weights too."
         )
 
 
