@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
+from torch.nn.parallel import DistributedDataParallel
 
 from textgen.data.document import Document
 from textgen.evaluation.records import Records, evaluation_key, passage_keys
@@ -34,8 +35,8 @@ def score_passages(
     written there when it is done. A batch of which a record is missing is run as a whole: its results have the same
     bits as if it had never been interrupted.
     """
-    # Unwrapped, because DistributedDataParallel synchronises buffers between the processes in every forward pass.
-    model = accelerator.unwrap_model(model)
+    if isinstance(model, DistributedDataParallel):  # it synchronises buffers between the processes in every pass
+        model = model.module  # and not by Accelerate's unwrapping, which imports DeepSpeed, in seconds
     rank, world = accelerator.process_index, accelerator.num_processes
     keys: list[str] = []
     known: dict[int, PassageScore] = {}

@@ -46,6 +46,8 @@ def start_process(threads: int = 0, *, precision: str = "fp32", exact: bool = Fa
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
         torch.use_deterministic_algorithms(True)
     on_cpu = not torch.cuda.is_available()
+    if on_cpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, wherever it is imported, warns of that
     resolved = resolve_precision(precision, "cpu" if on_cpu else "cuda")
     mixed = {"fp32": "no"}.get(resolved, resolved)
     if zero.asked_for():
