@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--shape", choices=SHAPES, default="124m")
+    parser.add_argument("--only", default="", help="rows whose name contains this")
     options = parser.parse_args()
     options.peers_python = PEERS
     every = options.threads
@@ -47,6 +48,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="textgen-levers-") as scratch:
         model = make_model(Path(scratch), options.shape)
         for name, method, flags, threads in LEVERS:
+            if options.only not in name:
+                continue
             options.threads = threads or every
             contestant = Contestant("textgen", model, options, method, flags)
             seconds = [contestant.step()["seconds"] for _ in range(options.steps + 1)][1:]

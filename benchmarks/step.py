@@ -25,7 +25,7 @@ from typing import Any
 HERE = Path(__file__).parent
 PEERS = HERE / ".peers" / "bin" / "python"
 IN_OWN_ENVIRONMENT = ("plain", "plain, no dropout", "textgen", "matmul")
-GROUPS = (("plain", "plain, no dropout"), ("textgen 2 x 1",), ("Trainer", "SFTTrainer"))
+GROUPS = (("plain", "plain, no dropout", "SFTTrainer"), ("textgen 2 x 1", "Trainer"))
 SHAPES: dict[str, dict[str, int]] = {
     "124m": {},
     "tiny": {"n_embd": 64, "n_layer": 2, "n_head": 2, "vocab_size": 4096, "n_positions": 128},
@@ -95,6 +95,8 @@ def make_model(directory: Path, shape: str) -> Path:
     import torch
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed, where installed, is imported below, and would warn
     torch.manual_seed(0)
     config = GPT2Config(**SHAPES[shape], bos_token_id=0, eos_token_id=0)
     GPT2LMHeadModel(config).save_pretrained(directory / "model")
