@@ -69,7 +69,7 @@ def _set_allocator() -> None:
     """Large arrays in pages of 2 MB, and back to the system as soon as they are freed.
 
     Left alone, glibc raises the size from which it does the latter as it goes, and keeps the holes between what a step
-    leaves: a sixth of a step's memory with LoRA, at the same speed (docs/log.md).
+    leaves: a sixth of a step's memory with LoRA, for which a step takes 7 % longer (docs/log.md).
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first large array
     if sys.platform == "linux" and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
