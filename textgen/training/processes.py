@@ -152,7 +152,8 @@ def peak_memory_bytes(accelerator: Accelerator) -> int:
 
 def precision_of(accelerator: Accelerator) -> str:
     """What this process computes in: fp32, bf16 or fp16."""
-    return getattr(accelerator, "computes_in", "fp32" if accelerator.mixed_precision == "no" else "")
+    asked = accelerator.mixed_precision  # under DeepSpeed, which is told nothing of it, what start_process noted
+    return str(getattr(accelerator, "computes_in", "fp32" if asked == "no" else asked))
 
 
 def threads() -> int:
