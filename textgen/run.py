@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from textgen.config import parse
 from textgen.errors import Diverged, UserError
+from textgen.training.allocator import preload_allocator
 
 _TIME_TO_SPEAK = 5.0  # seconds
 
@@ -239,6 +240,8 @@ def launch(config_class: type[C], main: Callable[[C, RunDirectory], None], *, de
     """
     directory = None
     try:
+        if main.__module__ == "__main__":  # and this process has nothing else to do
+            preload_allocator()
         config = parse(config_class, description=description.strip().split("\n\n")[0])
         directory = config.directory()
         main(config, directory)

@@ -5,6 +5,8 @@ import torch
 from transformers.activations import ACT2FN
 
 from textgen.model.lean import EQUALS, lean
+from textgen.model.lora import linear_layers
+from textgen.model.products import CHEAPER
 
 
 @pytest.mark.parametrize("name", EQUALS)
@@ -32,9 +34,14 @@ def test_a_lean_gpt2_computes_what_it_did_and_is_saved_as_it_was(tiny_gpt2):
     assert changed.config.activation_function == "gelu_new"
 
 
-def test_a_model_without_such_modules_stays_as_it_is(tiny_llama):
-    before = [type(m) for m in tiny_llama().modules()]
-    assert [type(m) for m in lean(tiny_llama()).modules()] == before
+@pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
+def test_every_linear_layer_of_a_lean_model_is_still_one_and_costs_less(request, family):
+    model = request.getfixturevalue(family)()
+    before = linear_layers(model)
+    after = linear_layers(lean(model))
+    assert list(after) == list(before)
+    assert len(after) >= 8
+    assert all(type(layer) in CHEAPER.values() for layer in after.values())
 
 
 @pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])

@@ -134,7 +134,7 @@ def test_no_gradient_is_computed_for_a_frozen_head():
 
 
 def test_all_logits_are_never_held(monkeypatch):
-    """Of 64 tokens and a vocabulary of 5,000, no array of more than 8 x 5,000 numbers comes into being."""
+    """Of 64 tokens and a vocabulary of 5,000, no array of more than 8 rows of logits comes into being."""
     sizes: list[int] = []
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -146,7 +146,7 @@ def test_all_logits_are_never_held(monkeypatch):
     hidden, weight = torch.randn(64, 4, requires_grad=True), torch.randn(5000, 4, requires_grad=True)
     with Watch():
         linear_nll(hidden, weight, None, torch.arange(64), chunk=8).backward()
-    assert max(sizes) == 8 * 5000
+    assert 8 * 5000 <= max(sizes) < 8 * (5000 + 64), "rows begin at multiples of 64"
     sizes.clear()
     with Watch():
         plain_nll(hidden, weight, None, torch.arange(64), None).backward()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from textgen.model import token_scores
+from textgen.model import logits as logits_module
 from textgen.model.layers import compile_blocks
 from textgen.model.token_scores import score_hidden, score_tokens, scoring_head, without_gradients
 
@@ -55,7 +55,7 @@ def assert_same(scores, expected):
 def test_scores_are_those_of_the_logits(name, chunk, batch, request, monkeypatch):
     ids, positions, targets = batch
     model = request.getfixturevalue(name)(3, initializer_range=0.4).eval()
-    monkeypatch.setattr(token_scores, "CHUNK_BYTES", 4 * VOCABULARY * chunk)
+    monkeypatch.setattr(logits_module, "BYTES", 4 * VOCABULARY * chunk)
     with torch.no_grad():
         logits = model(ids).logits
         targets = with_likely_ones(logits, positions, targets)
@@ -110,7 +110,7 @@ def test_no_array_of_all_logits_is_made(tiny_gpt2, batch, monkeypatch):
     ids, positions, targets = batch
     model = tiny_gpt2(0).eval()
     chunk = 5
-    monkeypatch.setattr(token_scores, "CHUNK_BYTES", 4 * VOCABULARY * chunk)
+    monkeypatch.setattr(logits_module, "BYTES", 4 * VOCABULARY * chunk)
     largest = []
 
     class Watching(TorchDispatchMode):

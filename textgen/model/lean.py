@@ -1,6 +1,7 @@
 """The same model with less work: modules swapped for equal ones that cost less.
 
-The composed GELU of GPT-2 ("gelu_new") keeps five arrays for its gradient where torch's own kernel keeps one.
+The composed GELU of GPT-2 ("gelu_new") keeps five arrays for its gradient where torch's own kernel keeps one; linear
+and other layers are those of :mod:`textgen.model.products`.
 """
 
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from typing import Any
 
 import torch
 from transformers.activations import ACT2CLS
+
+from textgen.model.products import CHEAPER
 
 # Activation, by transformers' name for it → what equals it.
 EQUALS: dict[str, Callable[[], torch.nn.Module]] = {
@@ -23,4 +26,7 @@ def lean(model: Any) -> Any:
         for name, child in list(module.named_children()):
             if type(child) in swaps:
                 setattr(module, name, swaps[type(child)]())
+    for module in model.modules():
+        if type(module) in CHEAPER:
+            module.__class__ = CHEAPER[type(module)]  # which keeps its parameters, its hooks and whoever holds it
     return model

@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from textgen.errors import UserError
 from textgen.model.config import ModelConfig
 from textgen.model.locate import Location, first_line, model_config
-from textgen.model.lora import as_plain_lora
-from textgen.model.quantized import quantization
+from textgen.model.lora import as_plain_lora, without_bitsandbytes
+from textgen.model.quantized import quantization, trainable_again
 
 BASE_FINGERPRINT = "base_fingerprint.json"
 
@@ -104,7 +104,7 @@ def _pretrained_model(
             f"{setting} {location.base}: its weights are incomplete: {len(missing)} missing, first {missing[0]}. "
             "Copy or download the model again."
         )
-    return model
+    return trainable_again(model) if bits else model
 
 
 def set_dropout(architecture: Any, dropout: float, attention_dropout: float) -> dict[str, float]:
@@ -194,6 +194,7 @@ def _recorded_base(adapter: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
+@without_bitsandbytes()
 def _load_adapter(model: Any, location: Location, setting: str) -> Any:
     import peft
 

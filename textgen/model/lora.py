@@ -1,12 +1,14 @@
 """Low-rank adapters (LoRA, arXiv 2106.09685) and their variants, placed by structure."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import is_bitsandbytes_available
 
 from textgen.errors import UserError
 from textgen.model.config import AdapterConfig
@@ -57,6 +59,27 @@ def adapter_targets(model: Any, wanted: str) -> list[str]:
     return [layer for layer in layers if any(_ends_with(layer, name) for name in names)]
 
 
+@contextmanager
+def without_bitsandbytes() -> Iterator[None]:
+    """Inside, peft takes bitsandbytes for missing, unless it is in use already.
+
+    Wherever it is installed peft imports it, and with it torch's compiler: a second, and 50 MB.
+    """
+    if "bitsandbytes" in sys.modules:
+        yield
+        return
+    sys.modules["bitsandbytes"] = None  # type: ignore[assignment]  # how Python notes what cannot be imported
+    try:
+        yield
+    finally:
+        del sys.modules["bitsandbytes"]
+        from peft.import_utils import is_bnb_4bit_available, is_bnb_available
+
+        for asked in (is_bnb_available, is_bnb_4bit_available, is_bitsandbytes_available):
+            asked.cache_clear()  # they remember the answer
+
+
+@without_bitsandbytes()
 def add_adapters(
     model: Any, config: AdapterConfig, base_name: str, *, seed: int, dtype: torch.dtype | None = None
 ) -> Any:

@@ -15,9 +15,8 @@ import torch.nn.functional as F
 
 from textgen.data.blocks import IGNORED
 from textgen.model.layers import transformer_blocks
+from textgen.model.logits import LogitsBuffer, rows_at_once
 from textgen.model.modes import evaluating
-
-CHUNK_BYTES = 32 * 2**20  # of logits: large enough for full speed of the products, small beside a model
 
 
 class ScoredModel(torch.nn.Module):
@@ -106,12 +105,11 @@ def linear_nll(
         bias: (V,) or None.
         targets: (N,) token ids; ``IGNORED`` ones cost nothing.
         weights: (N,) or None for 1.
-        chunk: targets at a time; by :data:`CHUNK_BYTES` if not given.
+        chunk: targets at a time, at most; by :data:`textgen.model.logits.BYTES` if not given.
 
     Returns:
         A scalar in float32. Its gradient can be taken once.
     """
-    chunk = chunk or max(1, CHUNK_BYTES // (4 * weight.shape[0]))
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     with torch.autocast(device, enabled=False):
@@ -128,7 +126,7 @@ class _LinearNll(torch.autograd.Function):
         bias: torch.Tensor | None,
         targets: torch.Tensor,
         weights: torch.Tensor | None,
-        chunk: int,
+        most: int | None,
         dtype: torch.dtype,
     ) -> torch.Tensor:
         scored = (targets != IGNORED).nonzero().squeeze(1)
@@ -140,20 +138,19 @@ class _LinearNll(torch.autograd.Function):
         ]
         if of_hidden is not None and len(scored) < len(hidden):
             of_hidden.zero_()
-        logits_buffer = matrix.new_empty(min(chunk, len(scored)), len(matrix))
+        chunk = rows_at_once(len(scored), len(matrix), most)
+        buffer = LogitsBuffer(matrix, min(chunk, len(scored)))
         for start in range(0, len(scored), chunk):
             rows = scored[start : start + chunk]
             part = hidden.index_select(0, rows).to(dtype)
-            logits = torch.mm(part, matrix.t(), out=logits_buffer[: len(rows)]).float()
-            if bias is not None:
-                logits += bias
+            logits = buffer.fill(part, bias)
             scales = None if weights is None else weights.index_select(0, rows).float()
             total += _nll_and_softmax_gradient(logits, targets.index_select(0, rows), scales)
-            low = logits.to(dtype)  # by now the gradient of the logits
+            grad_logits = buffer.rounded(logits)  # for by now they are the gradient of the logits
             if of_hidden is not None:
-                of_hidden.index_copy_(0, rows, (low @ matrix).float())
-            _accumulate(of_weight, low, part, first=start == 0)
-            _accumulate(of_bias, logits, None, first=start == 0)
+                of_hidden.index_copy_(0, rows, (grad_logits @ matrix).float())
+            _accumulate(of_weight, grad_logits, part, first=start == 0)
+            _accumulate(of_bias, logits[:, : len(matrix)], None, first=start == 0)
         gradients = [of_hidden, of_weight, of_bias]
         if len(scored) == 0:
             gradients = [None if gradient is None else gradient.zero_() for gradient in gradients]

@@ -28,3 +28,15 @@ def quantization(bits: int, compute_dtype: torch.dtype) -> dict[str, Any]:
         "quantization_config": config,
         "device_map": {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
     }
+
+
+def trainable_again(model: Any) -> Any:
+    """The model, whose layers of 4 bits stay as they are when it is evaluated.
+
+    On CPUs that multiply bf16 (AVX512_BF16), bitsandbytes repacks such a layer the first time it runs in evaluation
+    mode, into a form that has no gradient; training cannot go on from there.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model

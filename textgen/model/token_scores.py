@@ -5,7 +5,6 @@ what it took for the likeliest. The output head runs at scored positions only, a
 every chunk overwrites: GPT-2's logits of 8 × 1,024 tokens would take 1.6 GB, and their softmax as much again.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +12,9 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
+from textgen.model.logits import LogitsBuffer, rows_at_once
 from textgen.model.loss import bypassed, separate_head
 
-CHUNK_BYTES = 64 * 2**20  # of float32 logits: with fewer rows, products go through the head's weights more often
 TOP = 5
 
 
@@ -92,7 +91,7 @@ def score_tokens(
     keep = {"logits_to_keep": input_ids.shape[1] - first} if can_keep is not None and can_keep() else {}
     logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **keep).logits
     columns = columns - (input_ids.shape[1] - logits.shape[1])
-    size = max(1, CHUNK_BYTES // (4 * logits.shape[-1]))
+    size = rows_at_once(len(targets), logits.shape[-1])
     parts = zip(rows.split(size), columns.split(size), targets.split(size), strict=True)
     return _joined([_look_up(logits[row, column].float(), target) for row, column, target in parts])
 
@@ -107,24 +106,18 @@ def score_hidden(hidden: torch.Tensor, head: torch.nn.Linear, targets: torch.Ten
         targets: (N,) token ids.
     """
     weight = head.weight.detach()
-    most = max(1, CHUNK_BYTES // (4 * len(weight)))
-    size = math.ceil(len(targets) / math.ceil(len(targets) / most))  # chunks of one size, rather than a small last one
-    product = weight.new_empty(size, len(weight))
-    logits_buffer = product if product.dtype == torch.float32 else torch.empty_like(product, dtype=torch.float32)
-    parts = []
-    for part, target in zip(hidden.split(size), targets.split(size), strict=True):
-        logits = logits_buffer[: len(part)]
-        made = torch.mm(part.to(weight.dtype), weight.t(), out=product[: len(part)])
-        if logits_buffer is not product:
-            logits.copy_(made)
-        if head.bias is not None:
-            logits += head.bias.detach()
-        parts.append(_look_up(logits, target))
+    bias = None if head.bias is None else head.bias.detach()
+    size = rows_at_once(len(targets), len(weight))
+    buffer = LogitsBuffer(weight, size)
+    parts = [
+        _look_up(buffer.fill(part.to(weight.dtype), bias), target)
+        for part, target in zip(hidden.split(size), targets.split(size), strict=True)
+    ]
     return _joined(parts)
 
 
 def _look_up(logits: torch.Tensor, targets: torch.Tensor) -> TokenScores:
-    """The scores of targets (N,) under logits (N, V) in float32, which are overwritten."""
+    """The scores of targets (N,) under logits (N, V or more) in float32, which are overwritten."""
     at_target = logits.gather(1, targets[:, None]).squeeze(1)
     highest, top = logits.topk(min(TOP, logits.shape[1]), dim=1)
     probabilities = torch.softmax(logits, dim=1, out=logits)

@@ -15,6 +15,7 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from textgen.errors import UserError
 from textgen.model.modes import evaluating
 from textgen.training import zero
+from textgen.training.allocator import allocator
 from textgen.training.config import world_size
 from textgen.training.exact import same_start
 from textgen.training.precision import COMPUTE_DTYPES, resolve_precision
@@ -174,6 +175,7 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
         "processes": accelerator.num_processes,
         "threads": threads(),
         "precision": precision_of(accelerator),
+        "allocator": allocator(),
         "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else f"cpu ({platform.machine()})",
         "command": " ".join(sys.argv),
     }

@@ -1,0 +1,69 @@
+"""The products of GPT-2 124M: who takes them fastest, and what blocks do for those of the output head.
+
+    python benchmarks/products.py
+    python benchmarks/products.py --rows 16      # decoding 16 rows
+
+In turn, on eight sets of matrices, so that none is in a cache: MKL (what torch does) and oneDNN (what textgen's layers
+do, textgen/model/products.py), forward and backward; then the head's logits at once, and in blocks of columns with
+aligned rows (textgen/model/logits.py). Printed are medians in GFLOP/s.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from textgen.model.logits import LogitsBuffer
+from textgen.model.products import _multiply
+
+LAYERS = {"c_attn": (768, 2304), "attn.c_proj": (768, 768), "c_fc": (768, 3072), "mlp.c_proj": (3072, 768)}
+VOCABULARY, WIDTH, SETS = 50257, 768, 8
+
+
+def speeds(contestants: dict[str, Callable[[int], object]], operations: float, rounds: int) -> dict[str, float]:
+    """GFLOP/s of each, in turn; the first two rounds warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(rounds + 2):
+        for name, run in contestants.items():
+            started = time.perf_counter()
+            run(number % SETS)
+            seconds[name].append(time.perf_counter() - started)
+    return {name: operations / statistics.median(values[2:]) / 1e9 for name, values in seconds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = options.rows
+    print("| product | MKL | oneDNN |\n| --- | --- | --- |")
+    for layer, (inputs, outputs) in LAYERS.items():
+        x, g = ([torch.randn(rows, n) for _ in range(SETS)] for n in (inputs, outputs))
+        w = [torch.randn(inputs, outputs) for _ in range(SETS)]
+        pairs = {
+            "forward": (lambda i: x[i] @ w[i], lambda i: _multiply(x[i], w[i].t(), None)),
+            "gradient of inputs": (lambda i: g[i] @ w[i].t(), lambda i: _multiply(g[i], w[i], None)),
+            "gradient of weights": (lambda i: x[i].t() @ g[i], lambda i: _multiply(x[i].t(), g[i].t(), None)),
+        }
+        for name, (mkl, onednn) in pairs.items():
+            found = speeds({"MKL": mkl, "oneDNN": onednn}, 2 * rows * inputs * outputs, options.rounds)
+            print(f"| {layer}, {name} | {found['MKL']:.0f} | {found['oneDNN']:.0f} |", flush=True)
+    weight, at_once = torch.randn(VOCABULARY, WIDTH), min(rows, 256)
+    hidden, logits = torch.randn(at_once, WIDTH), torch.empty(at_once, VOCABULARY)
+    buffer = LogitsBuffer(weight, at_once)
+    both = {
+        "at once": lambda i: torch.mm(hidden, weight.t(), out=logits),
+        "in blocks": lambda i: buffer.fill(hidden),
+    }
+    found = speeds(both, 2 * at_once * VOCABULARY * WIDTH, options.rounds)
+    print(f"\n| logits of {at_once} rows | at once | in blocks |\n| --- | --- | --- |")
+    print(f"| GFLOP/s | {found['at once']:.0f} | {found['in blocks']:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

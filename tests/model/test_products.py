@@ -1,0 +1,137 @@
+"""Layers that cost less against those they stand for: the same numbers, the same gradients, and less kept."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers.pytorch_utils import Conv1D
+
+from textgen.model import products
+from textgen.model.config import AdapterConfig
+from textgen.model.lean import lean
+from textgen.model.lora import add_adapters
+from textgen.model.products import CHEAPER, ProductConv1D, ProductLinear, product
+
+
+def cheaper(module):
+    other = copy.deepcopy(module)
+    other.__class__ = CHEAPER[type(module)]
+    return other
+
+
+def layer(kind, inputs, outputs, bias):
+    made = torch.nn.Linear(inputs, outputs, bias=bias) if kind == "linear" else Conv1D(outputs, inputs)
+    torch.nn.init.normal_(made.weight)
+    return made
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 1000),
+    kind=st.sampled_from(["linear", "conv1d"]),
+    shape=st.lists(st.integers(0, 5), min_size=0, max_size=3),
+    inputs=st.integers(1, 40),
+    outputs=st.integers(1, 40),
+    bias=st.booleans(),
+    frozen=st.booleans(),
+    from_leaf=st.booleans(),
+)
+def test_numbers_and_gradients_are_those_of_the_layer(seed, kind, shape, inputs, outputs, bias, frozen, from_leaf):
+    torch.manual_seed(seed)
+    plain = layer(kind, inputs, outputs, bias).requires_grad_(not frozen)
+    x = torch.randn(*shape, inputs)
+    upstream = torch.randn(*shape, outputs)
+    found = []
+    for one in (plain, cheaper(plain)):
+        leaf = x.clone().requires_grad_(from_leaf)
+        output = one(leaf)
+        if output.requires_grad:
+            output.backward(upstream)
+        found.append([output.detach(), leaf.grad, *(p.grad for p in one.parameters())])
+    for expected, got in zip(*found, strict=True):
+        assert (expected is None) == (got is None)
+        if expected is not None:
+            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+            assert got.stride() == expected.stride(), "the optimizer sees the same layout"
+
+
+def test_it_is_onednn_that_multiplies(monkeypatch):
+    taken = []
+    multiply = products._multiply
+    monkeypatch.setattr(products, "_multiply", lambda *given: (taken.append(1), multiply(*given))[1])
+    for plain in (torch.nn.Linear(3, 4), Conv1D(4, 3)):
+        cheaper(plain)(torch.randn(2, 3, requires_grad=True)).sum().backward()
+    assert len(taken) == 4, "forward and backward, of both"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_precisions_are_left_to_torch(dtype):
+    plain = torch.nn.Linear(3, 4).to(dtype)
+    x = torch.randn(2, 3, dtype=dtype)
+    assert torch.equal(cheaper(plain)(x), plain(x))
+
+
+def test_under_autocast_the_product_is_in_its_precision():
+    plain = torch.nn.Linear(3, 4)
+    x = torch.randn(2, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(cheaper(plain)(x), plain(x))
+        assert cheaper(plain)(x).dtype == torch.bfloat16
+
+
+def kept_bytes(run):
+    """What autograd keeps between forward and backward, each array once."""
+    storages = {}
+
+    def pack(tensor):
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = run()
+    return sum(storages.values()), output
+
+
+def test_what_comes_of_a_normalization_or_an_activation_is_not_kept():
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.LayerNorm(64), torch.nn.Linear(64, 256), torch.nn.GELU(), Conv1D(64, 256))
+    lighter = torch.nn.Sequential(*(cheaper(module) for module in plain))
+    x = torch.randn(512, 64)
+    gradients, kept = [], []
+    for model in (plain, lighter):
+        size, output = kept_bytes(lambda model=model: model(x))
+        output.square().sum().backward()
+        kept.append(size)
+        gradients.append([p.grad for p in model.parameters()])
+    assert kept[0] - kept[1] == 4 * 512 * (64 + 256)
+    for expected, got in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_beside_adapters_only_their_own_inputs_are_kept(tiny_gpt2):
+    ids = torch.arange(48).reshape(2, 24)
+    kept = []
+    for change in (lambda model: model, lean):
+        model = add_adapters(tiny_gpt2(), AdapterConfig(lora_targets="attn.c_attn"), "base", seed=0).train()
+        changed = change(model)
+        kept.append(kept_bytes(lambda changed=changed: changed(input_ids=ids).logits)[0])
+    assert kept[1] < 0.8 * kept[0]
+
+
+def test_a_model_that_was_compiled_is_left_to_the_compiler():
+    plain = torch.nn.Sequential(torch.nn.LayerNorm(8), torch.nn.Linear(8, 8), torch.nn.GELU(), torch.nn.Linear(8, 8))
+    lighter = torch.nn.Sequential(*(cheaper(module) for module in plain))
+    x = torch.randn(4, 8, requires_grad=True)
+    compiled = torch.compile(lighter, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), plain(x))
+    compiled(x).sum().backward()
+
+
+def test_products_take_any_number_of_dimensions():
+    x, w = torch.randn(2, 3, 5), torch.randn(7, 5)
+    torch.testing.assert_close(product(x, w, transposed=False), x @ w.t())
+    torch.testing.assert_close(product(x, w.t().contiguous(), transposed=True), x @ w.t())
+    assert issubclass(ProductLinear, torch.nn.Linear)
+    assert issubclass(ProductConv1D, Conv1D)
