@@ -33,6 +33,19 @@ def speeds(contestants: dict[str, Callable[[int], object]], operations: float, r
     return {name: operations / statistics.median(values[2:]) / 1e9 for name, values in seconds.items()}
 
 
+def products(
+    rows: int, inputs: int, outputs: int
+) -> dict[str, tuple[Callable[[int], object], Callable[[int], object]]]:
+    """Of a layer whose weight is (in, out): what MKL and what oneDNN does, on one of the sets of matrices."""
+    x, g = ([torch.randn(rows, n) for _ in range(SETS)] for n in (inputs, outputs))
+    w = [torch.randn(inputs, outputs) for _ in range(SETS)]
+    return {
+        "forward": (lambda i: x[i] @ w[i], lambda i: _multiply(x[i], w[i].t(), None)),
+        "gradient of inputs": (lambda i: g[i] @ w[i].t(), lambda i: _multiply(g[i], w[i], None)),
+        "gradient of weights": (lambda i: x[i].t() @ g[i], lambda i: _multiply(x[i].t(), g[i].t(), None)),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1024)
@@ -43,14 +56,7 @@ def main() -> None:
     rows = options.rows
     print("| product | MKL | oneDNN |\n| --- | --- | --- |")
     for layer, (inputs, outputs) in LAYERS.items():
-        x, g = ([torch.randn(rows, n) for _ in range(SETS)] for n in (inputs, outputs))
-        w = [torch.randn(inputs, outputs) for _ in range(SETS)]
-        pairs = {
-            "forward": (lambda i: x[i] @ w[i], lambda i: _multiply(x[i], w[i].t(), None)),
-            "gradient of inputs": (lambda i: g[i] @ w[i].t(), lambda i: _multiply(g[i], w[i], None)),
-            "gradient of weights": (lambda i: x[i].t() @ g[i], lambda i: _multiply(x[i].t(), g[i].t(), None)),
-        }
-        for name, (mkl, onednn) in pairs.items():
+        for name, (mkl, onednn) in products(rows, inputs, outputs).items():
             found = speeds({"MKL": mkl, "oneDNN": onednn}, 2 * rows * inputs * outputs, options.rounds)
             print(f"| {layer}, {name} | {found['MKL']:.0f} | {found['oneDNN']:.0f} |", flush=True)
     weight, at_once = torch.randn(VOCABULARY, WIDTH), min(rows, 256)

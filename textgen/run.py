@@ -240,8 +240,7 @@ def launch(config_class: type[C], main: Callable[[C, RunDirectory], None], *, de
     """
     directory = None
     try:
-        if main.__module__ == "__main__":  # and this process has nothing else to do
-            preload_allocator()
+        preload_allocator(main.__code__.co_filename)
         config = parse(config_class, description=description.strip().split("\n\n")[0])
         directory = config.directory()
         main(config, directory)

@@ -84,6 +84,14 @@ def test_a_library_by_name(tmp_path, mimalloc):
     assert err.startswith(f"error: {VARIABLE} /nowhere.so: ")
 
 
+def test_whoever_runs_a_recipe_inside_another_program_goes_on_with_that(tmp_path, mimalloc):
+    (tmp_path / "say.py").write_text(SCRIPT)
+    code = "import runpy, sys; sys.argv = ['say.py']; runpy.run_path('say.py', run_name='__main__'); print('after')"
+    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, timeout=60)
+    assert json.loads(said.stdout.splitlines()[0])["allocator"] == "system", said.stderr
+    assert said.stdout.splitlines()[1] == "after"
+
+
 def test_settings_of_the_user_stay(mimalloc):
     assert preloading({})["MIMALLOC_PURGE_DELAY"] == "-1"
     assert preloading({"MIMALLOC_PURGE_DELAY": "5"})["MIMALLOC_PURGE_DELAY"] == "5"

@@ -5,8 +5,6 @@ Prompts are read once (:func:`prefill`); every way of decoding them starts from 
 
 import copy
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -157,26 +155,3 @@ def without_adapters(model: PreTrainedModel) -> PreTrainedModel:
     """The transformers model itself: what a model with adapters around it answers for."""
     inner: PreTrainedModel = getattr(model, "get_base_model", lambda: model)()
     return inner
-
-
-@contextmanager
-def transposed_head(model: PreTrainedModel) -> Iterator[None]:
-    """The model's output head as W·hᵀ instead of h·Wᵀ while the block lasts: the same product, and for few rows and a
-    large vocabulary on a CPU a faster one. Left as it is if it is not a plain linear layer."""
-    head = model.get_output_embeddings()
-    if type(head) is not torch.nn.Linear or head.weight.device.type != "cpu":
-        yield
-        return
-
-    def forward(hidden: torch.Tensor) -> torch.Tensor:
-        flat = hidden.reshape(-1, hidden.shape[-1])
-        product = (head.weight @ flat.t()).t().contiguous()
-        if head.bias is not None:
-            product = product + head.bias
-        return product.reshape(*hidden.shape[:-1], head.weight.shape[0])
-
-    head.forward = forward  # type: ignore[method-assign, assignment]  # the instance's hides the method of its class
-    try:
-        yield
-    finally:
-        del head.forward

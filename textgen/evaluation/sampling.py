@@ -16,7 +16,7 @@ from textgen.evaluation.contrastive import contrastive_search
 from textgen.evaluation.contrasts import AgainstAmateur, AgainstEarlierLayers
 from textgen.evaluation.decoding import Decoded, Row, Source, decode_rows
 from textgen.evaluation.noise import NoiseKey, gumbel_noise
-from textgen.evaluation.reading import Reading, prefill, transposed_head
+from textgen.evaluation.reading import Reading, prefill
 from textgen.evaluation.speculation import speculate
 from textgen.evaluation.strategies import Strategy
 
@@ -49,7 +49,7 @@ def decode_together(
     its own, an equal share of that.
     """
     kinds = {row.strategy.decoder for row in rows}
-    with torch.no_grad(), transposed_head(model):
+    with torch.no_grad():
         started = time.perf_counter()
         states, layers = "contrastive_search" in kinds, "dola" in kinds
         reading = prefill(model, prompts, room=max_new_tokens, states=states, layers=layers)

@@ -29,10 +29,11 @@ _SETTINGS = {"MIMALLOC_PURGE_DELAY": "-1", "TCMALLOC_RELEASE_RATE": "10"}
 _KNOWN_BY = {"tc_version": "tcmalloc", "mi_version": "mimalloc", "mallctl": "jemalloc"}
 
 
-def preload_allocator() -> None:
+def preload_allocator(script: str) -> None:
     """Start this process again, from its beginning, with the best allocator that is installed; if there is one.
 
-    Nothing happens off Linux, beside a GPU, where the user preloads something, and in a process started again.
+    Nothing happens off Linux, beside a GPU, where the user preloads something, in a process started again, and in one
+    that was not started to run ``script``: a notebook, or a test.
 
     Raises:
         UserError: the library that :data:`VARIABLE` names does not exist.
@@ -41,7 +42,7 @@ def preload_allocator() -> None:
         os.environ.pop("LD_PRELOAD", None)  # what this process starts may do as it likes
         return
     added = preloading(os.environ)
-    if added:
+    if added and any(word.endswith(".py") and Path(word).resolve() == Path(script).resolve() for word in sys.orig_argv):
         sys.stdout.flush()
         sys.stderr.flush()
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | added | {_STARTED_AGAIN: "1"})
