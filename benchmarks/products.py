@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 
 from textgen.model.logits import LogitsBuffer
-from textgen.model.products import _multiply
+from textgen.model.products import multiply
 
 LAYERS = {"c_attn": (768, 2304), "attn.c_proj": (768, 768), "c_fc": (768, 3072), "mlp.c_proj": (3072, 768)}
 VOCABULARY, WIDTH, SETS = 50257, 768, 8
@@ -40,9 +40,9 @@ def products(
     x, g = ([torch.randn(rows, n) for _ in range(SETS)] for n in (inputs, outputs))
     w = [torch.randn(inputs, outputs) for _ in range(SETS)]
     return {
-        "forward": (lambda i: x[i] @ w[i], lambda i: _multiply(x[i], w[i].t(), None)),
-        "gradient of inputs": (lambda i: g[i] @ w[i].t(), lambda i: _multiply(g[i], w[i], None)),
-        "gradient of weights": (lambda i: x[i].t() @ g[i], lambda i: _multiply(x[i].t(), g[i].t(), None)),
+        "forward": (lambda i: x[i] @ w[i], lambda i: multiply(x[i], w[i].t(), None)),
+        "gradient of inputs": (lambda i: g[i] @ w[i].t(), lambda i: multiply(g[i], w[i], None)),
+        "gradient of weights": (lambda i: x[i].t() @ g[i], lambda i: multiply(x[i].t(), g[i].t(), None)),
     }
 
 

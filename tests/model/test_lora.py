@@ -1,5 +1,7 @@
 """Adapters where the structure of a model has a place for them, and nothing else changes."""
 
+import subprocess
+import sys
 from typing import Any, get_args, get_type_hints
 
 import peft
@@ -188,3 +190,25 @@ def test_frozen_weights_are_held_in_the_dtype_that_is_computed_in(tiny_gpt2):
     model = add_adapters(tiny_gpt2(), AdapterConfig(), "base", seed=0, dtype=torch.bfloat16)
     for name, p in model.named_parameters():
         assert p.dtype == (torch.float32 if p.requires_grad else torch.bfloat16), name
+
+
+def test_adapters_on_plain_weights_load_no_bitsandbytes_and_leave_it_to_those_who_need_it():
+    code = """
+import sys
+import torch
+from textgen.model.config import AdapterConfig, ModelConfig
+from textgen.model.loading import load_model
+from textgen.model.locate import locate
+from textgen.model.lora import add_adapters
+tiny = locate("tiny-gpt2")
+add_adapters(load_model(tiny, ModelConfig()), AdapterConfig(), "base", seed=0)
+assert "bitsandbytes" not in sys.modules
+base = load_model(tiny, ModelConfig(), quantize_bits=4)
+assert "bitsandbytes" in sys.modules
+model = add_adapters(base, AdapterConfig(), "base", seed=0)
+model(input_ids=torch.arange(6)[None], labels=torch.arange(6)[None]).loss.backward()
+assert any(p.grad is not None and p.grad.any() for p in model.parameters())
+print("both")
+"""
+    said = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, timeout=120)
+    assert said.stdout == "both\n", said.stderr

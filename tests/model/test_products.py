@@ -59,8 +59,8 @@ def test_numbers_and_gradients_are_those_of_the_layer(seed, kind, shape, inputs,
 
 def test_it_is_onednn_that_multiplies(monkeypatch):
     taken = []
-    multiply = products._multiply
-    monkeypatch.setattr(products, "_multiply", lambda *given: (taken.append(1), multiply(*given))[1])
+    multiply = products.multiply
+    monkeypatch.setattr(products, "multiply", lambda *given: (taken.append(1), multiply(*given))[1])
     for plain in (torch.nn.Linear(3, 4), Conv1D(4, 3)):
         cheaper(plain)(torch.randn(2, 3, requires_grad=True)).sum().backward()
     assert len(taken) == 4, "forward and backward, of both"
@@ -108,6 +108,20 @@ def test_what_comes_of_a_normalization_or_an_activation_is_not_kept():
     assert kept[0] - kept[1] == 4 * 512 * (64 + 256)
     for expected, got in zip(*gradients, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("change", [lambda x: x.mul_(3), lambda x: x[:, :1].add_(1)])
+def test_what_was_changed_in_place_is_kept_as_it_was_when_it_was_read(change):
+    torch.manual_seed(0)
+    plain = [torch.nn.LayerNorm(8), torch.nn.Linear(8, 4)]
+    x = torch.randn(5, 8)
+    gradients = []
+    for norm, linear in (plain, [cheaper(module) for module in plain]):
+        normed = norm(x)
+        change(normed)
+        linear(normed).square().sum().backward()
+        gradients.append(linear.weight.grad)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-5)
 
 
 def test_beside_adapters_only_their_own_inputs_are_kept(tiny_gpt2):

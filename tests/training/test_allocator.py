@@ -4,18 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from textgen.errors import UserError
 from textgen.training import allocator as module
-from textgen.training.allocator import VARIABLE, allocator, preloading
+from textgen.training.allocator import VARIABLE, preloading
 
 SCRIPT = """
 import json, os, sys
 from dataclasses import dataclass
-from pathlib import Path
 from textgen.run import RunDirectory, launch
 from textgen.training.allocator import allocator
 
@@ -109,10 +107,3 @@ def test_beside_a_gpu_only_who_asks_gets_one(tmp_path, mimalloc, monkeypatch):
 def test_without_any_installed_nothing_happens(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_LIBRARIES", ("no-such-library*.so",))
     assert preloading({}) == {}
-
-
-def test_this_process_says_whose_memory_it_uses():
-    maps = Path("/proc/self/maps")
-    if not maps.exists():
-        pytest.skip("only Linux tells what is loaded")
-    assert (allocator() == "system") == (not any(f"lib{name}" in maps.read_text() for name in ("tcmalloc", "mimalloc")))

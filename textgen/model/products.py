@@ -65,14 +65,23 @@ CHEAPER: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 Origin = tuple[Callable[..., torch.Tensor], tuple[torch.Tensor | None, ...]]
+"""What makes a tensor once more, and of what."""
 
 
 def _remade(output: torch.Tensor, again: Callable[..., torch.Tensor], *inputs: torch.Tensor | None) -> torch.Tensor:
     """``output``, with a note of what makes it once more. The note goes wherever this very tensor goes, and no
     further: a view or a copy has none, and is kept as any tensor is."""
     if output.requires_grad and not torch.compiler.is_compiling():
-        output.origin = again, inputs  # type: ignore[attr-defined]
+        output.origin = output._version, (again, inputs)  # type: ignore[attr-defined]
     return output
+
+
+def _origin(rows: torch.Tensor) -> Origin | None:
+    noted = getattr(rows, "origin", None)
+    if noted is None or noted[0] != rows._version:  # one that was changed in place is no longer what was made
+        return None
+    origin: Origin = noted[1]
+    return origin
 
 
 def takes(rows: torch.Tensor, weight: torch.Tensor) -> bool:
@@ -104,13 +113,14 @@ def product(
     """
     flat = rows.reshape(-1, rows.shape[-1])
     if torch.is_grad_enabled():
-        made: torch.Tensor = _Product.apply(flat, weight, bias, transposed, getattr(rows, "origin", None))
+        made: torch.Tensor = _Product.apply(flat, weight, bias, transposed, _origin(rows))
     else:
-        made = _multiply(flat, weight.t() if transposed else weight, bias)
+        made = multiply(flat, weight.t() if transposed else weight, bias)
     return made.view(*rows.shape[:-1], made.shape[-1])
 
 
-def _multiply(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+def multiply(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """``rows @ weight.T + bias`` by oneDNN, of ``rows`` (M, K) and ``weight`` (N, K) of any strides; no gradients."""
     made: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
     return made
 
@@ -130,7 +140,7 @@ class _Product(torch.autograd.Function):
         ctx.again, kept = (None, (rows,)) if origin is None else origin
         ctx.save_for_backward(weight if of_rows else None, *(kept if of_weight else ()))
         ctx.transposed = transposed
-        return _multiply(rows, weight.t() if transposed else weight, bias)
+        return multiply(rows, weight.t() if transposed else weight, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -138,7 +148,7 @@ class _Product(torch.autograd.Function):
         weight, *kept = ctx.saved_tensors
         of_rows = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_rows = _multiply(upstream, weight if ctx.transposed else weight.t(), None)
+            of_rows = multiply(upstream, weight if ctx.transposed else weight.t(), None)
         if ctx.needs_input_grad[1]:
             rows = kept[0] if ctx.again is None else ctx.again(*kept).reshape(len(upstream), -1)
             of_weight = rows.t() @ upstream if ctx.transposed else upstream.t() @ rows

@@ -41,8 +41,9 @@ def preload_allocator(script: str) -> None:
     if os.environ.pop(_STARTED_AGAIN, None):
         os.environ.pop("LD_PRELOAD", None)  # what this process starts may do as it likes
         return
-    added = preloading(os.environ)
-    if added and any(word.endswith(".py") and Path(word).resolve() == Path(script).resolve() for word in sys.orig_argv):
+    if not any(word.endswith(".py") and Path(word).resolve() == Path(script).resolve() for word in sys.orig_argv):
+        return
+    if added := preloading(os.environ):
         sys.stdout.flush()
         sys.stderr.flush()
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | added | {_STARTED_AGAIN: "1"})
