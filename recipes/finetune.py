@@ -178,12 +178,15 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     if weaker and amateur_plan:
         amateur = load_model(amateur_plan.location, weaker, seed=config.training.seed, setting="--amateur")
         amateur = lean(amateur).to(accelerator.device)
+    accelerator.wait_for_everyone()  # all have looked at the directory before one changes it
+    if accelerator.is_main_process:
+        directory.claim()
     before = None
     if not files.has("before"):  # ahead of resuming, which may put trained weights in place
         with whole(accelerator, model):
             before = measure(
                 accelerator, plain_model, plan.tokenizer, corpus.validation, prompts, config.evaluation,
-                name=config.model.model, amateur=amateur, progress=say, **measuring,
+                name=config.model.model, amateur=amateur, progress=say, records=files.records, **measuring,
                 judge=load_judge(judge_plan, config.model, config.evaluation, accelerator.device),
             )  # fmt: skip
 
@@ -193,7 +196,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.training.checkpoints import resume, save_checkpoint
     from textgen.training.step import loss_scale, restore_loss_scale, training_step
 
-    accelerator.wait_for_everyone()  # all have looked at the directory before one changes it
+    accelerator.wait_for_everyone()  # all have seen what was measured before one writes it down
     checkpoints = directory.path / "checkpoints"
     state = resume(config.run.resume, checkpoints, plain_model, optimizer.optimizer, fingerprints, say)
     restore_loss_scale(accelerator, state.loss_scale)
@@ -201,7 +204,6 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         MetricsRecord(directory.path / name) for name in ("metrics.jsonl", "timing.jsonl", "samples.jsonl")
     )
     if accelerator.is_main_process:
-        directory.claim()
         directory.write_status("running", step=state.step)
         record.truncate_after(state.step if state.step else -1)
         timing.truncate_after(state.step)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from running import QUICK, ROOT, read_lines, same_numbers, tree
+from running import LIGHT, QUICK, ROOT, read_lines, same_numbers, tree
 from safetensors.torch import load_file
 
 
@@ -179,6 +179,30 @@ def test_divergence_ends_with_its_own_code(run_recipe, text_file, tmp_path) -> N
     assert ran.code == 3, ran.error
     status = json.loads((tmp_path / "run/status.json").read_text())
     assert (status["state"], status["exit_code"]) == ("failed", 3)
+
+
+def test_a_run_killed_while_it_measured_the_model_before_goes_on_with_that(
+    run_recipe, text_file, tmp_path: Path
+) -> None:
+    flags = [*LIGHT, "--data", text_file]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run_recipe("finetune", *flags, "--run-dir", whole)
+    [records] = (whole / "evaluation/records").iterdir()
+    lines = records.read_bytes().splitlines(keepends=True)
+    of_before = len(lines) // 2  # and as many of the model after
+    left = b"".join(lines[: of_before - 1])[:-5]
+    # As a kill in the middle of a write leaves it, before anything else was written.
+    (killed / "evaluation/records").mkdir(parents=True)
+    shutil.copy(whole / "config.yaml", killed)
+    (killed / "evaluation/records" / records.name).write_bytes(left)
+    kept = left.count(b"\n")
+    assert kept > 0
+    run_recipe("finetune", *flags, "--run-dir", killed)
+    assert (killed / "evaluation/perplexity.json").read_text().replace(str(killed), str(whole)) == (
+        whole / "evaluation/perplexity.json"
+    ).read_text()
+    again = (killed / "evaluation/records" / records.name).read_bytes().splitlines(keepends=True)
+    assert sorted(again[:kept] + again[kept + 1 :]) == sorted(lines)  # one was torn; none came twice
 
 
 def test_looking_at_samples_changes_nothing_and_survives_a_kill(

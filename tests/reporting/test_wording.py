@@ -129,6 +129,11 @@ def test_how_many_prompts_would_do_is_the_largest_number_of_any_strategy(compare
     assert (
         "10 % of the human value wide takes this many prompts (there are 160): 311 for diversity, 311 for nll" in said
     )
+    rows = [{"strategy": "human", "prompts": 4, "nll": 3.0}, {"strategy": "a", "interval_width": 0.1}]
+    rows[1]["nll_prompts_needed"] = 100_000
+    assert wording.enough_prompts(rows).endswith(": 100,000 for nll.")
+    rows[1]["nll_prompts_needed"] = 100_001
+    assert wording.enough_prompts(rows).endswith(": over 100,000 for nll.")
     assert wording.enough_prompts([]) == ""
     assert wording.enough_prompts([{"strategy": "human", "prompts": 4}, {"strategy": "a", "interval_width": 0.1}]) == ""
 

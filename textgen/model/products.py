@@ -2,9 +2,9 @@
 
 
 Time: torch multiplies float32 matrices with MKL. On the AMD processors measured, oneDNN's kernels, which come with
-torch and which `torch.compile` uses, take the same products in 0.9 of the time for a thousand rows, and in 0.6 for
-sixteen; and they take weights in either layout as they lie (benchmarks/products.py). The products by which weights get
-their gradients stay with MKL: there it is the faster one.
+torch and which `torch.compile` uses, take the same products in 0.9 of the time for a thousand rows, and in half of it
+for sixteen; and they take weights in either layout as they lie (benchmarks/products.py). The products by which weights
+get their gradients stay with MKL: there the two are alike.
 
 Memory: for the gradient of its weight a layer keeps its input. Where that is the output of a normalization or an
 activation, which keep their own inputs, it is cheaper to make it once more than to keep it (as in Liger Kernel, arXiv

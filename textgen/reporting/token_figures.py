@@ -42,7 +42,7 @@ def reliability(perplexity: Mapping[str, Mapping[str, Any]]) -> str | None:
     if not lines:
         return None
     with style.context(STYLE):
-        figure = Figure(figsize=(4.4, 3.6), layout="constrained")
+        figure = Figure(figsize=(6.8, 3.6), layout="constrained")  # as wide as the others: letters of one size
         axes = figure.subplots()
         axes.plot((0, 1), (0, 1), color=FAINT, linewidth=0.8, linestyle=":")
         for moment, line in lines.items():

@@ -247,6 +247,9 @@ def baseline_name(rows: Sequence[Mapping[str, Any]]) -> str | None:
     return next((str(row["baseline"]) for row in rows if row.get("baseline")), None)
 
 
+_MANY_PROMPTS = 100_000  # beyond which the number says only that the human value is too near 0 for such a width
+
+
 def enough_prompts(rows: Sequence[Mapping[str, Any]]) -> str:
     """How many prompts the wanted width of intervals takes, in a sentence; nothing if that is not known."""
     human = next((row for row in rows if row.get("strategy") == "human"), {})
@@ -258,7 +261,9 @@ def enough_prompts(rows: Sequence[Mapping[str, Any]]) -> str:
     for metric in METRICS:
         needed = [n for row in rows if (n := finite(row.get(f"{metric.key}_prompts_needed"))) is not None]
         if needed and finite(human.get(metric.key)):
-            takes.append(f"{count(max(needed))} for {metric.title}")
+            most = max(needed)
+            said = count(most) if most <= _MANY_PROMPTS else f"over {count(_MANY_PROMPTS)}"
+            takes.append(f"{said} for {metric.title}")
     if not takes:
         return ""
     return (
