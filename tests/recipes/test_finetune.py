@@ -189,7 +189,9 @@ def test_a_run_killed_while_it_measured_the_model_before_goes_on_with_that(
     run_recipe("finetune", *flags, "--run-dir", whole)
     [records] = (whole / "evaluation/records").iterdir()
     lines = records.read_bytes().splitlines(keepends=True)
-    of_before = len(lines) // 2  # and as many of the model after
+    of_before = len(lines) // 2
+    documents = [json.loads(line)["documents"] for line in lines]
+    assert documents[:of_before] == documents[of_before:], "those of the model before, then those of the model after"
     left = b"".join(lines[: of_before - 1])[:-5]
     # As a kill in the middle of a write leaves it, before anything else was written.
     (killed / "evaluation/records").mkdir(parents=True)
