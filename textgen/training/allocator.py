@@ -2,7 +2,7 @@
 
 A step makes and frees arrays of megabytes by the hundred. glibc gives each back to the system, which hands out fresh
 pages, filled with zeros, for the next one; told to keep them, it keeps the holes between them too. tcmalloc and
-mimalloc do neither: a step on a CPU takes 0.8 to 0.9 of the time for 0 to 0.2 GB more (docs/training.md has the
+mimalloc do neither: a step on a CPU takes 0.85 to 0.9 of the time for 0 to 0.3 GB more (docs/training.md has the
 figures). An allocator can only be put in place when a process starts, so the process starts itself again.
 """
 
