@@ -1,11 +1,11 @@
-"""The products of GPT-2 124M: who takes them fastest, and what blocks do for those of the output head.
+"""The products of GPT-2 124M, and who takes them fastest.
 
     python benchmarks/products.py
     python benchmarks/products.py --rows 16      # decoding 16 rows
 
 In turn, on eight sets of matrices, so that none is in a cache: MKL (what torch does) and oneDNN (what textgen's layers
-do, textgen/model/products.py), forward and backward; then the head's logits at once, and in blocks of columns with
-aligned rows (textgen/model/logits.py). Printed are medians in GFLOP/s.
+do, textgen/model/products.py), forward and backward; those of the output head, of no more than 256 rows. Printed are
+medians in GFLOP/s.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from collections.abc import Callable
 
 import torch
 
-from textgen.model.logits import LogitsBuffer
 from textgen.model.products import multiply
 
 LAYERS = {"c_attn": (768, 2304), "attn.c_proj": (768, 768), "c_fc": (768, 3072), "mlp.c_proj": (3072, 768)}
-VOCABULARY, WIDTH, SETS = 50257, 768, 8
+LAYERS |= {"lm_head": (768, 50257)}  # whose weight is (out, in), and which takes no more than 256 rows at a time
+SETS = 8
 
 
 def speeds(contestants: dict[str, Callable[[int], object]], operations: float, rounds: int) -> dict[str, float]:
@@ -36,9 +36,12 @@ def speeds(contestants: dict[str, Callable[[int], object]], operations: float, r
 def products(
     rows: int, inputs: int, outputs: int
 ) -> dict[str, tuple[Callable[[int], object], Callable[[int], object]]]:
-    """Of a layer whose weight is (in, out): what MKL and what oneDNN does, on one of the sets of matrices."""
+    """Of a layer: what MKL and what oneDNN does, on one of the sets of matrices."""
     x, g = ([torch.randn(rows, n) for _ in range(SETS)] for n in (inputs, outputs))
-    w = [torch.randn(inputs, outputs) for _ in range(SETS)]
+    if outputs < 10_000:
+        w = [torch.randn(inputs, outputs) for _ in range(SETS)]
+    else:
+        w = [torch.randn(outputs, inputs).t()] * SETS  # too large for a cache
     return {
         "forward": (lambda i: x[i] @ w[i], lambda i: multiply(x[i], w[i].t(), None)),
         "gradient of inputs": (lambda i: g[i] @ w[i].t(), lambda i: multiply(g[i], w[i], None)),
@@ -53,22 +56,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = options.rows
     print("| product | MKL | oneDNN |\n| --- | --- | --- |")
     for layer, (inputs, outputs) in LAYERS.items():
+        rows = min(options.rows, 256) if layer == "lm_head" else options.rows
         for name, (mkl, onednn) in products(rows, inputs, outputs).items():
             found = speeds({"MKL": mkl, "oneDNN": onednn}, 2 * rows * inputs * outputs, options.rounds)
             print(f"| {layer}, {name} | {found['MKL']:.0f} | {found['oneDNN']:.0f} |", flush=True)
-    weight, at_once = torch.randn(VOCABULARY, WIDTH), min(rows, 256)
-    hidden, logits = torch.randn(at_once, WIDTH), torch.empty(at_once, VOCABULARY)
-    buffer = LogitsBuffer(weight, at_once)
-    both = {
-        "at once": lambda i: torch.mm(hidden, weight.t(), out=logits),
-        "in blocks": lambda i: buffer.fill(hidden),
-    }
-    found = speeds(both, 2 * at_once * VOCABULARY * WIDTH, options.rounds)
-    print(f"\n| logits of {at_once} rows | at once | in blocks |\n| --- | --- | --- |")
-    print(f"| GFLOP/s | {found['at once']:.0f} | {found['in blocks']:.0f} |")
 
 
 if __name__ == "__main__":

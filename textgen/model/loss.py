@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from textgen.data.blocks import IGNORED
 from textgen.model.layers import transformer_blocks
-from textgen.model.logits import LogitsBuffer, rows_at_once
+from textgen.model.logits import head_logits, rows_at_once
 from textgen.model.modes import evaluating
 
 
@@ -139,18 +139,18 @@ class _LinearNll(torch.autograd.Function):
         if of_hidden is not None and len(scored) < len(hidden):
             of_hidden.zero_()
         chunk = rows_at_once(len(scored), len(matrix), most)
-        buffer = LogitsBuffer(matrix, min(chunk, len(scored)))
         for start in range(0, len(scored), chunk):
             rows = scored[start : start + chunk]
             part = hidden.index_select(0, rows).to(dtype)
-            logits = buffer.fill(part, bias)
+            logits = head_logits(part, matrix, bias)
             scales = None if weights is None else weights.index_select(0, rows).float()
             total += _nll_and_softmax_gradient(logits, targets.index_select(0, rows), scales)
-            grad_logits = buffer.rounded(logits)  # for by now they are the gradient of the logits
+            grad_logits = logits.to(dtype)  # for by now they are the gradient of the logits
             if of_hidden is not None:
                 of_hidden.index_copy_(0, rows, (grad_logits @ matrix).float())
             _accumulate(of_weight, grad_logits, part, first=start == 0)
-            _accumulate(of_bias, logits[:, : len(matrix)], None, first=start == 0)
+            _accumulate(of_bias, logits, None, first=start == 0)
+            del logits, grad_logits  # before there are those of the next chunk
         gradients = [of_hidden, of_weight, of_bias]
         if len(scored) == 0:
             gradients = [None if gradient is None else gradient.zero_() for gradient in gradients]

@@ -1,8 +1,8 @@
 """What a model makes of given tokens, without ever holding the logits of all of them.
 
 For every scored token: its nll, whether it was the likeliest or among the five likeliest, and how sure the model was of
-what it took for the likeliest. The output head runs at scored positions only, a chunk at a time, into a buffer that
-every chunk overwrites: GPT-2's logits of 8 × 1,024 tokens would take 1.6 GB, and their softmax as much again.
+what it took for the likeliest. The output head runs at scored positions only, a chunk at a time: GPT-2's logits of 8 ×
+1,024 tokens would take 1.6 GB, and their softmax as much again.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from textgen.model.logits import LogitsBuffer, rows_at_once
+from textgen.model.logits import head_logits, rows_at_once
 from textgen.model.loss import bypassed, separate_head
 
 TOP = 5
@@ -108,16 +108,15 @@ def score_hidden(hidden: torch.Tensor, head: torch.nn.Linear, targets: torch.Ten
     weight = head.weight.detach()
     bias = None if head.bias is None else head.bias.detach()
     size = rows_at_once(len(targets), len(weight))
-    buffer = LogitsBuffer(weight, size)
     parts = [
-        _look_up(buffer.fill(part.to(weight.dtype), bias), target)
+        _look_up(head_logits(part.to(weight.dtype), weight, bias), target)
         for part, target in zip(hidden.split(size), targets.split(size), strict=True)
     ]
     return _joined(parts)
 
 
 def _look_up(logits: torch.Tensor, targets: torch.Tensor) -> TokenScores:
-    """The scores of targets (N,) under logits (N, V or more) in float32, which are overwritten."""
+    """The scores of targets (N,) under logits (N, V) in float32, which are overwritten."""
     at_target = logits.gather(1, targets[:, None]).squeeze(1)
     highest, top = logits.topk(min(TOP, logits.shape[1]), dim=1)
     probabilities = torch.softmax(logits, dim=1, out=logits)
