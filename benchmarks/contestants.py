@@ -78,7 +78,8 @@ def plain(options: argparse.Namespace, **changed: Any) -> None:
     import torch
     from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    mixed = "no" if options.precision == "fp32" else options.precision
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=mixed)
     model = load(options, **changed)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE)
     model, optimizer = accelerator.prepare(model, optimizer)
@@ -121,7 +122,7 @@ def textgen(options: argparse.Namespace) -> None:
 
     world = int(os.environ.get("WORLD_SIZE", "1"))
     defaults = ["--method", options.method, "--learning-rate", str(RATE), "--weight-decay", "0.01"]
-    defaults += ["--lora-targets", "c_attn", "--threads", str(options.threads), "--precision", "fp32"]
+    defaults += ["--lora-targets", "c_attn", "--threads", str(options.threads), "--precision", options.precision]
     defaults += ["--global-batch-size", str(options.rows), "--microbatch-size", str(options.rows // world)]
     config = parse(FinetuneConfig, [*defaults, *(options.levers.split() if options.levers else [])])
     accelerator = start_process(config.engine.threads, precision=config.engine.precision, exact=config.engine.exact)
@@ -202,7 +203,7 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
         "save_strategy": "no",
         "logging_steps": 1,
         "use_cpu": not torch.cuda.is_available(),
-        "bf16": False,
+        "bf16": options.precision == "bf16",
         "disable_tqdm": True,
     }
 
@@ -240,7 +241,8 @@ def matmul(options: argparse.Namespace) -> None:
     """Not a loop: the speed of the products that a layer is made of; its "loss" is in GFLOP/s."""
     import torch
 
-    a, b = torch.randn(1024, 768), torch.randn(768, 3072)
+    dtype = torch.float32 if options.precision == "fp32" else torch.bfloat16
+    a, b = torch.randn(1024, 768, dtype=dtype), torch.randn(768, 3072, dtype=dtype)
     a, b = (x.cuda() if torch.cuda.is_available() else x for x in (a, b))
 
     def speed() -> float:
@@ -268,6 +270,7 @@ if __name__ == "__main__":
         parser.add_argument(f"--{name}", type=kind)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--vocabulary", type=int)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--levers", help="flags of recipes/finetune.py, for textgen")
     ANSWERS = os.fdopen(os.dup(1), "w")  # whatever the libraries print goes elsewhere
     os.dup2(2, 1)

@@ -23,8 +23,10 @@ LEVERS = (
     ("full, --optimizer adamw8bit", "full", "--optimizer adamw8bit", 0),
     ("full, --dropout 0.1 --attention-dropout 0.1", "full", "--dropout 0.1 --attention-dropout 0.1", 0),
     ("full, --dropout 0.1", "full", "--dropout 0.1", 0),
+    ("full, --precision bf16", "full", "--precision bf16", 0),
     ("LoRA", "lora", "", 0),
     ("LoRA, --gradient-checkpointing", "lora", "--gradient-checkpointing", 0),
+    ("LoRA, --precision bf16", "lora", "--precision bf16", 0),
     ("QLoRA, 8 bits", "qlora", "--qlora-bits 8", 0),
     ("QLoRA, 4 bits", "qlora", "--qlora-bits 4", 0),
     ("full, 1 thread, microbatches of 1 row", "full", "--microbatch-size 1", 1),
@@ -41,7 +43,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="124m")
     parser.add_argument("--only", default="", help="rows whose name contains this")
     options = parser.parse_args()
-    options.peers_python = PEERS
+    options.peers_python, options.precision = PEERS, "fp32"
     every = options.threads
     first: dict[int, tuple[float, int]] = {}
     print("| | seconds a step | ratio | peak memory | ratio |\n| --- | --- | --- | --- | --- |")

@@ -27,7 +27,8 @@ def test_logits_are_those_of_the_layer_in_memory_of_their_own(seed, vocabulary, 
     expected = torch.nn.functional.linear(hidden, weight, added)
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
     logits.zero_()
-    assert torch.equal(weight, before[0]) and torch.equal(hidden, before[1])
+    assert torch.equal(weight, before[0])
+    assert torch.equal(hidden, before[1])
 
 
 def test_products_in_bf16_are_added_up_in_float32():

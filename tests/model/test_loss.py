@@ -133,24 +133,47 @@ def test_no_gradient_is_computed_for_a_frozen_head():
         nll.backward()
 
 
-def test_all_logits_are_never_held(monkeypatch):
+class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    """Sees the tensors that come into being: how many bytes they have, and where those of as many lie."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes: list[int] = []
+        self.places: dict[int, set[int]] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.bytes.append(result.numel() * result.itemsize)
+            self.places.setdefault(self.bytes[-1], set()).add(result.data_ptr())
+        return result
+
+
+def test_all_logits_are_never_held():
     """Of 64 tokens and a vocabulary of 5,000, no array of more than 8 rows of logits comes into being."""
-    sizes: list[int] = []
-
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = function(*args, **(kwargs or {}))
-            sizes.extend(t.numel() for t in [result] if isinstance(t, torch.Tensor))
-            return result
-
     hidden, weight = torch.randn(64, 4, requires_grad=True), torch.randn(5000, 4, requires_grad=True)
-    with Watch():
+    with Watch() as watch:
         linear_nll(hidden, weight, None, torch.arange(64), chunk=8).backward()
-    assert 8 * 5000 <= max(sizes) < 8 * (5000 + 64), "rows begin at multiples of 64"
-    sizes.clear()
-    with Watch():
+    assert max(watch.bytes) == 4 * 8 * 5000
+    with Watch() as watch:
         plain_nll(hidden, weight, None, torch.arange(64), None).backward()
-    assert max(sizes) == 64 * 5000, "the watch sees what a plain loss does"
+    assert max(watch.bytes) == 4 * 64 * 5000, "the watch sees what a plain loss does"
+
+
+def test_of_a_heads_gradient_in_bfloat16_only_a_part_is_there_before_it_is_added():
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(6, 8, requires_grad=True), torch.randn(20_000, 8, requires_grad=True)
+    targets = torch.arange(0, 18_000, 3_000)
+    with Watch() as watch, torch.autocast("cpu", torch.bfloat16):
+        nll = linear_nll(hidden, weight, None, targets, chunk=3)
+        nll.backward()
+    whole = 4 * 20_000 * 8
+    assert len(watch.places[whole]) == 2, "the weight and its gradient, and no copy of a share of that"
+    assert weight.grad is not None
+    found = weight.grad.clone()
+    weight.grad = None
+    plain_nll(hidden, weight, None, targets, None).backward()
+    assert (found - weight.grad).norm() <= 0.01 * weight.grad.norm()
 
 
 @pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])

@@ -57,6 +57,33 @@ def test_numbers_and_gradients_are_those_of_the_layer(seed, kind, shape, inputs,
             assert got.stride() == expected.stride(), "the optimizer sees the same layout"
 
 
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 1000),
+    kind=st.sampled_from(["linear", "conv1d"]),
+    bits=st.sampled_from([(32, 32), (16, 32), (32, 16)]),
+    bias=st.booleans(),
+    trained=st.sampled_from(["all", "input", "weight"]),
+)
+def test_under_autocast_numbers_and_gradients_are_those_of_autocast(seed, kind, bits, bias, trained):
+    torch.manual_seed(seed)
+    of_rows, of_weight = (torch.float32 if width == 32 else torch.bfloat16 for width in bits)
+    plain = layer(kind, 24, 40, bias).to(of_weight).requires_grad_(trained != "input")
+    x, upstream = torch.randn(6, 24, dtype=of_rows), torch.randn(6, 40, dtype=torch.bfloat16)
+    found = []
+    for one in (plain, cheaper(plain)):
+        leaf = x.clone().requires_grad_(trained != "weight")
+        with torch.autocast("cpu", torch.bfloat16):
+            output = one(leaf)
+        output.backward(upstream)
+        found.append([output.detach(), leaf.grad, *(p.grad for p in one.parameters())])
+    for expected, got in zip(*found, strict=True):
+        assert (expected is None) == (got is None)
+        if expected is not None:
+            assert got.dtype == expected.dtype
+            torch.testing.assert_close(got, expected, rtol=1e-2, atol=1e-2)
+
+
 def test_it_is_onednn_that_multiplies(monkeypatch):
     taken = []
     multiply = products.multiply
@@ -94,10 +121,14 @@ def kept_bytes(run):
     return sum(storages.values()), output
 
 
+def small_models():
+    plain = torch.nn.Sequential(torch.nn.LayerNorm(64), torch.nn.Linear(64, 256), torch.nn.GELU(), Conv1D(64, 256))
+    return plain, torch.nn.Sequential(*(cheaper(module) for module in plain))
+
+
 def test_what_comes_of_a_normalization_or_an_activation_is_not_kept():
     torch.manual_seed(0)
-    plain = torch.nn.Sequential(torch.nn.LayerNorm(64), torch.nn.Linear(64, 256), torch.nn.GELU(), Conv1D(64, 256))
-    lighter = torch.nn.Sequential(*(cheaper(module) for module in plain))
+    plain, lighter = small_models()
     x = torch.randn(512, 64)
     gradients, kept = [], []
     for model in (plain, lighter):
@@ -108,6 +139,27 @@ def test_what_comes_of_a_normalization_or_an_activation_is_not_kept():
     assert kept[0] - kept[1] == 4 * 512 * (64 + 256)
     for expected, got in zip(*gradients, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_under_autocast_neither_are_copies_of_weights():
+    torch.manual_seed(0)
+    gradients, kept = [], []
+    for model in small_models():
+        x = torch.randn(512, 64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+
+        def run(model=model, x=x):
+            with torch.autocast("cpu", torch.bfloat16):
+                return model(x)
+
+        size, output = kept_bytes(run)
+        output.float().square().sum().backward()
+        kept.append(size)
+        gradients.append([x.grad, *(p.grad for p in model.parameters())])
+    # Two weights, and of both layers the inputs; where the weights in float32 were not kept before, now they are.
+    assert kept[0] - kept[1] == 2 * (2 * 64 * 256 + 512 * (64 + 256)) - 4 * 2 * 64 * 256
+    for expected, got in zip(*gradients, strict=True):
+        assert got.dtype == expected.dtype
+        assert (got - expected).norm() <= 0.01 * expected.norm()
 
 
 @pytest.mark.parametrize("change", [lambda x: x.mul_(3), lambda x: x[:, :1].add_(1)])

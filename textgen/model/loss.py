@@ -18,6 +18,8 @@ from textgen.model.layers import transformer_blocks
 from textgen.model.logits import head_logits, rows_at_once
 from textgen.model.modes import evaluating
 
+_VOCABULARY = 8192  # tokens of it for which the head's gradient is made at a time, in lower precisions
+
 
 class ScoredModel(torch.nn.Module):
     """A causal language model that answers with the summed nll of its targets, and never holds all its logits.
@@ -195,5 +197,7 @@ def _accumulate(
     if part is not None and part.dtype == total.dtype:
         torch.addmm(total, grad_logits.t(), part, beta=0.0 if first else 1.0, out=total)
         return
-    share = grad_logits.sum(dim=0) if part is None else grad_logits.t() @ part
-    total.copy_(share) if first else total.add_(share)
+    # A share of lower precision is never there as a whole: it and its copy in float32 would take 230 MB.
+    for some, of_some in zip(total.split(_VOCABULARY), grad_logits.split(_VOCABULARY, dim=1), strict=True):
+        share = of_some.sum(dim=0) if part is None else of_some.t() @ part
+        some.copy_(share) if first else some.add_(share)

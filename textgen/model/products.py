@@ -1,6 +1,5 @@
 """Linear layers that cost less: in time, by who takes their products; in memory, by what they keep.
 
-
 Time: torch multiplies float32 matrices with MKL. On the AMD processors measured, oneDNN's kernels, which come with
 torch and which `torch.compile` uses, take the same products in 0.9 of the time for a thousand rows, and in half of it
 for sixteen; and they take weights in either layout as they lie (benchmarks/products.py). The products by which weights
@@ -8,7 +7,8 @@ get their gradients stay with MKL: there the two are alike.
 
 Memory: for the gradient of its weight a layer keeps its input. Where that is the output of a normalization or an
 activation, which keep their own inputs, it is cheaper to make it once more than to keep it (as in Liger Kernel, arXiv
-2410.10989, section 3.1): a tenth of a step's memory, for a hundredth of its time (docs/log.md).
+2410.10989, section 3.1): a tenth of a step's memory, for a hundredth of its time (docs/log.md). For the gradient of
+its input it keeps its weight, of which autocast would keep a second copy in bfloat16: that too is made once more.
 """
 
 from collections.abc import Callable
@@ -41,10 +41,15 @@ class RemadeLayerNorm(torch.nn.LayerNorm):
     """``torch.nn.LayerNorm``, whose output a layer that comes next need not keep."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return _remade(super().forward(input), self._again, input, self.weight, self.bias)
+        output = super().forward(input)
 
-    def _again(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
+        def again(*taken: torch.Tensor | None) -> torch.Tensor:  # in the dtype that autocast may have chosen
+            first, weight, bias = (None if one is None else one.to(output_dtype) for one in taken)
+            assert first is not None
+            return F.layer_norm(first, self.normalized_shape, weight, bias, self.eps)
+
+        output_dtype = output.dtype
+        return _remade(output, again, input, self.weight, self.bias)
 
 
 class RemadeGELU(torch.nn.GELU):
@@ -85,22 +90,31 @@ def _origin(rows: torch.Tensor) -> Origin | None:
 
 
 def takes(rows: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether :func:`product` is for these: float32 on a CPU, eagerly and without autocast."""
+    """Whether :func:`product` is for these: on a CPU, eagerly, in float32 or under autocast to bfloat16."""
+    dtypes = {rows.dtype, weight.dtype}
+    if torch.is_autocast_enabled("cpu"):
+        fits = _dtype(rows) == torch.bfloat16 and dtypes <= {torch.float32, torch.bfloat16}
+    else:
+        fits = dtypes == {torch.float32}
     return (
-        not torch.compiler.is_compiling()
+        fits
+        and not torch.compiler.is_compiling()
         and _ONEDNN
         and rows.device.type == "cpu"
-        and rows.dtype == weight.dtype == torch.float32
         and type(weight) in (torch.nn.Parameter, torch.Tensor)  # and no distributed or quantized one
         and rows.numel() > 0
-        and not torch.is_autocast_enabled("cpu")
     )
+
+
+def _dtype(rows: torch.Tensor) -> torch.dtype:
+    """What products are taken in."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype
 
 
 def product(
     rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, *, transposed: bool
 ) -> torch.Tensor:
-    """``rows @ weight.T + bias``, with gradients.
+    """``rows @ weight.T + bias``, with gradients; under autocast in its dtype.
 
     Args:
         rows: (..., K).
@@ -115,14 +129,22 @@ def product(
     if torch.is_grad_enabled():
         made: torch.Tensor = _Product.apply(flat, weight, bias, transposed, _origin(rows))
     else:
-        made = multiply(flat, weight.t() if transposed else weight, bias)
+        made = _multiplied(flat, weight, bias, transposed, _dtype(flat))
     return made.view(*rows.shape[:-1], made.shape[-1])
 
 
 def multiply(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """``rows @ weight.T + bias`` by oneDNN, of ``rows`` (M, K) and ``weight`` (N, K) of any strides; no gradients."""
+    """``rows @ weight.T + bias`` by oneDNN, of ``rows`` (M, K) and ``weight`` (N, K) of any strides, all of one dtype;
+    no gradients."""
     made: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
     return made
+
+
+def _multiplied(
+    rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, transposed: bool, dtype: torch.dtype
+) -> torch.Tensor:
+    cast = weight.to(dtype)
+    return multiply(rows.to(dtype), cast.t() if transposed else cast, None if bias is None else bias.to(dtype))
 
 
 class _Product(torch.autograd.Function):
@@ -136,11 +158,13 @@ class _Product(torch.autograd.Function):
         origin: Origin | None,
     ) -> torch.Tensor:
         of_rows, of_weight = ctx.needs_input_grad[:2]
+        ctx.dtype, ctx.transposed, ctx.dtype_of_rows = _dtype(rows), transposed, rows.dtype
+        ctx.dtype_of_bias = None if bias is None else bias.dtype
+        rows = rows.to(ctx.dtype)
         # Nothing is kept for a gradient that nobody asks for: beside adapters, a layer's input can go at once.
         ctx.again, kept = (None, (rows,)) if origin is None else origin
-        ctx.save_for_backward(weight if of_rows else None, *(kept if of_weight else ()))
-        ctx.transposed = transposed
-        return multiply(rows, weight.t() if transposed else weight, bias)
+        ctx.save_for_backward(weight if of_rows or of_weight else None, *(kept if of_weight else ()))
+        return _multiplied(rows, weight, bias, transposed, ctx.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -148,10 +172,11 @@ class _Product(torch.autograd.Function):
         weight, *kept = ctx.saved_tensors
         of_rows = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_rows = multiply(upstream, weight if ctx.transposed else weight.t(), None)
+            cast = weight.to(ctx.dtype)
+            of_rows = multiply(upstream, cast if ctx.transposed else cast.t(), None).to(ctx.dtype_of_rows)
         if ctx.needs_input_grad[1]:
-            rows = kept[0] if ctx.again is None else ctx.again(*kept).reshape(len(upstream), -1)
-            of_weight = rows.t() @ upstream if ctx.transposed else upstream.t() @ rows
+            rows = kept[0] if ctx.again is None else ctx.again(*kept).reshape(len(upstream), -1).to(ctx.dtype)
+            of_weight = (rows.t() @ upstream if ctx.transposed else upstream.t() @ rows).to(weight.dtype)
         if ctx.needs_input_grad[2]:
-            of_bias = upstream.sum(dim=0)
+            of_bias = upstream.sum(dim=0).to(ctx.dtype_of_bias)
         return of_rows, of_weight, of_bias, None, None
