@@ -98,9 +98,10 @@ def test_settings_of_the_user_stay(mimalloc):
         preloading({VARIABLE: "/nowhere.so"})
 
 
-def test_beside_a_gpu_only_who_asks_gets_one(tmp_path, mimalloc, monkeypatch):
+def test_beside_a_gpu_only_who_asks_or_computes_on_the_cpu_gets_one(tmp_path, mimalloc, monkeypatch):
     monkeypatch.setattr(module, "_GPUS", (str(tmp_path),))
     assert preloading({}) == {}
+    assert preloading({"ACCELERATE_USE_CPU": "true"})["LD_PRELOAD"]
     assert preloading({VARIABLE: str(mimalloc)})["LD_PRELOAD"] == str(mimalloc)
 
 

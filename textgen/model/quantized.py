@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+from textgen.device import on_cpu
+
 
 def quantization(bits: int, compute_dtype: torch.dtype) -> dict[str, Any]:
     """What to tell ``from_pretrained`` for linear layers in so many bits.
@@ -26,7 +28,7 @@ def quantization(bits: int, compute_dtype: torch.dtype) -> dict[str, Any]:
     config = BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8, **(four if bits == 4 else {}))
     return {
         "quantization_config": config,
-        "device_map": {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
+        "device_map": {"": "cpu" if on_cpu() else torch.cuda.current_device()},
     }
 
 

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
+from textgen.device import on_cpu
 from textgen.errors import UserError
 from textgen.model.modes import evaluating
 from textgen.training import zero
@@ -46,17 +47,17 @@ def start_process(threads: int = 0, *, precision: str = "fp32", exact: bool = Fa
     if exact:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
         torch.use_deterministic_algorithms(True)
-    on_cpu = not torch.cuda.is_available()
-    if on_cpu:
+    cpu = on_cpu()
+    if cpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, wherever it is imported, warns of that
-    resolved = resolve_precision(precision, "cpu" if on_cpu else "cuda")
+    resolved = resolve_precision(precision, "cpu" if cpu else "cuda")
     mixed = {"fp32": "no"}.get(resolved, resolved)
     if zero.asked_for():
         zero.check(resolved)
-    not_accelerates = zero.asked_for() or (on_cpu and mixed == "fp16")
-    accelerator = Accelerator(cpu=on_cpu, mixed_precision="no" if not_accelerates else mixed)
+    not_accelerates = zero.asked_for() or (cpu and mixed == "fp16")
+    accelerator = Accelerator(cpu=cpu, mixed_precision="no" if not_accelerates else mixed)
     accelerator.computes_in = resolved
-    if on_cpu:
+    if cpu:
         _what_accelerate_leaves_out_on_cpu(accelerator, mixed)
     if accelerator.num_processes != world_size():
         raise UserError(
