@@ -11,8 +11,10 @@ from textgen.model.quantized import quantization
 from textgen.training.precision import resolve_precision
 from textgen.training.processes import precision_of, start_process
 
+WORDS = [("true", True), ("True", True), ("1", True), ("False", False), ("", False)]
 
-@pytest.mark.parametrize(("word", "asked"), [("true", True), ("True", True), ("1", True), ("false", False), ("", False)])
+
+@pytest.mark.parametrize(("word", "asked"), WORDS)
 def test_the_launcher_says_so_in_its_own_words(monkeypatch, word, asked):
     assert cpu_asked_for({"ACCELERATE_USE_CPU": word}) is asked
     monkeypatch.setenv("ACCELERATE_USE_CPU", word)
