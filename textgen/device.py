@@ -1,13 +1,13 @@
-"""Whether a process computes on its CPU."""
+"""What the launcher asked for, and whether a process computes on its CPU."""
 
 import os
 from collections.abc import Mapping
 
 
-def cpu_asked_for(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the launcher was told to leave GPUs alone: `use_cpu: true` in its file, as in launch/cpu.yaml, or
-    `--cpu`. Answers without torch."""
-    word = environment.get("ACCELERATE_USE_CPU", "")
+def asked_for(what: str, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the launcher was told to use ``what``: FSDP, DEEPSPEED, or CPU (`use_cpu: true` or `--cpu`), which leaves
+    GPUs alone. Answers without torch."""
+    word = environment.get(f"ACCELERATE_USE_{what}", "")
     return word.lower() in ("1", "true", "t", "yes", "y", "on")  # as Accelerate reads it
 
 
@@ -15,4 +15,4 @@ def on_cpu() -> bool:
     """Whether this process computes on its CPU: it was asked to, or there is no GPU."""
     import torch
 
-    return cpu_asked_for() or not torch.cuda.is_available()
+    return asked_for("CPU") or not torch.cuda.is_available()

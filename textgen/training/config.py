@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
+from textgen.device import asked_for
+
 DEFAULT_EPOCHS = 1.0
 
 
@@ -74,7 +76,8 @@ class EngineConfig:
     """How steps are computed: precision, memory, speed. What is computed does not change, up to rounding."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """What matrices are multiplied in; auto takes what the device does well. Trained weights stay in float32."""
+    """What matrices are multiplied in; auto takes what the device does well, and bf16 pays on CPUs with AVX512_BF16
+    too. Trained weights stay in float32."""
     gradient_checkpointing: bool = False
     """Keep only each layer's input and compute the rest again on the way back: less memory, a third more time."""
     compile: bool = False
@@ -89,7 +92,7 @@ class EngineConfig:
         found = []
         if self.threads < 0:
             found.append(f"--threads {self.threads}: give at least 0.")
-        if training.optimizer != "adamw" and _asks_for("ACCELERATE_USE_DEEPSPEED"):
+        if training.optimizer != "adamw" and asked_for("DEEPSPEED"):
             found.append(
                 f"--optimizer {training.optimizer} with DeepSpeed: ZeRO joins parameters into flat pieces, which only "
                 "adamw can update; use that, or launch/fsdp2.yaml."
@@ -117,14 +120,10 @@ class EngineConfig:
             )
         if self.compile:
             found.append("--exact with --compile: compiled kernels add up in an order of their own; leave one out.")
-        for plugin, name in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")):
-            if _asks_for(plugin):
+        for plugin, name in (("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")):
+            if asked_for(plugin):
                 found.append(f"--exact with {name}: it adds up gradients in an order of its own; leave --exact out.")
         return found
-
-
-def _asks_for(plugin: str) -> bool:
-    return os.environ.get(plugin, "false").lower() in ("true", "1")
 
 
 def is_power_of_two(number: int) -> bool:

@@ -13,7 +13,9 @@ def resolve_precision(wanted: str, device_type: str) -> Precision:
     """The precision to compute in; trained weights and their optimizer state are float32 in all of them.
 
     ``auto`` is bf16 on a GPU that computes in it natively, fp16 with loss scaling on an older one, and fp32 on a CPU
-    unless it has AMX: others emulate bf16 products, at a tenth of the speed of fp32 ones.
+    unless it has AMX. Most others emulate bf16 products, at a tenth of the speed of fp32 ones; those with AVX512_BF16
+    take them twice as fast, and there it is the user's choice: in bf16, unlike in fp32, the fourth digit of a loss
+    depends on how many processes computed it (docs/training.md).
 
     Raises:
         UserError: the device cannot compute in what was asked for.

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
-from textgen.device import on_cpu
+from textgen.device import asked_for, on_cpu
 from textgen.errors import UserError
 from textgen.model.modes import evaluating
 from textgen.training import zero
@@ -52,9 +52,9 @@ def start_process(threads: int = 0, *, precision: str = "fp32", exact: bool = Fa
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, wherever it is imported, warns of that
     resolved = resolve_precision(precision, "cpu" if cpu else "cuda")
     mixed = {"fp32": "no"}.get(resolved, resolved)
-    if zero.asked_for():
+    if asked_for("DEEPSPEED"):
         zero.check(resolved)
-    not_accelerates = zero.asked_for() or (cpu and mixed == "fp16")
+    not_accelerates = asked_for("DEEPSPEED") or (cpu and mixed == "fp16")
     accelerator = Accelerator(cpu=cpu, mixed_precision="no" if not_accelerates else mixed)
     accelerator.computes_in = resolved
     if cpu:
@@ -86,13 +86,13 @@ def _what_accelerate_leaves_out_on_cpu(accelerator: Accelerator, mixed_precision
     It is slow there; it is what lets a laptop, and the tests, go through what will run on a cluster.
     """
     state = accelerator.state
-    if zero.asked_for() and accelerator.num_processes > 1:
+    if asked_for("DEEPSPEED") and accelerator.num_processes > 1:
         zero.start_on_cpu(accelerator)
     if mixed_precision == "fp16":
         state._mixed_precision = "fp16"
         accelerator.native_amp = True
         accelerator.scaler = torch.amp.GradScaler("cpu")
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and accelerator.num_processes > 1:
+    if asked_for("FSDP") and accelerator.num_processes > 1:
         state.fsdp_plugin = FullyShardedDataParallelPlugin()  # from what the launch file put into the environment
         if state.fsdp_plugin.fsdp_version != 2:
             raise UserError("the launch file asks for FSDP 1; set fsdp_version: 2, as launch/fsdp2.yaml does.")

@@ -46,11 +46,6 @@ def configure(accelerator: Accelerator, *, max_grad_norm: float) -> None:
     settings["train_micro_batch_size_per_gpu"] = 1  # it wants a number, and does nothing with it
 
 
-def asked_for() -> bool:
-    """Whether the launcher asked for DeepSpeed."""
-    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() in ("true", "1")
-
-
 def check(precision: str) -> None:
     """Raise unless DeepSpeed can do what was asked for; before a model is loaded, which stage 3 would cut up."""
     _refuse_stage(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"))
