@@ -226,6 +226,9 @@ class Capped(torch.nn.Module):
         super().__init__()
         self.embedding, self.head, self.cap = torch.nn.Embedding(300, 8), torch.nn.Linear(8, 300), cap
 
+    def get_input_embeddings(self) -> torch.nn.Embedding:
+        return self.embedding
+
     def get_output_embeddings(self) -> torch.nn.Linear:
         return self.head
 

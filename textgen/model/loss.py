@@ -6,8 +6,6 @@ computes the gradients while a chunk's logits are there, as in Liger Kernel (arX
 Cross-Entropy (arXiv 2411.09009).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +14,8 @@ import torch.nn.functional as F
 from textgen.data.blocks import IGNORED
 from textgen.model.layers import transformer_blocks
 from textgen.model.logits import head_logits, rows_at_once
-from textgen.model.modes import evaluating
+from textgen.model.modes import bypassed, evaluating
+from textgen.model.tied import Aside, gradient_in_one_piece, put_aside
 
 _VOCABULARY = 8192  # tokens of it for which the head's gradient is made at a time, in lower precisions
 
@@ -52,9 +51,9 @@ class ScoredModel(torch.nn.Module):
             logits = self.model(input_ids=input_ids, use_cache=False).logits
             nll = F.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="none")
             return (nll if scales is None else nll * scales).sum()
-        with bypassed(head):
+        with bypassed(head), gradient_in_one_piece(self.model, head) as aside:
             hidden = self.model(input_ids=input_ids, use_cache=False).logits
-        return linear_nll(hidden.flatten(0, 1), head.weight, head.bias, targets, scales)
+        return linear_nll(hidden.flatten(0, 1), head.weight, head.bias, targets, scales, aside=aside)
 
 
 def separate_head(model: Any) -> torch.nn.Linear | None:
@@ -77,17 +76,6 @@ def separate_head(model: Any) -> torch.nn.Linear | None:
     return head if same_width and torch.equal(logits.float(), numbers(logits)) else None
 
 
-@contextmanager
-def bypassed(head: torch.nn.Module, instead: Any = lambda hidden: hidden) -> Iterator[None]:
-    """Inside, the head hands on the hidden states that come to it, or what ``instead`` makes of them."""
-    # An attribute of the instance hides the method of its class, and takes no hook away.
-    head.forward = instead
-    try:
-        yield
-    finally:
-        del head.forward
-
-
 def linear_nll(
     hidden: torch.Tensor,
     weight: torch.Tensor,
@@ -96,6 +84,7 @@ def linear_nll(
     weights: torch.Tensor | None = None,
     *,
     chunk: int | None = None,
+    aside: Aside | None = None,
 ) -> torch.Tensor:
     """Sum over targets of ``weights * -log softmax(hidden @ weight.T + bias)[target]``, a chunk of targets at a time.
 
@@ -108,6 +97,7 @@ def linear_nll(
         targets: (N,) token ids; ``IGNORED`` ones cost nothing.
         weights: (N,) or None for 1.
         chunk: targets at a time, at most; by :data:`textgen.model.logits.BYTES` if not given.
+        aside: where to put the gradient of ``weight`` for an embedding that shares it (:mod:`textgen.model.tied`).
 
     Returns:
         A scalar in float32. Its gradient can be taken once.
@@ -115,7 +105,7 @@ def linear_nll(
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     with torch.autocast(device, enabled=False):
-        total: torch.Tensor = _LinearNll.apply(hidden, weight, bias, targets, weights, chunk, dtype)
+        total: torch.Tensor = _LinearNll.apply(hidden, weight, bias, targets, weights, chunk, dtype, aside)
     return total
 
 
@@ -130,7 +120,9 @@ class _LinearNll(torch.autograd.Function):
         weights: torch.Tensor | None,
         most: int | None,
         dtype: torch.dtype,
+        aside: Aside | None,
     ) -> torch.Tensor:
+        ctx.aside = aside
         scored = (targets != IGNORED).nonzero().squeeze(1)
         matrix = weight.detach().to(dtype)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
@@ -169,7 +161,10 @@ class _LinearNll(torch.autograd.Function):
             None if gradient is None else gradient.mul_(upstream).to(dtype)
             for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
         ]
-        return *scaled, None, None, None, None
+        if ctx.aside is not None and scaled[1] is not None:
+            put_aside(scaled[1], ctx.aside)
+            scaled[1] = None
+        return *scaled, None, None, None, None, None
 
 
 def _nll_and_softmax_gradient(logits: torch.Tensor, targets: torch.Tensor, scales: torch.Tensor | None) -> torch.Tensor:

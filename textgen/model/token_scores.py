@@ -13,7 +13,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from textgen.model.logits import head_logits, rows_at_once
-from textgen.model.loss import bypassed, separate_head
+from textgen.model.loss import separate_head
+from textgen.model.modes import bypassed
 
 TOP = 5
 
