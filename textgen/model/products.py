@@ -41,15 +41,10 @@ class RemadeLayerNorm(torch.nn.LayerNorm):
     """``torch.nn.LayerNorm``, whose output a layer that comes next need not keep."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        output = super().forward(input)
+        return _remade(super().forward(input), self._again, input, self.weight, self.bias)
 
-        def again(*taken: torch.Tensor | None) -> torch.Tensor:  # in the dtype that autocast may have chosen
-            first, weight, bias = (None if one is None else one.to(output_dtype) for one in taken)
-            assert first is not None
-            return F.layer_norm(first, self.normalized_shape, weight, bias, self.eps)
-
-        output_dtype = output.dtype
-        return _remade(output, again, input, self.weight, self.bias)
+    def _again(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
 
 
 class RemadeGELU(torch.nn.GELU):
