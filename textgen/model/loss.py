@@ -15,6 +15,7 @@ from textgen.data.blocks import IGNORED
 from textgen.model.layers import transformer_blocks
 from textgen.model.logits import head_logits, rows_at_once
 from textgen.model.modes import bypassed, evaluating
+from textgen.model.products import dtype_of_products
 from textgen.model.tied import Aside, gradient_in_one_piece, put_aside
 
 _VOCABULARY = 8192  # tokens of it for which the head's gradient is made at a time, in lower precisions
@@ -102,9 +103,8 @@ def linear_nll(
     Returns:
         A scalar in float32. Its gradient can be taken once.
     """
-    device = hidden.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    with torch.autocast(device, enabled=False):
+    dtype = dtype_of_products(hidden)
+    with torch.autocast(hidden.device.type, enabled=False):
         total: torch.Tensor = _LinearNll.apply(hidden, weight, bias, targets, weights, chunk, dtype, aside)
     return total
 

@@ -22,9 +22,14 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 @contextmanager
 def bypassed(module: Any, instead: Callable[[torch.Tensor], torch.Tensor] = lambda given: given) -> Iterator[None]:
     """Inside, the module hands on the tensor that comes to it, or what ``instead`` makes of that."""
-    # An attribute of the instance hides the method of its class, and takes no hook away.
+    # An attribute of the instance hides the method of its class, and takes no hook away. There may be one already:
+    # Accelerate puts one where it moves a module's inputs.
+    before = vars(module).get("forward")
     module.forward = instead
     try:
         yield
     finally:
-        del module.forward
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before

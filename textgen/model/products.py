@@ -88,7 +88,7 @@ def takes(rows: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether :func:`product` is for these: on a CPU, eagerly, in float32 or under autocast to bfloat16."""
     dtypes = {rows.dtype, weight.dtype}
     if torch.is_autocast_enabled("cpu"):
-        fits = _dtype(rows) == torch.bfloat16 and dtypes <= {torch.float32, torch.bfloat16}
+        fits = dtype_of_products(rows) == torch.bfloat16 and dtypes <= {torch.float32, torch.bfloat16}
     else:
         fits = dtypes == {torch.float32}
     return (
@@ -101,9 +101,10 @@ def takes(rows: torch.Tensor, weight: torch.Tensor) -> bool:
     )
 
 
-def _dtype(rows: torch.Tensor) -> torch.dtype:
-    """What products are taken in."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype
+def dtype_of_products(rows: torch.Tensor) -> torch.dtype:
+    """What torch takes products of these in: what autocast says, or else their own."""
+    device = rows.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows.dtype
 
 
 def product(
@@ -124,7 +125,7 @@ def product(
     if torch.is_grad_enabled():
         made: torch.Tensor = _Product.apply(flat, weight, bias, transposed, _origin(rows))
     else:
-        made = _multiplied(flat, weight, bias, transposed, _dtype(flat))
+        made = _multiplied(flat, weight, bias, transposed, dtype_of_products(flat))
     return made.view(*rows.shape[:-1], made.shape[-1])
 
 
@@ -153,25 +154,24 @@ class _Product(torch.autograd.Function):
         origin: Origin | None,
     ) -> torch.Tensor:
         of_rows, of_weight = ctx.needs_input_grad[:2]
-        ctx.dtype, ctx.transposed, ctx.dtype_of_rows = _dtype(rows), transposed, rows.dtype
-        ctx.dtype_of_bias = None if bias is None else bias.dtype
+        ctx.dtype, ctx.transposed = dtype_of_products(rows), transposed
         rows = rows.to(ctx.dtype)
         # Nothing is kept for a gradient that nobody asks for: beside adapters, a layer's input can go at once.
         ctx.again, kept = (None, (rows,)) if origin is None else origin
-        ctx.save_for_backward(weight if of_rows or of_weight else None, *(kept if of_weight else ()))
+        ctx.save_for_backward(weight if of_rows else None, *(kept if of_weight else ()))
         return _multiplied(rows, weight, bias, transposed, ctx.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: torch.Tensor) -> Any:
+    def backward(ctx: Any, upstream: torch.Tensor) -> Any:  # autograd casts what it returns to what was given
         weight, *kept = ctx.saved_tensors
         of_rows = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
             cast = weight.to(ctx.dtype)
-            of_rows = multiply(upstream, cast if ctx.transposed else cast.t(), None).to(ctx.dtype_of_rows)
+            of_rows = multiply(upstream, cast if ctx.transposed else cast.t(), None)
         if ctx.needs_input_grad[1]:
             rows = kept[0] if ctx.again is None else ctx.again(*kept).reshape(len(upstream), -1).to(ctx.dtype)
-            of_weight = (rows.t() @ upstream if ctx.transposed else upstream.t() @ rows).to(weight.dtype)
+            of_weight = rows.t() @ upstream if ctx.transposed else upstream.t() @ rows
         if ctx.needs_input_grad[2]:
-            of_bias = upstream.sum(dim=0).to(ctx.dtype_of_bias)
+            of_bias = upstream.sum(dim=0)
         return of_rows, of_weight, of_bias, None, None

@@ -2,7 +2,7 @@
 
 Left to autograd, the shares that the embedding and the output head have in it are two arrays of the vocabulary's size,
 and the embedding's is zero but for the rows of the tokens that were there. Here the head's share is put aside, and the
-embedding, whose turn comes last, adds its rows to it: for GPT-2, 154 MB and a fiftieth of a second less.
+embedding, whose turn comes last, adds its rows to it: for GPT-2, 154 MB less (docs/log.md).
 """
 
 from collections.abc import Iterator

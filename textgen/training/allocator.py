@@ -33,8 +33,8 @@ _KNOWN_BY = {"tc_version": "tcmalloc", "mi_version": "mimalloc", "mallctl": "jem
 def preload_allocator(script: str) -> None:
     """Start this process again, from its beginning, with the best allocator that is installed; if there is one.
 
-    Nothing happens off Linux, beside a GPU, where the user preloads something, in a process started again, and in one
-    that was not started to run ``script``: a notebook, or a test.
+    Nothing happens off Linux, beside a GPU that may be used, where the user preloads something, in a process started
+    again, and in one that was not started to run ``script``: a notebook, or a test.
 
     Raises:
         UserError: the library that :data:`VARIABLE` names does not exist.
