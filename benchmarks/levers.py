@@ -1,10 +1,11 @@
 """What each memory lever costs and saves: a training step of GPT-2 124M (random weights) with one of them at a time.
 
-    python benchmarks/levers.py            # a table, in about eight minutes on two cores
+    python benchmarks/levers.py            # a table, in about a quarter of an hour on two cores
     python benchmarks/levers.py --shape tiny --steps 1 --rows 2 --tokens 64
 
 Every row is a process of its own, of which the peak of resident memory (on a GPU: of allocated) is read after some
-steps. Seconds are medians; ratios are to the first row of the same number of threads.
+steps. It takes them in turn with the first row of the same number of threads, which stays alive: seconds are medians,
+and ratios those of medians to that one's in the same minutes.
 """
 
 import argparse
@@ -36,7 +37,7 @@ LEVERS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=3, help="steps to measure, after one to warm up")
+    parser.add_argument("--steps", type=int, default=5, help="steps to measure, after one to warm up")
     parser.add_argument("--rows", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
@@ -45,22 +46,37 @@ def main() -> None:
     options = parser.parse_args()
     options.peers_python, options.precision = PEERS, "fp32"
     every = options.threads
-    first: dict[int, tuple[float, int]] = {}
+    first: dict[int, Contestant] = {}
     print("| | seconds a step | ratio | peak memory | ratio |\n| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory(prefix="textgen-levers-") as scratch:
         model = make_model(Path(scratch), options.shape)
-        for name, method, flags, threads in LEVERS:
-            if options.only not in name:
-                continue
-            options.threads = threads or every
-            contestant = Contestant("textgen", model, options, method, flags)
-            seconds = [contestant.step()["seconds"] for _ in range(options.steps + 1)][1:]
-            contestant.stop()
-            median, peak = statistics.median(seconds), contestant.peak
-            base = first.setdefault(threads, (median, peak))
-            ratios = median / base[0], peak / base[1]
-            print(f"| {name} | {median:.2f} | {ratios[0]:.2f} | {peak / 1e9:.2f} GB | {ratios[1]:.2f} |", flush=True)
-            print(f"{name}: {seconds}", file=sys.stderr)
+        try:
+            for name, method, flags, threads in LEVERS:
+                if options.only in name:
+                    options.threads = threads or every
+                    contestant = Contestant("textgen", model, options, method, flags)
+                    base = first.setdefault(threads, contestant)
+                    print(row(name, contestant, base, options.steps), flush=True)
+                    if contestant is not base:
+                        contestant.stop()
+        finally:
+            for base in first.values():
+                base.stop()
+
+
+def row(name: str, contestant: Contestant, base: Contestant, steps: int) -> str:
+    """Of a contestant that takes steps in turn with another, or alone if that is itself."""
+    turns = list(dict.fromkeys([base, contestant]))
+    seconds: dict[Contestant, list[float]] = {one: [] for one in turns}
+    for number in range(steps + 1):
+        for one in turns:
+            taken = one.step()["seconds"]
+            if number:  # the first step warms up
+                seconds[one].append(taken)
+    print(f"{name}: {list(seconds.values())}", file=sys.stderr, flush=True)
+    median, of_base = (statistics.median(seconds[one]) for one in (contestant, base))
+    peak, ratio = contestant.peak / 1e9, contestant.peak / base.peak
+    return f"| {name} | {median:.2f} | {median / of_base:.2f} | {peak:.2f} GB | {ratio:.2f} |"
 
 
 if __name__ == "__main__":
