@@ -84,13 +84,22 @@ def test_under_autocast_numbers_and_gradients_are_those_of_autocast(seed, kind, 
             torch.testing.assert_close(got, expected, rtol=1e-2, atol=1e-2)
 
 
-def test_it_is_onednn_that_multiplies(monkeypatch):
+@pytest.mark.parametrize("mkl_is_faster", [True, False])
+def test_products_are_taken_by_whoever_is_faster_with_the_same_numbers(monkeypatch, mkl_is_faster):
     taken = []
     multiply = products.multiply
     monkeypatch.setattr(products, "multiply", lambda *given: (taken.append(1), multiply(*given))[1])
+    monkeypatch.setattr(products, "MKL_IS_FASTER", mkl_is_faster)
     for plain in (torch.nn.Linear(3, 4), Conv1D(4, 3)):
-        cheaper(plain)(torch.randn(2, 3, requires_grad=True)).sum().backward()
-    assert len(taken) == 4, "forward and backward, of both"
+        found = []
+        for one in (plain, cheaper(plain)):
+            x = torch.linspace(-1, 1, 6).view(2, 3).requires_grad_()
+            output = one(x)
+            output.square().sum().backward()
+            found.append((output.detach(), x.grad))
+        for expected, got in zip(*found, strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+    assert len(taken) == (0 if mkl_is_faster else 4), "forward and backward, of both"
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

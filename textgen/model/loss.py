@@ -170,10 +170,10 @@ class _LinearNll(torch.autograd.Function):
 def _nll_and_softmax_gradient(logits: torch.Tensor, targets: torch.Tensor, scales: torch.Tensor | None) -> torch.Tensor:
     """The summed nll of a chunk, whose logits are overwritten with the gradient: softmax less one-hot, scaled."""
     at_target = logits.gather(1, targets[:, None]).squeeze(1)
-    highest, where = logits.max(dim=1)
+    highest = logits.amax(dim=1)
     probabilities = torch.softmax(logits, dim=1, out=logits)
     # log Σ exp(logits) from the likeliest token: its probability is at least 1/V, so the logarithm loses nothing.
-    log_partition = highest - probabilities.gather(1, where[:, None]).squeeze(1).log()
+    log_partition = highest - probabilities.amax(dim=1).log()
     nll = log_partition - at_target
     probabilities.scatter_add_(1, targets[:, None], torch.full_like(at_target, -1.0)[:, None])
     if scales is not None:

@@ -1,9 +1,10 @@
 """Linear layers that cost less: in time, by who takes their products; in memory, by what they keep.
 
-Time: torch multiplies float32 matrices with MKL. On the AMD processors measured, oneDNN's kernels, which come with
-torch and which `torch.compile` uses, take the same products in 0.9 of the time for a thousand rows, and in half of it
-for sixteen; and they take weights in either layout as they lie (benchmarks/products.py). The products by which weights
-get their gradients stay with MKL: there the two are alike.
+Time: torch multiplies float32 matrices with MKL, which is Intel's. On the AMD processors measured, oneDNN's kernels,
+which come with torch and which `torch.compile` uses, take the same products in 0.9 of the time for a thousand rows, and
+in half of it for sixteen; and they take weights in either layout as they lie. On the Intel ones, MKL is the faster one,
+by up to a factor of two (benchmarks/products.py). The products by which weights get their gradients stay with MKL on
+either.
 
 Memory: for the gradient of its weight a layer keeps its input. Where that is the output of a normalization or an
 activation, which keep their own inputs, it is cheaper to make it once more than to keep it (as in Liger Kernel, arXiv
@@ -63,6 +64,8 @@ CHEAPER: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
 }
 
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_INTEL = "Intel" in str(torch.cpu.get_capabilities().get("cpu_name"))
+MKL_IS_FASTER = torch.backends.mkl.is_available() and _INTEL  # at layers' products in float32
 
 Origin = tuple[Callable[..., torch.Tensor], tuple[torch.Tensor | None, ...]]
 """What makes a tensor once more, and of what."""
@@ -110,7 +113,7 @@ def dtype_of_products(rows: torch.Tensor) -> torch.dtype:
 def product(
     rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, *, transposed: bool
 ) -> torch.Tensor:
-    """``rows @ weight.T + bias``, with gradients; under autocast in its dtype.
+    """``rows @ weight.T + bias``, with gradients, by MKL or oneDNN; under autocast in its dtype.
 
     Args:
         rows: (..., K).
@@ -140,7 +143,12 @@ def _multiplied(
     rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, transposed: bool, dtype: torch.dtype
 ) -> torch.Tensor:
     cast = weight.to(dtype)
-    return multiply(rows.to(dtype), cast.t() if transposed else cast, None if bias is None else bias.to(dtype))
+    return _faster(rows.to(dtype), cast.t() if transposed else cast, None if bias is None else bias.to(dtype))
+
+
+def _faster(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    by_mkl = MKL_IS_FASTER and rows.dtype == torch.float32
+    return F.linear(rows, weight, bias) if by_mkl else multiply(rows, weight, bias)
 
 
 class _Product(torch.autograd.Function):
@@ -168,7 +176,7 @@ class _Product(torch.autograd.Function):
         of_rows = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
             cast = weight.to(ctx.dtype)
-            of_rows = multiply(upstream, cast if ctx.transposed else cast.t(), None)
+            of_rows = _faster(upstream, cast if ctx.transposed else cast.t(), None)
         if ctx.needs_input_grad[1]:
             rows = kept[0] if ctx.again is None else ctx.again(*kept).reshape(len(upstream), -1).to(ctx.dtype)
             of_weight = rows.t() @ upstream if ctx.transposed else upstream.t() @ rows
