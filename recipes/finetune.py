@@ -66,6 +66,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     directory.check()
 
     # Only now the libraries that take seconds to import.
+    from textgen.training.precision import COMPUTE_DTYPES, in_words
     from textgen.training.processes import environment, peak_memory_bytes, precision_of, prepare, start_process, threads
 
     plan = plan_model(
@@ -77,12 +78,14 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     accelerator = start_process(config.engine.threads, precision=config.engine.precision, exact=config.engine.exact)
     say = accelerator.print
+    precision = precision_of(accelerator)
+    in_what = in_words(precision, config.engine.precision, accelerator.device.type)
 
     if directory.status().get("state") == "done":
         say(f"This run is finished; its results are in {directory.path} (--resume never starts a new one beside it).")
         return
     if config.run.dry_run:
-        say_plan(say, config, plan, directory, accelerator.num_processes, precision_of(accelerator))
+        say_plan(say, config, plan, directory, accelerator.num_processes, in_what)
         return
 
     # --------------------------------------------------------------------------------------------------------- data
@@ -111,9 +114,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.model.loading import load_model, parameter_counts, save_model, weights_fingerprint
     from textgen.model.loss import ScoredModel
     from textgen.training.optimizers import build_optimizer, evaluation_weights
-    from textgen.training.precision import COMPUTE_DTYPES
 
-    precision = precision_of(accelerator)
     adapted = config.model.method != "full"
     bits = config.adapters.qlora_bits if config.model.method == "qlora" else None
     model = load_model(
@@ -252,7 +253,10 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     model.train()
     if config.run.sample_every and not state.step:
         look(0)
-    say(f"training for {total_steps:,} steps on {accelerator.num_processes} process(es), into {directory.path}")
+    say(
+        f"training for {total_steps:,} steps on {accelerator.num_processes} process(es) in {in_what}, "
+        f"into {directory.path}"
+    )
     seconds, logged_step, logged_targets = 0.0, state.step, state.targets
     for step in range(state.step + 1, total_steps + 1):
         last = step == total_steps

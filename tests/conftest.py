@@ -24,6 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     os.environ |= {"TEXTGEN_CACHE": str(home / "textgen"), "HF_HOME": str(home / "huggingface")}
     os.environ |= {f"WANDB_{kind}": str(home / "wandb") for kind in ("DIR", "DATA_DIR", "CACHE_DIR", "CONFIG_DIR")}
+    os.environ["ACCELERATE_USE_CPU"] = "true"  # beside a GPU too; tests of one say otherwise
     os.environ |= {"WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     settings.register_profile("textgen", deadline=None)  # a busy machine is not a failing test
     settings.load_profile("textgen")

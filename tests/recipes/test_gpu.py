@@ -1,6 +1,7 @@
 """What only a GPU can show; everything else of these paths runs on CPU processes in the other tests."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,8 @@ def launched(launch_file: str, *flags: object, run_dir: Path) -> Path:
     accelerate = Path(sys.executable).with_name("accelerate")
     command = [accelerate, "launch", "--config_file", ROOT / "launch" / f"{launch_file}.yaml"]
     command += [ROOT / "recipes" / "finetune.py", *LIGHT, *flags, "--run-dir", run_dir]
-    subprocess.run([str(word) for word in command], check=True, timeout=600)
+    environment = {name: value for name, value in os.environ.items() if name != "ACCELERATE_USE_CPU"}
+    subprocess.run([str(word) for word in command], check=True, timeout=600, env=environment)
     return run_dir
 
 

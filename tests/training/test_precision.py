@@ -12,17 +12,21 @@ from textgen.errors import Diverged
 from textgen.model.loss import ScoredModel
 from textgen.training.config import EngineConfig, TrainingConfig
 from textgen.training.optimizers import build_optimizer
-from textgen.training.precision import COMPUTE_DTYPES, resolve_precision
+from textgen.training.precision import COMPUTE_DTYPES, in_words, resolve_precision
 from textgen.training.processes import precision_of, prepare, start_process
 from textgen.training.step import loss_scale, restore_loss_scale, training_step
 
 TOKENS = np.random.default_rng(0).integers(0, 300, 200).astype(np.uint16)
 
 
-def test_auto_is_fp32_on_a_cpu_without_matrix_instructions_for_bf16(monkeypatch):
-    for amx, expected in ((False, "fp32"), (True, "bf16")):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
-        assert resolve_precision("auto", "cpu") == expected
+@pytest.mark.parametrize(("amx", "avx"), [(False, False), (False, True), (True, False)])
+def test_auto_is_fp32_on_a_cpu_and_says_where_bf16_is_faster(monkeypatch, amx, avx):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
+    assert resolve_precision("auto", "cpu") == "fp32"
+    assert ("--precision bf16" in in_words("fp32", "auto", "cpu")) == (amx or avx)
+    assert in_words("fp32", "fp32", "cpu") == "fp32", "who chose need not be told"
+    assert in_words("bf16", "auto", "cuda") == "bf16"
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp16")])

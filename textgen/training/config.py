@@ -76,8 +76,8 @@ class EngineConfig:
     """How steps are computed: precision, memory, speed. What is computed does not change, up to rounding."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """What matrices are multiplied in; auto takes what the device does well, and bf16 pays on CPUs with AVX512_BF16
-    too. Trained weights stay in float32."""
+    """What matrices are multiplied in; auto takes what a GPU does well, and fp32 on a CPU, where bf16 pays if there are
+    instructions for it. Trained weights stay in float32."""
     gradient_checkpointing: bool = False
     """Keep only each layer's input and compute the rest again on the way back: less memory, a third more time."""
     compile: bool = False

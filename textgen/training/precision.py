@@ -12,10 +12,10 @@ Precision = Literal["fp32", "bf16", "fp16"]
 def resolve_precision(wanted: str, device_type: str) -> Precision:
     """The precision to compute in; trained weights and their optimizer state are float32 in all of them.
 
-    ``auto`` is bf16 on a GPU that computes in it natively, fp16 with loss scaling on an older one, and fp32 on a CPU
-    unless it has AMX. Most others emulate bf16 products, at a tenth of the speed of fp32 ones; those with AVX512_BF16
-    take them twice as fast, and there it is the user's choice: in bf16, unlike in fp32, the fourth digit of a loss
-    depends on how many processes computed it (docs/training.md).
+    ``auto`` is bf16 on a GPU that computes in it natively, fp16 with loss scaling on an older one, and fp32 on a CPU.
+    Most of those emulate bf16 products, at a tenth of the speed of fp32 ones; where they have instructions for it, it
+    is the user's choice (:func:`in_words`): in bf16, unlike in fp32, the fourth digit of a loss depends on how many
+    processes computed it (docs/training.md).
 
     Raises:
         UserError: the device cannot compute in what was asked for.
@@ -27,9 +27,15 @@ def resolve_precision(wanted: str, device_type: str) -> Precision:
         return wanted  # type: ignore[return-value]
     if device_type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device_type == "cpu" and torch.cpu._is_amx_tile_supported():
-        return "bf16"
     return "fp32"
+
+
+def in_words(precision: str, wanted: str, device_type: str) -> str:
+    """``precision``, which ``wanted`` led to; with what else would be faster, where ``auto`` did not choose it."""
+    faster = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    if wanted == "auto" and device_type == "cpu" and faster:
+        return f"{precision} (this CPU has instructions for --precision bf16, in which large models are faster)"
+    return precision
 
 
 COMPUTE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
