@@ -32,7 +32,8 @@ def resolve_precision(wanted: str, device_type: str) -> Precision:
 
 def in_words(precision: str, wanted: str, device_type: str) -> str:
     """``precision``, which ``wanted`` led to; with what else would be faster, where ``auto`` did not choose it."""
-    faster = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    can = torch.cpu.get_capabilities()
+    faster = can.get("amx_bf16") or can.get("avx512_bf16")
     if wanted == "auto" and device_type == "cpu" and faster:
         return f"{precision} (this CPU has instructions for --precision bf16, in which large models are faster)"
     return precision

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, FullyShardedDataParallelPlugin
 
 from textgen.device import asked_for, on_cpu
 from textgen.errors import UserError
@@ -55,7 +55,12 @@ def start_process(threads: int = 0, *, precision: str = "fp32", exact: bool = Fa
     if asked_for("DEEPSPEED"):
         zero.check(resolved)
     not_accelerates = asked_for("DEEPSPEED") or (cpu and mixed == "fp16")
-    accelerator = Accelerator(cpu=cpu, mixed_precision="no" if not_accelerates else mixed)
+    accelerator = Accelerator(
+        cpu=cpu,
+        mixed_precision="no" if not_accelerates else mixed,
+        # Else DDP copies what was summed back into gradients that are kept beside its buckets.
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+    )
     accelerator.computes_in = resolved
     if cpu:
         _what_accelerate_leaves_out_on_cpu(accelerator, mixed)
