@@ -20,12 +20,14 @@ CASES = [
     ("lora", False, "fp32"),
     ("lora", True, "fp32"),
     ("full", True, "fp16"),
+    ("full", True, "bf16"),
 ]
 
 
 def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
     """Losses and gradient norms of all steps, and a digest of the weights."""
     import torch
+    from accelerate.state import AcceleratorState
     from transformers import GPT2Config, GPT2LMHeadModel
 
     from textgen.data.blocks import GlobalBatches
@@ -37,6 +39,7 @@ def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
     from textgen.training.processes import prepare, start_process
     from textgen.training.step import training_step
 
+    AcceleratorState._reset_state()  # of the case before, which may have had another precision
     accelerator = start_process(1, exact=exact, precision=precision)
     torch.manual_seed(0)
     sizes = {"vocab_size": 300, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
@@ -80,10 +83,10 @@ def test_the_curve_does_not_depend_on_the_number_of_processes(outcomes, case):
     assert len(alone["loss"]) == STEPS
     for world in WORLDS[1:]:
         assert outcomes[world][case]["loss"] == pytest.approx(alone["loss"], rel=1e-5)
-        assert outcomes[world][case]["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-3)
+        assert outcomes[world][case]["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-4)
 
 
-@pytest.mark.parametrize("case", [1, 3, 4], ids=["full", "lora", "scaled"])
+@pytest.mark.parametrize("case", [1, 3, 4, 5], ids=["full", "lora", "scaled", "bf16"])
 def test_exact_training_does_not_depend_on_it_in_any_bit(outcomes, case):
     assert outcomes[1][case] == outcomes[2][case] == outcomes[4][case]
 
