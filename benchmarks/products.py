@@ -4,8 +4,8 @@
     python benchmarks/products.py --rows 16      # decoding 16 rows
 
 In turn, on eight sets of matrices, so that none is in a cache: MKL (what torch does) and oneDNN (what textgen's layers
-do, textgen/model/products.py), forward and backward; those of the output head, of no more than 256 rows. Printed are
-medians in GFLOP/s.
+do except on Intel's processors, textgen/model/products.py), forward and backward; those of the output head, of no more
+than 256 rows. Printed are medians in GFLOP/s.
 """
 
 import argparse

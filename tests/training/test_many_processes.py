@@ -51,6 +51,7 @@ def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
     data = GlobalBatches(tokens, block_size=12, global_batch_size=8, microbatch_size=2, seed=0)
     assert data.blocks % 8, "the last batch of an epoch is short"
     scored, optimizer = prepare(accelerator, ScoredModel(model), build_optimizer(model, TrainingConfig()), exact=exact)
+    assert getattr(scored, "gradient_as_bucket_view", True), "DDP holds gradients once, and not beside its buckets too"
     scored.train()
     settings: dict[str, Any] = {"learning_rate": 3e-3, "max_grad_norm": 0.5, "exact": exact}
     results = [
