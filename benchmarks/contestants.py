@@ -110,14 +110,14 @@ def textgen(options: argparse.Namespace) -> None:
     from recipes.finetune import FinetuneConfig
     from textgen.config import parse
     from textgen.data.blocks import GlobalBatches
+    from textgen.model.kernels.swap_modules import lean
     from textgen.model.layers import checkpoint_activations, compile_blocks
-    from textgen.model.lean import lean
     from textgen.model.loading import load_model
     from textgen.model.locate import locate
     from textgen.model.loss import ScoredModel
+    from textgen.training.distributed.processes import precision_of, prepare, start_process
     from textgen.training.optimizers import build_optimizer
     from textgen.training.precision import COMPUTE_DTYPES
-    from textgen.training.processes import precision_of, prepare, start_process
     from textgen.training.step import training_step
 
     world = int(os.environ.get("WORLD_SIZE", "1"))

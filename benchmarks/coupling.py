@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from textgen.evaluation.metrics import diversity
-from textgen.evaluation.naming import parse_strategies
-from textgen.evaluation.noise import NoiseKey
-from textgen.evaluation.sampling import Row, decode_together
+from textgen.evaluation.decoding.dispatch import Row, decode_together
+from textgen.evaluation.decoding.gumbel import NoiseKey
+from textgen.evaluation.decoding.strategy_parser import parse_strategies
+from textgen.evaluation.quality.text_metrics import diversity
 
 PAIRS = (
     ("top_p[0.95]", "top_p[0.9]"),

@@ -3,7 +3,7 @@
 Independent sets of documents are drawn from a Markov chain, and the harness's own code computes an interval from each.
 The truths follow from the chain by arithmetic:
 
-bits_per_byte    of the chain itself, from `textgen.evaluation.perplexity.summarise`
+bits_per_byte    of the chain itself, from `textgen.evaluation.perplexity.summary.summarise`
 difference       in bits_per_byte between the chain and a model that knows the symbols' frequencies only, paired
 nll of samples   mean nats of continuations, two of each prompt, from `bootstrap_mean` over prompts
 length           of those continuations, which the first space ends, and 64 symbols do
@@ -24,8 +24,8 @@ from itertools import islice
 import numpy as np
 
 from textgen.data.markov import SYMBOLS, MarkovSource
-from textgen.evaluation.perplexity import DocumentScore, paired_difference, summarise
-from textgen.evaluation.statistics import bootstrap_mean, percentile_interval, ratio, resampled_sums
+from textgen.evaluation.perplexity.summary import DocumentScore, paired_difference, summarise
+from textgen.evaluation.uncertainty.bootstrap import bootstrap_mean, percentile_interval, ratio, resampled_sums
 
 SIZES = (15, 30, 60, 120, 200)
 LENGTH = 100

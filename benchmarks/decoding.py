@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
-from textgen.evaluation.naming import parse_strategies
-from textgen.evaluation.noise import NoiseKey
-from textgen.evaluation.sampling import Row, decode_together
-from textgen.evaluation.strategies import Strategy
-from textgen.model.lean import lean
+from textgen.evaluation.decoding.dispatch import Row, decode_together
+from textgen.evaluation.decoding.gumbel import NoiseKey
+from textgen.evaluation.decoding.strategies import Strategy
+from textgen.evaluation.decoding.strategy_parser import parse_strategies
+from textgen.model.kernels.swap_modules import lean
 
 # Name here → what `generate` calls it.
 STRATEGIES: dict[str, dict[str, Any]] = {

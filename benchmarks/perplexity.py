@@ -38,13 +38,13 @@ Pass = Callable[[str], tuple[float, int]]  # text → Σ nll and number of score
 def textgen(options: argparse.Namespace) -> Pass:
     """What recipes/evaluate.py runs."""
     from textgen.data.document import Document
-    from textgen.evaluation.perplexity import score
-    from textgen.evaluation.tallies import hardest_tokens, token_figures
+    from textgen.evaluation.perplexity.document_sums import hardest_tokens, token_figures
+    from textgen.evaluation.perplexity.summary import score
     from textgen.model.config import ModelConfig
-    from textgen.model.lean import lean
+    from textgen.model.kernels.swap_modules import lean
     from textgen.model.loading import load_model
     from textgen.model.locate import load_tokenizer, locate
-    from textgen.training.processes import start_process
+    from textgen.training.distributed.processes import start_process
 
     accelerator = start_process(options.threads)
     location = locate(options.model)

@@ -4,8 +4,8 @@
     python benchmarks/products.py --rows 16      # decoding 16 rows
 
 In turn, on eight sets of matrices, so that none is in a cache: MKL (what torch does) and oneDNN (what textgen's layers
-do except on Intel's processors, textgen/model/products.py), forward and backward; those of the output head, of no more
-than 256 rows. Printed are medians in GFLOP/s.
+do except on Intel's processors, textgen/model/kernels/linear.py), forward and backward; those of the output head, of
+no more than 256 rows. Printed are medians in GFLOP/s.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import torch
 
-from textgen.model.products import multiply
+from textgen.model.kernels.linear import multiply
 
 LAYERS = {"c_attn": (768, 2304), "attn.c_proj": (768, 768), "c_fc": (768, 3072), "mlp.c_proj": (3072, 768)}
 LAYERS |= {"lm_head": (768, 50257)}  # whose weight is (out, in), and which takes no more than 256 rows at a time

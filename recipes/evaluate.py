@@ -16,7 +16,7 @@ from textgen.config import settings
 from textgen.data.config import DataConfig
 from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import AdapterConfig, ModelConfig
-from textgen.plan import (
+from textgen.plan.check import (
     amateur_config,
     check_inputs,
     check_settings,
@@ -26,8 +26,8 @@ from textgen.plan import (
     plan_judge,
     plan_model,
 )
-from textgen.run import RunDirectory, launch
-from textgen.training.launcher import check_launcher
+from textgen.run.directory import RunDirectory, launch
+from textgen.training.distributed.launcher import check_launcher
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     directory.check()
 
     # Only now the libraries that take seconds to import.
-    from textgen.training.processes import environment, start_process
+    from textgen.training.distributed.processes import environment, start_process
 
     plans = {
         flag: plan_model(model, config.evaluation, block_size=None, setting=flag) for flag, model in models.items()
@@ -109,7 +109,7 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
 
     # ---------------------------------------------------------------------------------------- the output directory
     from textgen.reporting.evaluation_files import EvaluationFiles
-    from textgen.reporting.record import write_json
+    from textgen.reporting.jsonl import write_json
     from textgen.reporting.wandb_mirror import WandbMirror
 
     accelerator.wait_for_everyone()  # all have looked at the directory before one changes it
@@ -130,9 +130,9 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
         )
 
     # ------------------------------------------------------------------------------------------------- measure each
-    from textgen.evaluation.measure import measure
-    from textgen.evaluation.prompts import select_prompts
-    from textgen.model.lean import lean
+    from textgen.evaluation.decoding.prompts import select_prompts
+    from textgen.evaluation.measure_model import measure
+    from textgen.model.kernels.swap_modules import lean
     from textgen.model.loading import load_model
 
     amateur = None

@@ -17,7 +17,7 @@ from textgen.config import settings
 from textgen.data.config import DataConfig
 from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import AdapterConfig, ModelConfig
-from textgen.plan import (
+from textgen.plan.check import (
     amateur_config,
     check_inputs,
     check_settings,
@@ -28,9 +28,9 @@ from textgen.plan import (
     plan_model,
     say_plan,
 )
-from textgen.run import RunConfig, RunDirectory, launch
+from textgen.run.directory import RunConfig, RunDirectory, launch
 from textgen.training.config import EngineConfig, TrainingConfig, world_size
-from textgen.training.launcher import check_launcher
+from textgen.training.distributed.launcher import check_launcher
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,15 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     directory.check()
 
     # Only now the libraries that take seconds to import.
+    from textgen.training.distributed.processes import (
+        environment,
+        peak_memory_bytes,
+        precision_of,
+        prepare,
+        start_process,
+        threads,
+    )
     from textgen.training.precision import COMPUTE_DTYPES, in_words
-    from textgen.training.processes import environment, peak_memory_bytes, precision_of, prepare, start_process, threads
 
     plan = plan_model(
         config.model, config.evaluation, block_size=config.data.block_size, samples=config.run.sample_every > 0
@@ -89,10 +96,10 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         return
 
     # --------------------------------------------------------------------------------------------------------- data
-    from textgen.data.tokens import load_corpus
-    from textgen.evaluation.prompts import select_prompts
-    from textgen.evaluation.samples import PROMPTS as SAMPLED_PROMPTS
-    from textgen.evaluation.samples import write_samples
+    from textgen.data.corpus import load_corpus
+    from textgen.evaluation.decoding.prompts import select_prompts
+    from textgen.evaluation.decoding.training_samples import PROMPTS as SAMPLED_PROMPTS
+    from textgen.evaluation.decoding.training_samples import write_samples
 
     corpus = load_corpus(config.data, plan.tokenizer)
     cutting = {
@@ -110,7 +117,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     )
 
     # -------------------------------------------------------------------------------------------------------- model
-    from textgen.model.lean import lean
+    from textgen.model.kernels.swap_modules import lean
     from textgen.model.loading import load_model, parameter_counts, save_model, weights_fingerprint
     from textgen.model.loss import ScoredModel
     from textgen.training.optimizers import build_optimizer, evaluation_weights
@@ -169,9 +176,9 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     fingerprints |= {"precision": precision} | ({"threads": str(threads())} if config.engine.exact else {})
 
     # -------------------------------------------------------------------------------------- how good is it before?
-    from textgen.evaluation.measure import measure, measure_perplexity
+    from textgen.evaluation.measure_model import measure, measure_perplexity
     from textgen.reporting.evaluation_files import EvaluationFiles
-    from textgen.training.sharding import full_state, whole
+    from textgen.training.distributed.sharding import full_state, whole
 
     files = EvaluationFiles(directory.path)
     measuring = {"context": plan.context, "seed": config.training.seed}
@@ -192,7 +199,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             )  # fmt: skip
 
     # ---------------------------------------------------------------------------- the run directory, new or resumed
-    from textgen.reporting.record import MetricsRecord, write_json
+    from textgen.reporting.jsonl import MetricsRecord, write_json
     from textgen.reporting.wandb_mirror import WandbMirror
     from textgen.training.checkpoints import resume, save_checkpoint
     from textgen.training.step import loss_scale, restore_loss_scale, training_step

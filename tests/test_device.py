@@ -8,8 +8,8 @@ import torch
 
 from textgen.device import asked_for, on_cpu
 from textgen.model.quantized import quantization
+from textgen.training.distributed.processes import precision_of, start_process
 from textgen.training.precision import resolve_precision
-from textgen.training.processes import precision_of, start_process
 
 WORDS = [("true", True), ("True", True), ("1", True), ("False", False), ("", False)]
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from textgen.data.config import DataConfig
+from textgen.data.corpus import load_corpus
 from textgen.data.document import Document
 from textgen.data.markov import SYMBOLS, MarkovSource
 from textgen.data.sources import data_fingerprint, find_sources, held_out_documents, read_documents
-from textgen.data.tokens import load_corpus
 from textgen.errors import UserError
 
 SMALL = "markov:seed=1,states=5,documents=40,length=60"

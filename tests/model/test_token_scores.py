@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from textgen.model import logits as logits_module
+from textgen.model.kernels import logits as logits_module
 from textgen.model.layers import compile_blocks
 from textgen.model.token_scores import score_hidden, score_tokens, scoring_head, without_gradients
 

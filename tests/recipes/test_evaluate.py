@@ -5,7 +5,7 @@ import json
 import pytest
 from running import QUICK, read_lines, same_numbers
 
-from textgen.evaluation.strategies import STRATEGIES
+from textgen.evaluation.decoding.strategies import STRATEGIES
 
 LIGHT = ["--prompts", "2", "--prompt-tokens", "8", "--max-new-tokens", "8", "--strategies", "greedy,top_p"]
 LIGHT += ["--wandb-mode", "disabled", "--threads", "1"]

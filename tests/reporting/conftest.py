@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from textgen.reporting.record import MetricsRecord, write_json, write_jsonl
+from textgen.reporting.jsonl import MetricsRecord, write_json, write_jsonl
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "greedy": {},

@@ -6,7 +6,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from textgen.reporting.card import cell, is_hub_id, write_model_card
-from textgen.reporting.record import write_json
+from textgen.reporting.jsonl import write_json
 
 
 def tables(text: str) -> list[list[str]]:

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 import wandb
 
-from textgen.reporting import samples
-from textgen.reporting.record import MetricsRecord
+from textgen.reporting import sample_tables
+from textgen.reporting.jsonl import MetricsRecord
 from textgen.reporting.report import write_report
-from textgen.reporting.samples import GrowingTable, side_by_side
+from textgen.reporting.sample_tables import GrowingTable, side_by_side
 
 
 def rows_at(*steps: int) -> list[dict]:
@@ -84,7 +84,7 @@ def test_a_resumed_run_gets_only_what_its_server_lacks():
 
 
 def test_the_table_stops_growing_at_what_the_server_takes(monkeypatch):
-    monkeypatch.setattr(samples, "MAX_ROWS", 6)
+    monkeypatch.setattr(sample_tables, "MAX_ROWS", 6)
     run, table = Run(), GrowingTable()
     for step in (0, 50, 100):
         table.log(run, rows_at(step))

@@ -20,7 +20,7 @@ STUB = Path(__file__).with_name("wandb_stub.py")
 PROGRAM = """
 import json, sys, time
 from pathlib import Path
-from textgen.reporting.record import MetricsRecord
+from textgen.reporting.jsonl import MetricsRecord
 from textgen.reporting.wandb_mirror import WandbMirror
 
 mode, run_dir, timeout = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])

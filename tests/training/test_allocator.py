@@ -14,7 +14,7 @@ from textgen.training.allocator import VARIABLE, preloading
 SCRIPT = """
 import json, os, sys
 from dataclasses import dataclass
-from textgen.run import RunDirectory, launch
+from textgen.run.directory import RunDirectory, launch
 from textgen.training.allocator import allocator
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from textgen.data.blocks import GlobalBatches
 from textgen.errors import Diverged
 from textgen.model.loss import ScoredModel
 from textgen.training.config import EngineConfig, TrainingConfig
+from textgen.training.distributed.processes import precision_of, prepare, start_process
 from textgen.training.optimizers import build_optimizer
 from textgen.training.precision import COMPUTE_DTYPES, in_words, resolve_precision
-from textgen.training.processes import precision_of, prepare, start_process
 from textgen.training.step import loss_scale, restore_loss_scale, training_step
 
 TOKENS = np.random.default_rng(0).integers(0, 300, 200).astype(np.uint16)

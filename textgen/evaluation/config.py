@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from textgen.evaluation.strategies import DEFAULT_STRATEGIES
+from textgen.evaluation.decoding.strategies import DEFAULT_STRATEGIES
 
 
 @dataclass(frozen=True)

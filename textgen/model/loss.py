@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 
 from textgen.data.blocks import IGNORED
+from textgen.model.contexts import bypassed, evaluating
+from textgen.model.kernels.linear import dtype_of_products
+from textgen.model.kernels.logits import head_logits, rows_at_once
+from textgen.model.kernels.tied_embedding import Aside, gradient_in_one_piece, put_aside
 from textgen.model.layers import transformer_blocks
-from textgen.model.logits import head_logits, rows_at_once
-from textgen.model.modes import bypassed, evaluating
-from textgen.model.products import dtype_of_products
-from textgen.model.tied import Aside, gradient_in_one_piece, put_aside
 
 _VOCABULARY = 8192  # tokens of it for which the head's gradient is made at a time, in lower precisions
 
@@ -97,8 +97,8 @@ def linear_nll(
         bias: (V,) or None.
         targets: (N,) token ids; ``IGNORED`` ones cost nothing.
         weights: (N,) or None for 1.
-        chunk: targets at a time, at most; by :data:`textgen.model.logits.BYTES` if not given.
-        aside: where to put the gradient of ``weight`` for an embedding that shares it (:mod:`textgen.model.tied`).
+        chunk: targets at a time, at most; by :data:`textgen.model.kernels.logits.BYTES` if not given.
+        aside: where to put the gradient of ``weight`` for an embedding that shares it (``kernels/tied_embedding.py``).
 
     Returns:
         A scalar in float32. Its gradient can be taken once.

@@ -12,9 +12,9 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from textgen.model.logits import head_logits, rows_at_once
+from textgen.model.contexts import bypassed
+from textgen.model.kernels.logits import head_logits, rows_at_once
 from textgen.model.loss import separate_head
-from textgen.model.modes import bypassed
 
 TOP = 5
 

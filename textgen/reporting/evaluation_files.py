@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from textgen.evaluation.measure import Measurement
-from textgen.evaluation.perplexity import DocumentScore, paired_difference
-from textgen.reporting.record import write_json, write_jsonl
+from textgen.evaluation.measure_model import Measurement
+from textgen.evaluation.perplexity.summary import DocumentScore, paired_difference
+from textgen.reporting.jsonl import write_json, write_jsonl
 
 
 class EvaluationFiles:

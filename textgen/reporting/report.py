@@ -8,10 +8,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from textgen.reporting import decoding_figures, figures, token_figures
-from textgen.reporting.record import write_bytes
+from textgen.reporting.figures import curves, decoding, tokens
+from textgen.reporting.jsonl import write_bytes
 from textgen.reporting.run_files import RunFiles
-from textgen.reporting.samples import side_by_side
+from textgen.reporting.sample_tables import side_by_side
 from textgen.reporting.wording import (
     MISSING,
     Metric,
@@ -87,26 +87,26 @@ def render(run: RunFiles) -> str:
         result=result(run),
         unfinished=_unfinished(run),
         facts=facts(run),
-        loss_figure=_markup(figures.loss_curve(run.metrics)),
+        loss_figure=_markup(curves.loss_curve(run.metrics)),
         convention=convention(run),
         perplexity_columns=[*(name.replace("_", " ") for name in PERPLEXITIES), "tokens", "words", "bytes"],
         perplexity_rows=_perplexity_rows(run.perplexity),
         floor=over_the_floor(run.perplexity),
-        perplexity_figure=_markup(figures.perplexity_bars(run.perplexity)),
-        accuracy_rows=token_figures.accuracy_rows(run.perplexity),
-        position_figure=_markup(token_figures.loss_by_position(run.perplexity)),
-        reliability_figure=_markup(token_figures.reliability(run.perplexity)),
-        hardest=token_figures.hardest_rows(run.perplexity),
+        perplexity_figure=_markup(curves.perplexity_bars(run.perplexity)),
+        accuracy_rows=tokens.accuracy_rows(run.perplexity),
+        position_figure=_markup(tokens.loss_by_position(run.perplexity)),
+        reliability_figure=_markup(tokens.reliability(run.perplexity)),
+        hardest=tokens.hardest_rows(run.perplexity),
         metrics=metrics,
         decoding_tables=[
             _decoding_table(moment, run.decoding[moment], metrics) for moment in reversed(_in_order(run.decoding))
         ],
-        decoding_figure=_markup(decoding_figures.decoding_scatter(run.decoding)),
+        decoding_figure=_markup(decoding.decoding_scatter(run.decoding)),
         diagnostics_tables=[
             (moment, _diagnostics_rows(run.diagnostics[moment])) for moment in reversed(_in_order(run.diagnostics))
         ],
         diagnostics_columns=list(DIAGNOSTICS),
-        diagnostics_figure=_markup(decoding_figures.diagnostics_scatter(run.diagnostics)),
+        diagnostics_figure=_markup(decoding.diagnostics_scatter(run.diagnostics)),
         samples=side_by_side(run.samples()),
         prompts=prompts,
         prompts_note=prompts_note,
@@ -264,7 +264,7 @@ def _prompts(run: RunFiles) -> tuple[list[dict[str, Any]], str]:
     shown = []
     for prompt_id, prompt in texts.items():
         present = {when for by_moment in prompt["by"].values() for when in by_moment}
-        moments = [moment for moment in figures.MOMENT_COLOUR if moment in present] or sorted(present) or ["text"]
+        moments = [moment for moment in curves.MOMENT_COLOUR if moment in present] or sorted(present) or ["text"]
         rows = [(strategy, [by.get(moment) for moment in moments]) for strategy, by in prompt["by"].items()]
         beginning = " ".join(prompt["text"].split())
         beginning = beginning if len(beginning) <= 90 else beginning[:90].rstrip() + "…"

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from textgen.errors import UserError
-from textgen.reporting.record import MetricsRecord
+from textgen.reporting.jsonl import MetricsRecord
 
 MOMENTS = ("before", "after", "baseline", "model")
 """The keys of ``perplexity.json`` and ``decoding.json``, as they are shown: of fine-tuning, or of evaluation."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from textgen.reporting.run_files import RunFiles
-from textgen.reporting.samples import MAX_ROWS, GrowingTable
+from textgen.reporting.sample_tables import MAX_ROWS, GrowingTable
 from textgen.reporting.wording import METRICS, compared, visible
 
 Mode = Literal["auto", "online", "offline", "disabled"]

@@ -27,8 +27,8 @@ import torch
 import torch.distributed as dist
 
 from textgen.errors import UserError
-from textgen.training.sharding import Parts, is_sharded, like, local, write_parts
-from textgen.training.zero import gathered_state, is_zero, put_state
+from textgen.training.distributed.deepspeed_zero import gathered_state, is_zero, put_state
+from textgen.training.distributed.sharding import Parts, is_sharded, like, local, write_parts
 
 FORMAT = 1
 NUMBER = " (number)"

@@ -16,8 +16,8 @@ from accelerate import Accelerator
 
 from textgen.data.blocks import GlobalBatches
 from textgen.errors import Diverged
-from textgen.training.exact import Sum, exchange_sums, take_gradients, tree_sum
-from textgen.training.sharding import gather
+from textgen.training.distributed.exact import Sum, exchange_sums, take_gradients, tree_sum
+from textgen.training.distributed.sharding import gather
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def training_step(
         step: counts from 1.
         learning_rate: of this step; a parameter group's ``lr_scale`` multiplies it.
         max_grad_norm: gradients are scaled down to this norm; 0 leaves them.
-        exact: add gradients up in the order of :mod:`textgen.training.exact`; the model is then no DDP.
+        exact: add gradients up in the order of :mod:`textgen.training.distributed.exact`; the model is then no DDP.
 
     With fp16, losses are scaled up so that small gradients survive. Where large ones overflow, the step is computed
     again with half the scale, so that none is left out.

@@ -1,0 +1,288 @@
+"""The split, and the cache of token ids that all processes share."""
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import ByT5Tokenizer
+
+from textgen.data import corpus as corpus_module
+from textgen.data.config import DataConfig
+from textgen.data.corpus import Corpus, cache_directory, encode_batch, load_corpus, peek, tokenizer_fingerprint
+from textgen.data.document import Document
+from textgen.data.sources import held_out_documents
+from textgen.errors import UserError
+
+TEXTS = [f"Document number {i} has a few words of its own, {'and more ' * (i % 5)}so to say." for i in range(80)]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTGEN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., DataConfig]:
+    """Writes the texts to a file and names it: ``config(texts, validation_fraction=0.2)``."""
+
+    def write(texts: list[str] = TEXTS, **settings: Any) -> DataConfig:
+        path = tmp_path / "texts.txt"
+        path.write_text("\n\n".join(texts))
+        return DataConfig(data=str(path), **({"block_size": 16} | settings))
+
+    return write
+
+
+def entries() -> list[Path]:
+    return [path for path in cache_directory().iterdir() if path.is_dir()]
+
+
+def train_texts(corpus: Corpus, tokenizer: Any) -> list[str]:
+    """The training documents, read back from the token ids."""
+    ends = [*(corpus.offsets[1:] - 1), len(corpus.tokens) - 1]
+    return [tokenizer.decode(corpus.tokens[a:b]) for a, b in zip(corpus.offsets, ends, strict=True)]
+
+
+def held_out_texts(corpus: Corpus) -> list[str]:
+    return [document.text for document in corpus.validation]
+
+
+def test_tokens_are_the_documents_with_the_end_of_text_before_between_and_after(config, tokenizer):
+    corpus = load_corpus(config(), tokenizer)
+    train = [text for text in TEXTS if text not in held_out_texts(corpus)]
+    expected = [0]
+    for text in train:
+        expected += [*tokenizer.encode(text), 0]
+    assert corpus.tokens.tolist() == expected
+    assert (corpus.tokens[corpus.offsets - 1] == 0).all()
+    assert train_texts(corpus, tokenizer) == train
+
+
+def test_each_document_is_on_one_side_and_the_share_is_about_right(config, tokenizer):
+    corpus = load_corpus(config(validation_fraction=0.25), tokenizer)
+    train, held_out = train_texts(corpus, tokenizer), held_out_texts(corpus)
+    assert not set(train) & set(held_out)
+    assert sorted(train + held_out) == sorted(TEXTS)
+    assert 0.1 < len(held_out) / len(TEXTS) < 0.4
+    assert corpus.validation == held_out_documents(config(validation_fraction=0.25))
+
+
+def test_copies_of_a_document_do_not_leak_across_the_split(config, tokenizer):
+    copies = [text.replace(" ", "\n") for text in TEXTS]
+    corpus = load_corpus(config(TEXTS + copies + TEXTS), tokenizer)
+    evened = [
+        {" ".join(text.split()) for text in side} for side in (train_texts(corpus, tokenizer), held_out_texts(corpus))
+    ]
+    assert not evened[0] & evened[1]
+    assert len(corpus.offsets) + len(corpus.validation) == 3 * len(TEXTS)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(30)), more=st.integers(0, 20))
+def test_adding_and_reordering_documents_moves_none_across_the_split(config, tokenizer, order, more):
+    before = load_corpus(config(TEXTS[:30], validation_fraction=0.3), tokenizer)
+    after = load_corpus(config([TEXTS[i] for i in order] + TEXTS[30 : 30 + more], validation_fraction=0.3), tokenizer)
+    assert set(held_out_texts(after)) & set(TEXTS[:30]) == set(held_out_texts(before))
+
+
+def test_validation_data_is_held_out_whole_and_all_of_the_data_is_trained_on(config, tokenizer, tmp_path):
+    (tmp_path / "held-out.txt").write_text("one\n\ntwo")
+    corpus = load_corpus(config(validation_data=str(tmp_path / "held-out.txt")), tokenizer)
+    assert corpus.validation == [Document(f"held-out.txt#{i}", "held-out.txt", t) for i, t in enumerate(("one", "two"))]
+    assert train_texts(corpus, tokenizer) == TEXTS
+
+
+@pytest.mark.parametrize(("vocabulary", "dtype"), [(1 << 16, np.uint16), ((1 << 16) + 1, np.uint32)])
+def test_ids_are_stored_in_as_few_bytes_as_hold_them(config, vocabulary, dtype):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"<|endoftext|>": 0, "last": vocabulary - 1} | {f"w{i}": i for i in range(1, vocabulary - 1)}
+    words_tokenizer = Tokenizer(models.WordLevel(words, unk_token="<|endoftext|>"))
+    words_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words_tokenizer, eos_token="<|endoftext|>")
+    corpus = load_corpus(config([f"last w{i} last" for i in range(1, 60)]), tokenizer)
+    assert corpus.tokens.dtype == dtype
+    assert corpus.tokens[1] == vocabulary - 1
+
+
+def test_a_second_call_finds_what_the_first_one_built(config, tokenizer, monkeypatch):
+    first = load_corpus(config(), tokenizer)
+    monkeypatch.setattr(corpus_module, "read_documents", None)  # whoever reads again breaks
+    second = load_corpus(config(block_size=32), tokenizer)
+    assert np.array_equal(first.tokens, second.tokens)
+    assert np.array_equal(first.offsets, second.offsets)
+    assert first.validation == second.validation
+    assert first.fingerprint == second.fingerprint
+    assert len(entries()) == 1
+
+
+def test_what_changes_the_tokens_changes_the_entry(config, tokenizer, tokenizer_with, tmp_path):
+    (tmp_path / "held-out.txt").write_text("one")
+    fingerprints = {load_corpus(config(), tokenizer).fingerprint}
+    for number, changed in enumerate(
+        (
+            {"validation_fraction": 0.2},
+            {"validation_data": str(tmp_path / "held-out.txt")},
+            {"texts": [*TEXTS, "One more."]},
+        ),
+        start=2,
+    ):
+        fingerprints.add(load_corpus(config(**changed), tokenizer).fingerprint)
+        assert len(entries()) == number
+    assert len(fingerprints) == 3, "the fraction is a setting; the others are data"
+    load_corpus(config(), tokenizer_with(bos_token="<|endoftext|>"))
+    assert len(entries()) == 5
+
+
+def test_the_fingerprint_of_a_tokenizer_follows_what_it_does(tokenizer, tokenizer_with):
+    same, other = tokenizer_with(eos_token="<|endoftext|>"), tokenizer_with(bos_token="<|endoftext|>")
+    assert tokenizer_fingerprint(tokenizer) == tokenizer_fingerprint(same)
+    assert len({tokenizer_fingerprint(t) for t in (tokenizer, other, ByT5Tokenizer())}) == 3
+
+
+def test_a_tokenizer_in_plain_python_will_do(config):
+    assert encode_batch(ByT5Tokenizer(), ["ab", ""]) == [[100, 101], []]
+    tokenizer = ByT5Tokenizer()
+    corpus = load_corpus(config(), tokenizer)
+    assert corpus.tokens[0] == tokenizer.eos_token_id == 1
+
+
+def test_no_special_token_is_added_and_nothing_is_cut(tokenizer_with):
+    short = tokenizer_with(eos_token="<|endoftext|>", model_max_length=4)
+    assert short.decode(encode_batch(short, [TEXTS[0]])[0]) == TEXTS[0]
+
+
+def test_a_build_that_fails_leaves_nothing_that_could_be_found(config, tokenizer, monkeypatch):
+    def fail(*_: object) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(corpus_module, "encode_batch", fail)
+        with pytest.raises(KeyboardInterrupt):
+            load_corpus(config(), tokenizer)
+        assert entries() == []
+    assert len(load_corpus(config(), tokenizer).offsets) > 0
+
+
+def test_a_file_that_breaks_off_leaves_nothing_either(tokenizer, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS) + '{"text": ')
+    with pytest.raises(UserError, match="line 81"):
+        load_corpus(DataConfig(data=str(path)), tokenizer)
+    assert entries() == []
+
+
+@pytest.mark.parametrize("lost", [["meta.json"], ["meta.json", "tokens.bin"], ["meta.json", "validation.jsonl"]])
+def test_an_entry_that_was_cut_short_is_built_again(config, tokenizer, lost):
+    whole = load_corpus(config(), tokenizer)
+    expected = np.array(whole.tokens)
+    for name in lost:
+        (entries()[0] / name).unlink()
+    again = load_corpus(config(), tokenizer)
+    assert np.array_equal(again.tokens, expected)
+    assert again.validation == whole.validation
+    assert len(entries()) == 1
+
+
+def test_an_entry_whose_tokens_were_cut_off_is_built_again(config, tokenizer):
+    first = np.array(load_corpus(config(), tokenizer).tokens)
+    tokens = entries()[0] / "tokens.bin"
+    tokens.write_bytes(tokens.read_bytes()[:-2])
+    assert np.array_equal(load_corpus(config(), tokenizer).tokens, first)
+
+
+def test_many_processes_build_an_entry_once(config, tokenizer, tmp_path, monkeypatch):
+    builds, read = tmp_path / "builds", corpus_module.read_documents
+
+    def read_slowly(*sources: Any, **settings: Any) -> Iterator[Document]:
+        with builds.open("a") as log:
+            log.write(f"{os.getpid()}\n")
+        time.sleep(0.3)  # long enough for all to come to the lock
+        yield from read(*sources, **settings)
+
+    monkeypatch.setattr(corpus_module, "read_documents", read_slowly)
+    fork = multiprocessing.get_context("fork")  # as launchers do not, but without importing everything three times
+    start, found = fork.Barrier(3), fork.SimpleQueue()
+
+    def load() -> None:
+        start.wait(30)
+        corpus = load_corpus(data, tokenizer)
+        found.put((int(corpus.tokens.sum()), len(corpus.validation)))
+
+    data = config()
+    processes = [fork.Process(target=load) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len({found.get() for _ in processes}) == 1
+    assert len(builds.read_text().splitlines()) == 1
+    assert len(entries()) == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "changed", "said"),
+    [
+        (["Only one document."], {}, "with 1 document(s) there is none to hold out"),
+        (TEXTS[:40], {"block_size": 100_000}, "--block-size 100000: the training text of"),
+        (TEXTS[:40], {"validation_fraction": 0.9999999}, "no document is left to train on"),
+        (["\u3000\u00a0"], {}, "no document is left to train on"),
+    ],
+)
+def test_too_little_on_either_side_is_refused_with_a_remedy(config, tokenizer, texts, changed, said):
+    for look in (load_corpus, peek):
+        with pytest.raises(UserError) as caught:
+            look(config(texts, **changed), tokenizer)
+        assert said in str(caught.value)
+
+
+def test_of_a_few_documents_one_is_always_held_out(config, tokenizer):
+    few = config(TEXTS[:8], validation_fraction=1e-9, block_size=4)
+    corpus = load_corpus(few, tokenizer)
+    assert len(corpus.offsets) == 7
+    [held] = corpus.validation
+    assert held.share == min(document.share for document in (held, *(replace(held, text=t) for t in TEXTS[:8])))
+    assert held_out_documents(few) == [held]
+    assert "enough for a block" in peek(few, tokenizer)
+
+
+def test_a_peek_reads_no_more_than_it_needs_and_builds_nothing(config, tokenizer):
+    said = peek(config(TEXTS), tokenizer)
+    first_held_out = next(i for i, text in enumerate(TEXTS, 1) if Document("", "", text).in_validation(0.1))
+    assert said == f"enough for a block of 16 and a held-out document within the first {first_held_out} documents"
+    assert not cache_directory().exists()
+
+
+def test_a_peek_with_validation_data_finds_text_that_is_too_short(config, tokenizer, tmp_path):
+    (tmp_path / "held-out.txt").write_text("one")
+    named = {"validation_data": str(tmp_path / "held-out.txt")}
+    assert "within the first 1 documents" in peek(config(**named), tokenizer)
+    with pytest.raises(UserError, match=r"--block-size 512: the training text of .* has only \d+ tokens"):
+        peek(config(TEXTS[:1], **named, block_size=512), tokenizer)
+
+
+def test_a_tokenizer_without_a_separator_is_the_users_to_mend(config, tokenizer_with):
+    with pytest.raises(UserError, match="no end-of-text token to separate documents with"):
+        load_corpus(config(), tokenizer_with())
+    assert entries() == []
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    assert cache_directory() == tmp_path / "cache" / "tokens"
+    monkeypatch.delenv("TEXTGEN_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_directory() == tmp_path / "xdg" / "textgen" / "tokens"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_directory() == tmp_path / "home" / ".cache" / "textgen" / "tokens"

@@ -1,0 +1,89 @@
+"""Differences from human and from a baseline: keys, signs, and the family that p values are corrected for."""
+
+import numpy as np
+import pytest
+from numpy.random import default_rng
+
+from textgen.evaluation.quality.human_differences import baseline_of, difference_columns
+from textgen.evaluation.uncertainty.estimate import (
+    difference,
+    estimate_of_mean,
+    p_value,
+    prompts_needed,
+    student_interval,
+)
+
+
+def estimates(prompts: int = 30) -> dict:
+    """Three strategies and the humans; the first two are as the humans are, but for luck, the third is not."""
+    random = default_rng(0)
+    hard = random.normal(5, 2, size=prompts)
+    shift = {"greedy": 0.02, "top_p": 0.0, "beam": 1.0, "human": 0.0}
+    found = {}
+    for name, by in shift.items():
+        values = hard + by + random.normal(0, 0.3, size=prompts)
+        found[name] = {
+            metric: estimate_of_mean(values * scale, clusters=list(range(prompts)), seed=0)
+            for metric, scale in (("nll", 1.0), ("length", 10.0))
+        }
+    found["top_p"]["own_nll"] = found["top_p"]["nll"]
+    return found
+
+
+def columns(**other) -> dict:
+    given = {"human": "human", "interval_width": 0.1, "samples": dict.fromkeys(("greedy", "top_p", "beam"), 1.0)}
+    return difference_columns(estimates(), **(given | other))
+
+
+def test_what_differs_is_told_apart_and_what_does_not_is_not():
+    found = columns()
+    assert list(found) == ["greedy", "top_p", "beam"]
+    assert found["beam"]["nll_minus_human"] == pytest.approx(1, abs=0.2)
+    assert found["beam"]["nll_minus_human_p"] < 0.001
+    assert found["top_p"]["nll_minus_human_p"] > 0.05
+    assert found["beam"]["nll_minus_baseline"] == pytest.approx(0.98, abs=0.2)
+    for row in found.values():
+        low, high = row["nll_minus_human_interval"]
+        assert low < row["nll_minus_human"] < high
+
+
+def test_numbers_are_those_of_the_paired_estimates_corrected_within_a_metric():
+    given, found = estimates(), columns()
+    paired = {name: difference(given["human"]["nll"], given[name]["nll"]) for name in found}
+    p = sorted(p_value(one) for one in paired.values())
+    assert found["beam"]["nll_minus_human_p"] == p[0] * 3  # the least of three; length is a family of its own
+    for name, one in paired.items():
+        assert found[name]["nll_minus_human"] == one.value
+        assert found[name]["nll_minus_human_interval"] == list(student_interval(one))
+        assert found[name]["nll_prompts_needed"] == prompts_needed(one, 0.1 * given["human"]["nll"].value)
+        assert found[name]["nll_samples_needed"] is None
+    assert found["greedy"]["length_minus_human"] == pytest.approx(10 * found["greedy"]["nll_minus_human"])
+
+
+def test_a_wider_interval_takes_fewer_prompts():
+    narrow, wide = columns(interval_width=0.05)["beam"], columns(interval_width=0.1)["beam"]
+    assert narrow["nll_prompts_needed"] == pytest.approx(4 * wide["nll_prompts_needed"], abs=4)
+
+
+def test_the_baseline_is_greedy_or_the_first_and_is_not_held_against_itself():
+    found = columns()
+    assert [row["baseline"] for row in found.values()] == [None, "greedy", "greedy"]
+    assert not any("minus_baseline" in key for key in found["greedy"])
+    assert baseline_of(["top_p", "greedy"]) == "greedy"
+    assert baseline_of(["top_p", "beam"]) == "top_p"
+    assert baseline_of(["top_p"]) is None
+    assert baseline_of([]) is None
+
+
+def test_what_the_human_row_lacks_is_not_compared():
+    assert not any(key.startswith("own_nll") for key in columns()["top_p"])
+
+
+def test_one_prompt_has_differences_without_uncertainty():
+    given = {
+        name: {"nll": estimate_of_mean(np.array([x]), clusters=[0], seed=0)} for name, x in (("a", 2), ("human", 3))
+    }
+    (row,) = difference_columns(given, human="human", interval_width=0.1, samples={"a": 1.0}).values()
+    assert row["nll_minus_human"] == -1
+    assert row["nll_minus_human_interval"] is row["nll_minus_human_p"] is row["nll_prompts_needed"] is None
+    assert row["baseline"] is None

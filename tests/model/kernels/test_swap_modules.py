@@ -1,0 +1,49 @@
+"""Modules swapped for equal ones: the same numbers, the same names, the same config."""
+
+import pytest
+import torch
+from transformers.activations import ACT2FN
+
+from textgen.model.kernels.linear import CHEAPER
+from textgen.model.kernels.swap_modules import EQUALS, lean
+from textgen.model.lora import linear_layers
+
+
+@pytest.mark.parametrize("name", EQUALS)
+def test_what_is_swapped_in_equals_what_it_replaces(name):
+    x = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    outputs = [ACT2FN[name](inputs[0]), EQUALS[name]()(inputs[1])]
+    for output in outputs:
+        output.sum().backward()
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=1e-7)
+    torch.testing.assert_close(inputs[1].grad, inputs[0].grad, rtol=0, atol=1e-7)
+
+
+def test_a_lean_gpt2_computes_what_it_did_and_is_saved_as_it_was(tiny_gpt2):
+    ids = torch.arange(24).reshape(2, 12)
+    plain, changed = tiny_gpt2(), lean(tiny_gpt2())
+    assert isinstance(changed.transformer.h[0].mlp.act, torch.nn.GELU)
+    losses = [model(input_ids=ids, labels=ids).loss for model in (plain, changed)]
+    for loss in losses:
+        loss.backward()
+    assert torch.isclose(*losses, rtol=1e-6)
+    for (name, p), (other, q) in zip(plain.named_parameters(), changed.named_parameters(), strict=True):
+        assert name == other
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-6)
+    assert changed.config.activation_function == "gelu_new"
+
+
+@pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
+def test_every_linear_layer_of_a_lean_model_is_still_one_and_costs_less(request, family):
+    model = request.getfixturevalue(family)()
+    before = linear_layers(model)
+    after = linear_layers(lean(model))
+    assert list(after) == list(before)
+    assert len(after) >= 8
+    assert all(type(layer) in CHEAPER.values() for layer in after.values())
+
+
+@pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
+def test_attention_takes_the_kernel_that_stores_no_weights(request, family):
+    assert request.getfixturevalue(family)().config._attn_implementation == "sdpa"

@@ -1,0 +1,113 @@
+"""Sums whose bits do not depend on how many processes added them up."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textgen.training.config import is_power_of_two
+from textgen.training.distributed.exact import exchange_sums, take_gradients, tree_sum
+
+
+def leaves(count: int, seed: int = 0) -> list[list[torch.Tensor]]:
+    """Numbers of very different sizes, whose sum depends on the order."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        [torch.randn(40, generator=generator) * 10 ** torch.randint(-3, 6, (40,), generator=generator)]
+        for _ in range(count)
+    ]
+
+
+@settings(max_examples=40)
+@given(depth=st.integers(0, 5), seed=st.integers(0, 100))
+def test_shares_added_up_level_by_level_have_the_bits_of_one_process(depth, seed):
+    count = 2**depth
+    (alone,) = tree_sum(leaves(count, seed))
+    for shift in range(depth + 1):
+        world = 2**shift
+        every = leaves(count, seed)
+        share = count // world
+        sums = [tree_sum(every[rank * share : (rank + 1) * share])[0] for rank in range(world)]
+        distance = 1
+        while distance < world:  # what exchange_sums does, without processes
+            sums = [sums[rank] + sums[rank ^ distance] for rank in range(world)]
+            distance *= 2
+        assert all(torch.equal(total, alone) for total in sums)
+
+
+def test_the_order_matters_without_a_tree():
+    (alone,) = tree_sum(leaves(8))
+    in_a_row = sum((leaf[0] for leaf in leaves(8)), torch.zeros(40))
+    torch.testing.assert_close(in_a_row, alone, rtol=1e-4, atol=1e-2)
+    assert not torch.equal(in_a_row, alone)
+
+
+def test_no_more_partial_sums_are_held_than_the_tree_is_deep():
+    held, most = [0], [0]
+
+    class Counted(torch.Tensor):
+        def __del__(self) -> None:
+            held[0] -= 1
+
+    def one_by_one():
+        for leaf in leaves(16):
+            held[0] += 1
+            most[0] = max(most[0], held[0])
+            yield [leaf[0].as_subclass(Counted)]
+
+    tree_sum(one_by_one())
+    assert most[0] <= 6, "16 leaves: one being made, one carried, and at most four partial sums"
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_a_number_of_leaves_that_is_no_power_of_two_is_noticed(count):
+    with pytest.raises(AssertionError, match="power of two"):
+        tree_sum(leaves(count))
+
+
+def test_powers_of_two():
+    assert [n for n in range(-2, 20) if is_power_of_two(n)] == [1, 2, 4, 8, 16]
+
+
+def test_gradients_are_taken_and_missing_ones_are_zero():
+    one, other = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    (one * 3).sum().backward()
+    taken = take_gradients([one, other])
+    assert [t.tolist() for t in taken] == [[3.0, 3.0], [0.0, 0.0]]
+    assert one.grad is None
+
+
+def test_alone_there_is_nothing_to_exchange():
+    (mine,) = total = [torch.ones(3)]
+    exchange_sums(total)
+    assert mine.tolist() == [1, 1, 1]
+
+
+def exchange_in_processes(directory: Path) -> None:
+    """What the processes below run."""
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+    every, (rank, world) = leaves(8, seed=7), (dist.get_rank(), dist.get_world_size())
+    total = tree_sum(every[rank * 8 // world : (rank + 1) * 8 // world])
+    exchange_sums(total)
+    torch.set_printoptions(precision=20)
+    (directory / f"{world}-{rank}").write_bytes(total[0].numpy().tobytes())
+    dist.destroy_process_group()
+
+
+def test_real_processes_arrive_at_the_same_bits(tmp_path):
+    for world in (2, 4):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
+        subprocess.run([*torchrun, __file__, str(tmp_path)], check=True, timeout=300)
+    written = [path.read_bytes() for path in sorted(tmp_path.iterdir())]
+    assert len(written) == 6
+    assert set(written) == {tree_sum(leaves(8, seed=7))[0].numpy().tobytes()}
+
+
+if __name__ == "__main__":
+    exchange_in_processes(Path(sys.argv[1]))

@@ -1,0 +1,105 @@
+"""Training on 1, 2 and 4 processes: one curve to rounding, and one sequence of bits where that was asked for.
+
+Dropout, clipping, a ragged last batch, 50 steps of AdamW; all of a model, and adapters.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+STEPS, WORLDS = 50, (1, 2, 4)
+CASES = [
+    ("full", False, "fp32"),
+    ("full", True, "fp32"),
+    ("lora", False, "fp32"),
+    ("lora", True, "fp32"),
+    ("full", True, "fp16"),
+    ("full", True, "bf16"),
+]
+
+
+def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
+    """Losses and gradient norms of all steps, and a digest of the weights."""
+    import torch
+    from accelerate.state import AcceleratorState
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from textgen.data.blocks import GlobalBatches
+    from textgen.model.config import AdapterConfig
+    from textgen.model.lora import add_adapters
+    from textgen.model.loss import ScoredModel
+    from textgen.training.config import TrainingConfig
+    from textgen.training.distributed.processes import prepare, start_process
+    from textgen.training.optimizers import build_optimizer
+    from textgen.training.step import training_step
+
+    AcceleratorState._reset_state()  # of the case before, which may have had another precision
+    accelerator = start_process(1, exact=exact, precision=precision)
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 300, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
+    dropout = {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1}
+    model: Any = GPT2LMHeadModel(GPT2Config(**sizes, **dropout, bos_token_id=0, eos_token_id=0))
+    if method == "lora":
+        model = add_adapters(model, AdapterConfig(lora_dropout=0.1), "base", seed=0)
+    tokens = np.random.default_rng(0).zipf(1.5, 21 * 11 + 4).clip(max=299).astype(np.uint16)
+    data = GlobalBatches(tokens, block_size=12, global_batch_size=8, microbatch_size=2, seed=0)
+    assert data.blocks % 8, "the last batch of an epoch is short"
+    scored, optimizer = prepare(accelerator, ScoredModel(model), build_optimizer(model, TrainingConfig()), exact=exact)
+    assert getattr(scored, "gradient_as_bucket_view", True), "DDP holds gradients once, and not beside its buckets too"
+    scored.train()
+    settings: dict[str, Any] = {"learning_rate": 3e-3, "max_grad_norm": 0.5, "exact": exact}
+    results = [
+        training_step(accelerator, scored, optimizer, data, step=step, **settings) for step in range(1, STEPS + 1)
+    ]
+    assert max(result.grad_norm for result in results) > 0.5, "clipping took part"
+    digest = hashlib.sha256()
+    for p in model.parameters():
+        digest.update(p.detach().numpy().tobytes())
+    return {
+        "loss": [result.loss for result in results],
+        "grad_norm": [result.grad_norm for result in results],
+        "weights": digest.hexdigest(),
+    }
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory) -> dict[int, list[dict[str, Any]]]:
+    """World size → outcome of each case."""
+    directory = tmp_path_factory.mktemp("outcomes")
+    for world in WORLDS:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
+        subprocess.run([*torchrun, __file__, str(directory / str(world))], check=True, timeout=600)
+    return {world: json.loads((directory / str(world)).read_text()) for world in WORLDS}
+
+
+@pytest.mark.parametrize("case", range(len(CASES)), ids=[f"{m}-{'exact' if e else 'plain'}-{p}" for m, e, p in CASES])
+def test_the_curve_does_not_depend_on_the_number_of_processes(outcomes, case):
+    alone = outcomes[1][case]
+    assert len(alone["loss"]) == STEPS
+    for world in WORLDS[1:]:
+        assert outcomes[world][case]["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+        assert outcomes[world][case]["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize("case", [1, 3, 4, 5], ids=["full", "lora", "scaled", "bf16"])
+def test_exact_training_does_not_depend_on_it_in_any_bit(outcomes, case):
+    assert outcomes[1][case] == outcomes[2][case] == outcomes[4][case]
+
+
+def test_without_exactness_the_bits_do_differ(outcomes):
+    """So the test above can fail."""
+    assert outcomes[1][0]["weights"] != outcomes[4][0]["weights"]
+
+
+if __name__ == "__main__":
+    found = [train(*case) for case in CASES]
+    import torch.distributed as dist
+
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        Path(sys.argv[1]).write_text(json.dumps(found))

@@ -1,0 +1,78 @@
+"""How a strategy differs from the humans, and from a baseline strategy: paired over prompts, corrected for how many.
+
+Keys that are added to a row of ``decoding.json``, for each metric that has an estimate in both rows:
+
+``<metric>_minus_human``, ``<metric>_minus_human_interval``
+    The difference, and its 95 % interval for this comparison alone: the standard error of a bootstrap over prompts (of
+    the jackknife for distinct-n and Zipf), paired, times Student's t.
+``<metric>_minus_human_p``
+    Its p value after Holm's correction for all the strategies of the table: from 0.05 on, the two are *not
+    distinguishable* on these prompts, which is not to say that they are equal.
+``<metric>_minus_baseline``, ``…_interval``, ``…_p``
+    The same against the strategy that the row's ``baseline`` names; the baseline's own row has none.
+``<metric>_prompts_needed``, ``<metric>_samples_needed``
+    How many prompts, or else samples of each of the same prompts, would make the interval of the difference from human
+    as narrow as wanted (``interval_width``, a share of the human value); None where nothing can be said or done.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from textgen.evaluation.uncertainty.estimate import (
+    Estimate,
+    difference,
+    holm,
+    p_value,
+    prompts_needed,
+    samples_needed,
+    student_interval,
+)
+
+
+def baseline_of(strategies: Sequence[str]) -> str | None:
+    """The strategy that the others are held against: greedy, or else the first; None if it would be alone."""
+    if len(strategies) < 2:
+        return None
+    return "greedy" if "greedy" in strategies else strategies[0]
+
+
+def difference_columns(
+    estimates: Mapping[str, Mapping[str, Estimate]],
+    *,
+    human: str,
+    interval_width: float,
+    samples: Mapping[str, float],
+) -> dict[str, dict[str, Any]]:
+    """For each strategy the columns above.
+
+    Args:
+        estimates: by strategy, the human row among them, and metric; all over the same prompts in the same order.
+        human: the name of the human row.
+        interval_width: wanted of a difference from human, as a share of the human value.
+        samples: continuations of each prompt, by strategy.
+    """
+    strategies = [name for name in estimates if name != human]
+    baseline = baseline_of(strategies)
+    columns: dict[str, dict[str, Any]] = {
+        name: {"baseline": None if name == baseline else baseline, "interval_width": interval_width}
+        for name in strategies
+    }
+    for other, label in ((human, "human"), (baseline, "baseline")):
+        if other is None or other not in estimates:
+            continue
+        for metric, reference in estimates[other].items():
+            compared = [name for name in strategies if name != other and metric in estimates[name]]
+            paired = [difference(reference, estimates[name][metric]) for name in compared]
+            corrected = holm([p_value(one) for one in paired])
+            for name, one, p in zip(compared, paired, corrected, strict=True):
+                columns[name] |= _columns(f"{metric}_minus_{label}", one, p)
+                if label == "human":
+                    width = interval_width * abs(reference.value)
+                    columns[name][f"{metric}_prompts_needed"] = prompts_needed(one, width)
+                    columns[name][f"{metric}_samples_needed"] = samples_needed(one, width, samples[name])
+    return columns
+
+
+def _columns(key: str, estimate: Estimate, p: float | None) -> dict[str, Any]:
+    interval = student_interval(estimate)
+    return {key: estimate.value, f"{key}_interval": None if interval is None else list(interval), f"{key}_p": p}

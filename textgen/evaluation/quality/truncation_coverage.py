@@ -1,0 +1,92 @@
+"""What truncation does to the model's distribution, without generating a word: one pass over the human continuations.
+
+At each position of what the humans wrote, a truncation strategy keeps some tokens of the model's distribution. How many
+they are, how much of the probability they hold, how uncertain the choice among them still is, and how often the human's
+own token is among them, says beforehand what the strategy can write at all: a strategy that drops the human's token in
+one of ten positions cannot have written the human's text.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from textgen.evaluation.decoding.prompts import Prompt
+from textgen.evaluation.decoding.strategies import Strategy
+from textgen.evaluation.decoding.truncation import is_truncation, mask_of, setting_of, tempered
+from textgen.evaluation.quality.teacher_forcing import Given, read_continuations
+from textgen.evaluation.uncertainty.bootstrap import bootstrap_ratio
+
+UNTRUNCATED = "untruncated"
+"""The row of the model's whole distribution."""
+
+FIGURES = ("kept_size", "kept_mass", "entropy", "human_coverage")
+"""Means over positions, each with its interval: number of tokens kept; their share of the probability, at temperature
+1; entropy in nats of what is drawn from, after temperature, truncation and renormalisation; share of positions at which
+the human's token is kept."""
+
+
+def diagnose(
+    accelerator: Accelerator, model: Any, prompts: Sequence[Prompt], strategies: Sequence[Strategy], *, seed: int
+) -> list[dict[str, Any]]:
+    """One row for the whole distribution, and one for each strategy that truncates; the same on every process.
+
+    A row has strategy, family, settings, positions, each of ``FIGURES`` with its 95 % interval over prompts, and
+    kept_size_median. Strategies that do not draw from a function of the next-token distribution alone (beams,
+    penalties, mirostat, …) have no row. No rows if no strategy truncates or the humans wrote nothing.
+    """
+    chosen = [strategy for strategy in strategies if is_truncation(strategy)]
+    if not chosen:
+        return []
+    given = [Given(prompt.token_ids, prompt.reference_ids) for prompt in prompts]
+
+    def read(_: int, log_probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        whole = torch.ones_like(log_probs, dtype=torch.bool)
+        columns = _figures(log_probs, log_probs, whole, targets)
+        for strategy in chosen:
+            own = tempered(strategy, log_probs)
+            columns += _figures(log_probs, own, mask_of(strategy.family, own, setting_of(strategy, log_probs)), targets)
+        return torch.stack(columns, dim=1)
+
+    count = len(FIGURES)
+    found = read_continuations(accelerator, model, given, read, columns=count * (1 + len(chosen)))
+    if not sum(len(one) for one in found):
+        return []
+    return [
+        {
+            "strategy": strategy.name if strategy else UNTRUNCATED,
+            "family": strategy.family if strategy else UNTRUNCATED,
+            "settings": dict(strategy.settings) if strategy else {},
+            **_row([one[:, count * place : count * (place + 1)] for one in found], seed),
+        }
+        for place, strategy in enumerate([None, *chosen])
+    ]
+
+
+def _figures(
+    log_probs: torch.Tensor, own: torch.Tensor, mask: torch.Tensor, targets: torch.Tensor
+) -> list[torch.Tensor]:
+    """The columns of ``FIGURES``, [positions] each: ``own`` is the distribution that ``mask`` truncates."""
+    left = own.masked_fill(~mask, -torch.inf).log_softmax(dim=-1)
+    surprise = left.exp() * left.clamp(min=torch.finfo(left.dtype).min)  # 0 where nothing is left
+    return [
+        mask.sum(dim=-1).double(),
+        (log_probs.exp() * mask).double().sum(dim=-1),
+        -surprise.double().sum(dim=-1),
+        mask.gather(1, targets[:, None])[:, 0].double(),
+    ]
+
+
+def _row(found: Sequence[np.ndarray], seed: int) -> dict[str, Any]:
+    """A strategy's figures from its columns [positions, figures] for each prompt."""
+    positions = [len(one) for one in found]
+    row: dict[str, Any] = {"positions": sum(positions)}
+    for column, name in enumerate(FIGURES):
+        sums = [float(one[:, column].sum()) for one in found]
+        row[name] = sum(sums) / sum(positions)
+        row[f"{name}_interval"] = list(bootstrap_ratio(sums, positions, seed=seed))
+        if name == "kept_size":
+            row["kept_size_median"] = float(np.median(np.concatenate([one[:, column] for one in found])))
+    return row
