@@ -110,14 +110,15 @@ def textgen(options: argparse.Namespace) -> None:
     from recipes.finetune import FinetuneConfig
     from textgen.config import parse
     from textgen.data.blocks import GlobalBatches
-    from textgen.model.kernels.swap_modules import lean
+    from textgen.model.kernels.swap_modules import swap_modules
     from textgen.model.layers import checkpoint_activations, compile_blocks
     from textgen.model.loading import load_model
     from textgen.model.locate import locate
     from textgen.model.loss import ScoredModel
-    from textgen.training.distributed.processes import precision_of, prepare, start_process
+    from textgen.training.distributed.processes import precision_of, start_process
     from textgen.training.optimizers import build_optimizer
     from textgen.training.precision import COMPUTE_DTYPES
+    from textgen.training.prepare import wrap
     from textgen.training.step import training_step
 
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -133,13 +134,13 @@ def textgen(options: argparse.Namespace) -> None:
         from textgen.model.lora import add_adapters
 
         model = add_adapters(model, config.adapters, options.model, seed=0, dtype=None if bits else dtype)
-    model = lean(model).to(accelerator.device)
+    model = swap_modules(model).to(accelerator.device)
     if config.engine.gradient_checkpointing:
         checkpoint_activations(model)
     if config.engine.compile:
         compile_blocks(model)
     optimizer = build_optimizer(model, config.training)
-    scored, optimizer = prepare(accelerator, ScoredModel(model), optimizer, exact=config.engine.exact)
+    scored, optimizer = wrap(accelerator, ScoredModel(model), optimizer, exact=config.engine.exact)
     scored.train()
     source, number = tokens(options), iter(range(1, 10**9))
 

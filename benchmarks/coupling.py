@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from textgen.evaluation.decoding.dispatch import Row, decode_together
+from textgen.evaluation.decoding.dispatch import Request, decode_batch
 from textgen.evaluation.decoding.gumbel import NoiseKey
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
 from textgen.evaluation.quality.text_metrics import diversity
@@ -83,8 +83,8 @@ def main() -> None:
     figures: dict[str, dict[str, list[float]]] = {s.name: {"nll": [], "diversity": []} for s in strategies}
     shared: dict[tuple[str, str], list[float]] = {pair: [] for pair in PAIRS}
     for seed in range(options.seeds):
-        rows = [Row(n, s, NoiseKey(seed, str(n), 0)) for s in strategies for n in range(len(ids))]
-        decoded = decode_together(model, prompts, rows, max_new_tokens=options.new_tokens, eos_token_id=None)
+        rows = [Request(n, s, NoiseKey(seed, str(n), 0)) for s in strategies for n in range(len(ids))]
+        decoded = decode_batch(model, prompts, rows, max_new_tokens=options.new_tokens, eos_token_id=None)
         tokens = torch.tensor([row.tokens for row in decoded]).view(len(strategies), len(ids), -1)
         made = {strategy.name: tokens[number] for number, strategy in enumerate(strategies)}
         for name, continuations in made.items():

@@ -3,7 +3,7 @@
     python benchmarks/decoding.py                      # GPT-2 124M's shape, 64 new tokens
     python benchmarks/decoding.py --new-tokens 16 --rounds 1
 
-Contestants take turns in one process, round by round, on the same weights and prompts: textgen's `decode_together`;
+Contestants take turns in one process, round by round, on the same weights and prompts: textgen's `decode_batch`;
 `generate` once a strategy, with all prompts in its batch; and `generate` once a prompt and strategy, which is measured
 on `--single-prompts` of the prompts and multiplied up. The model has the shape of GPT-2 124M and random weights, scaled
 so that the entropy of the next token is what a trained GPT-2 has on web text, about 3.5 nats: sorting costs the same
@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
-from textgen.evaluation.decoding.dispatch import Row, decode_together
+from textgen.evaluation.decoding.dispatch import Request, decode_batch
 from textgen.evaluation.decoding.gumbel import NoiseKey
 from textgen.evaluation.decoding.strategies import Strategy
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
-from textgen.model.kernels.swap_modules import lean
+from textgen.model.kernels.swap_modules import swap_modules
 
 # Name here → what `generate` calls it.
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -64,8 +64,8 @@ def build_model(shape: str, flat: bool) -> GPT2LMHeadModel:
 
 
 def textgen(model: Any, prompts: torch.Tensor, strategies: list[Strategy], new: int) -> dict[str, Any]:
-    rows = [Row(n, s, NoiseKey(0, str(n), 0)) for s in strategies for n in range(len(prompts))]
-    decoded = [row.tokens for row in decode_together(model, prompts, rows, max_new_tokens=new, eos_token_id=None)]
+    rows = [Request(n, s, NoiseKey(0, str(n), 0)) for s in strategies for n in range(len(prompts))]
+    decoded = [row.tokens for row in decode_batch(model, prompts, rows, max_new_tokens=new, eos_token_id=None)]
     return {s.name: decoded[i * len(prompts) : (i + 1) * len(prompts)] for i, s in enumerate(strategies)}
 
 
@@ -98,7 +98,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     model = build_model(options.shape, options.flat)
-    own = lean(copy.deepcopy(model))  # as the recipes have it; `generate` has the model as transformers does
+    own = swap_modules(copy.deepcopy(model))  # as the recipes have it; `generate` has the model as transformers does
     prompts = torch.randint(model.config.vocab_size, (options.prompts, options.prompt_tokens))
     strategies = parse_strategies(",".join(STRATEGIES))
     new, single = options.new_tokens, options.single_prompts

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from textgen.training.allocator import preloading
+from textgen.run.allocator import preloading
 
 HERE = Path(__file__).parent
 CONTESTANTS = {"strided": ("textgen", "guide", "guide, batched"), "rolling": ("textgen", "lm-eval")}
@@ -41,14 +41,14 @@ def textgen(options: argparse.Namespace) -> Pass:
     from textgen.evaluation.perplexity.document_sums import hardest_tokens, token_figures
     from textgen.evaluation.perplexity.summary import score
     from textgen.model.config import ModelConfig
-    from textgen.model.kernels.swap_modules import lean
+    from textgen.model.kernels.swap_modules import swap_modules
     from textgen.model.loading import load_model
     from textgen.model.locate import load_tokenizer, locate
     from textgen.training.distributed.processes import start_process
 
     accelerator = start_process(options.threads)
     location = locate(options.model)
-    model, tokenizer = lean(load_model(location, ModelConfig())), load_tokenizer(location, ModelConfig())
+    model, tokenizer = swap_modules(load_model(location, ModelConfig())), load_tokenizer(location, ModelConfig())
     context = model.config.n_positions
     settings = {"convention": options.convention, "context": context, "batch_tokens": BATCH * context}
 

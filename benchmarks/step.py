@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from textgen.training.allocator import preloading
+from textgen.run.allocator import preloading
 
 HERE = Path(__file__).parent
 PEERS = HERE / ".peers" / "bin" / "python"

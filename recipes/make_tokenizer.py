@@ -55,11 +55,9 @@ def main() -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import GPT2Config, PreTrainedTokenizerFast
 
-    from textgen.data.sources import find_sources, read_documents
+    from textgen.data.readers import training_documents
 
-    documents = read_documents(find_sources(config.data.data, config.data), config.data)
-    fraction = 0.0 if config.data.validation_data else config.data.validation_fraction
-    texts = (document.text for document in documents if not document.in_validation(fraction))
+    texts = (document.text for document in training_documents(config.data))
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from textgen.device import asked_for, on_cpu
+from textgen.device import launcher_uses, on_cpu
 from textgen.model.quantized import quantization
 from textgen.training.distributed.processes import precision_of, start_process
 from textgen.training.precision import resolve_precision
@@ -16,13 +16,13 @@ WORDS = [("true", True), ("True", True), ("1", True), ("False", False), ("", Fal
 
 @pytest.mark.parametrize(("word", "asked"), WORDS)
 def test_the_launcher_says_so_in_its_own_words(monkeypatch, word, asked):
-    assert asked_for("CPU", {"ACCELERATE_USE_CPU": word}) is asked
+    assert launcher_uses("CPU", {"ACCELERATE_USE_CPU": word}) is asked
     monkeypatch.setenv("ACCELERATE_USE_CPU", word)
-    assert asked_for("CPU") is asked
+    assert launcher_uses("CPU") is asked
 
 
 def test_asking_takes_no_torch():
-    script = "import sys, textgen.device; textgen.device.asked_for('CPU'); sys.exit('torch' in sys.modules)"
+    script = "import sys, textgen.device; textgen.device.launcher_uses('CPU'); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 

@@ -1,18 +1,27 @@
-"""What the launcher asked for, and whether a process computes on its CPU."""
+"""What the launcher asked for, read from its environment variables without importing torch."""
 
 import os
 from collections.abc import Mapping
 
 
-def asked_for(what: str, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the launcher was told to use ``what``: FSDP, DEEPSPEED, or CPU (`use_cpu: true` or `--cpu`), which leaves
-    GPUs alone. Answers without torch."""
-    word = environment.get(f"ACCELERATE_USE_{what}", "")
-    return word.lower() in ("1", "true", "t", "yes", "y", "on")  # as Accelerate reads it
+def launcher_uses(feature: str, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the launch file turned a feature on.
+
+    Args:
+        feature: "FSDP", "DEEPSPEED", or "CPU" (``use_cpu: true`` or ``--cpu``), which leaves GPUs unused.
+        environment: where Accelerate's variables are.
+    """
+    word = environment.get(f"ACCELERATE_USE_{feature}", "")
+    return word.lower() in ("1", "true", "t", "yes", "y", "on")  # the words that Accelerate accepts
 
 
 def on_cpu() -> bool:
-    """Whether this process computes on its CPU: it was asked to, or there is no GPU."""
+    """Whether this process computes on the CPU: the launch file asked for it, or there is no GPU. Imports torch."""
     import torch
 
-    return asked_for("CPU") or not torch.cuda.is_available()
+    return launcher_uses("CPU") or not torch.cuda.is_available()
+
+
+def world_size() -> int:
+    """Number of processes according to the launcher; known before torch.distributed is set up."""
+    return int(os.environ.get("WORLD_SIZE", "1"))

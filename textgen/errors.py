@@ -1,21 +1,31 @@
-"""The ways a run can end other than well, each with the exit code that a script can act on."""
+"""The errors that end a run, each with its exit code."""
 
 from collections.abc import Sequence
 
 
 class UserError(ValueError):
-    """Something the user can mend: says what was given, what is wrong with it and what to do."""
+    """Invalid input or configuration. The message says what was given, what is wrong with it, and what to do.
+
+    Attributes:
+        problems: the messages it consists of; one, unless made by :meth:`of`.
+    """
 
     exit_code = 2
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.problems = [message]
+
     @classmethod
     def of(cls, problems: Sequence[str]) -> "UserError":
-        """One error that lists every problem, so that they can be mended in one go."""
+        """One error that lists every problem, so that all of them can be fixed at once."""
         assert problems, "an error without a problem"
-        return cls(problems[0] if len(problems) == 1 else "\n".join(f"- {problem}" for problem in problems))
+        error = cls(problems[0] if len(problems) == 1 else "\n".join(f"- {problem}" for problem in problems))
+        error.problems = list(problems)
+        return error
 
 
 class Diverged(RuntimeError):
-    """Training left the finite numbers: going on would only overwrite a good checkpoint with a bad one."""
+    """Training diverged: a loss or gradient norm is not finite. Continuing would only overwrite good checkpoints."""
 
     exit_code = 3

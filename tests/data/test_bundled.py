@@ -10,6 +10,7 @@ import pytest
 
 from textgen.data.bundled import BUNDLED, docstrings, permissive_packages, python_reference
 from textgen.data.document import Document
+from textgen.data.split import is_held_out
 
 
 def paragraphs(text: str, least: int) -> set[str]:
@@ -41,7 +42,7 @@ def test_no_paragraph_of_the_reference_stands_in_two_of_its_documents(reference)
 def test_both_sides_of_the_reference_are_there_and_share_no_paragraph(reference):
     sides: dict[bool, set[str]] = {True: set(), False: set()}
     documents = [Document(f"python-reference#{i}", "python-reference", text) for i, text in enumerate(reference)]
-    held_out = [document for document in documents if document.in_validation(0.1)]
+    held_out = [document for document in documents if is_held_out(document, 0.1)]
     assert 0.05 < len(held_out) / len(documents) < 0.2
     for document in documents:
         sides[document in held_out] |= paragraphs(document.text, 30)

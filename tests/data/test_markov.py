@@ -10,7 +10,8 @@ from textgen.data.config import DataConfig
 from textgen.data.corpus import load_corpus
 from textgen.data.document import Document
 from textgen.data.markov import SYMBOLS, MarkovSource
-from textgen.data.sources import data_fingerprint, find_sources, held_out_documents, read_documents
+from textgen.data.readers import held_out_documents, read_documents
+from textgen.data.sources import find_data, find_sources
 from textgen.errors import UserError
 
 SMALL = "markov:seed=1,states=5,documents=40,length=60"
@@ -94,9 +95,8 @@ def test_it_is_read_split_and_cached_like_any_other_data(tokenizer):
 
 
 def test_its_fingerprint_tells_chains_apart_and_one_from_itself_never():
-    config = DataConfig()
     names = ["markov:seed=1,documents=20", "markov:seed=1,documents=21", "markov:seed=2,documents=20"]
-    prints = [data_fingerprint(find_sources(name, config)) for name in (*names, names[0])]
+    prints = [find_data(DataConfig(data=name)).fingerprint for name in (*names, names[0])]
     assert len(set(prints)) == 3
     assert prints[0] == prints[3]
 

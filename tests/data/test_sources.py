@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from textgen.data.config import DataConfig
-from textgen.data.sources import data_fingerprint, find_sources, held_out_documents, read_documents
+from textgen.data.readers import held_out_documents, read_documents
+from textgen.data.sources import find_data, find_sources
 from textgen.errors import UserError
 
 MEBIBYTE = 1 << 20
@@ -133,7 +134,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(write):
 def test_the_fingerprint_follows_names_and_contents_and_nothing_else(write, tmp_path):
     def fingerprint() -> str:
         config = DataConfig(data=str(tmp_path / "texts"))
-        return data_fingerprint(find_sources(config.data, config))
+        return find_data(config).fingerprint
 
     path = write("texts/a.txt", "one")
     first = fingerprint()
@@ -221,13 +222,16 @@ def test_a_column_of_something_else_than_text_is_refused(write, name, content, k
 
 def test_an_unknown_ending_is_named_with_those_that_can_be_read(write):
     path = write("notes.docx", "x")
-    assert refusal(path) == f"--data {path}: unknown format '.docx'. Use one of .txt, .jsonl, .csv, .parquet."
+    assert refusal(path) == f"--data {path}: unknown format '.docx'. Supported formats: .txt, .jsonl, .csv, .parquet."
 
 
 def test_a_directory_or_glob_without_texts_says_what_would_be_one(write, tmp_path):
     write("other/readme.md", "x")
     for data in (tmp_path / "other", tmp_path / "other" / "*", tmp_path / "nowhere" / "*.txt"):
-        assert refusal(data) == f"--data {data}: no file there ends in .txt, .jsonl, .csv, .parquet."
+        assert (
+            refusal(data)
+            == f"--data {data}: no file with a supported extension (.txt, .jsonl, .csv, .parquet) found there."
+        )
 
 
 def test_all_bad_files_of_a_directory_are_named_at_once(write, tmp_path):

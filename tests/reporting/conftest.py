@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from textgen.reporting.jsonl import MetricsRecord, write_json, write_jsonl
+from textgen.files import write_json, write_jsonl
+from textgen.reporting.jsonl import StepRecord
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "greedy": {},
@@ -144,7 +145,7 @@ def write_run(run_dir: Path) -> Path:
     }
     write_json(run_dir / "environment.json", environment)
     write_json(run_dir / "status.json", {"state": "running", "step": 400, "message": "", "exit_code": None})
-    record = MetricsRecord(run_dir / "metrics.jsonl")
+    record = StepRecord(run_dir / "metrics.jsonl")
     for step in range(10, 401, 10):
         row = {"step": step, "train/loss": 2 + 2 * math.exp(-step / 90) + 0.05 * math.sin(step)}
         row |= {"train/learning_rate": 3e-4 * (1 - step / 400), "train/grad_norm": 0.8, "train/tokens": 4096}

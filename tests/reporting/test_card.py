@@ -5,8 +5,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from textgen.files import write_json
 from textgen.reporting.card import cell, is_hub_id, write_model_card
-from textgen.reporting.jsonl import write_json
 
 
 def tables(text: str) -> list[list[str]]:

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.errors import UserError
-from textgen.reporting.jsonl import MetricsRecord, write_bytes, write_json, write_jsonl
+from textgen.files import write_bytes, write_json, write_jsonl
+from textgen.reporting.jsonl import StepRecord
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> MetricsRecord:
-    return MetricsRecord(tmp_path / "metrics.jsonl")
+def record(tmp_path: Path) -> StepRecord:
+    return StepRecord(tmp_path / "metrics.jsonl")
 
 
 def test_rows_come_back_in_order_with_their_keys_in_order(record):
@@ -37,7 +38,7 @@ def test_a_missing_file_has_no_rows_and_nothing_to_truncate(record):
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_floats_come_back_bit_for_bit(tmp_path_factory, value):
-    record = MetricsRecord(tmp_path_factory.mktemp("record") / "metrics.jsonl")
+    record = StepRecord(tmp_path_factory.mktemp("record") / "metrics.jsonl")
     record.append({"step": 1, "x": value})
     assert struct.pack("d", record.read()[0]["x"]) == struct.pack("d", value)
 
@@ -65,7 +66,7 @@ def test_truncation_drops_later_rows_and_a_torn_last_line(record, torn):
 
 
 def test_a_record_that_was_truncated_and_continued_has_the_bytes_of_one_that_never_stopped(record, tmp_path):
-    unbroken = MetricsRecord(tmp_path / "unbroken.jsonl")
+    unbroken = StepRecord(tmp_path / "unbroken.jsonl")
     rows = [{"step": step, "train/loss": 1 / step} for step in range(1, 9)]
     for row in rows:
         unbroken.append(row)
@@ -96,13 +97,13 @@ def test_damage_in_the_middle_is_said_with_its_line_and_not_dropped(record):
 def test_a_row_outlives_a_kill_right_after_append(tmp_path):
     path = tmp_path / "metrics.jsonl"
     program = (
-        "import os, signal, sys; from pathlib import Path; from textgen.reporting.jsonl import MetricsRecord\n"
-        "record = MetricsRecord(Path(sys.argv[1]))\n"
+        "import os, signal, sys; from pathlib import Path; from textgen.reporting.jsonl import StepRecord\n"
+        "record = StepRecord(Path(sys.argv[1]))\n"
         "for step in range(50): record.append({'step': step})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", program, str(path)]).returncode == -9
-    assert [row["step"] for row in MetricsRecord(path).read()] == list(range(50))
+    assert [row["step"] for row in StepRecord(path).read()] == list(range(50))
 
 
 def test_append_and_replace_are_synced(record, monkeypatch):

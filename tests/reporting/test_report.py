@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from textgen.errors import UserError
-from textgen.reporting.jsonl import write_json
+from textgen.files import write_json
 from textgen.reporting.report import write_report
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}

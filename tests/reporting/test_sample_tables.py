@@ -6,7 +6,7 @@ import pytest
 import wandb
 
 from textgen.reporting import sample_tables
-from textgen.reporting.jsonl import MetricsRecord
+from textgen.reporting.jsonl import StepRecord
 from textgen.reporting.report import write_report
 from textgen.reporting.sample_tables import GrowingTable, side_by_side
 
@@ -46,7 +46,7 @@ def test_a_step_that_lacks_a_prompt_leaves_a_gap():
 
 def test_the_report_shows_them_escaped_and_says_nothing_where_there_are_none(run_dir, hostile):
     assert "while it learned" not in write_report(run_dir).read_text()
-    record = MetricsRecord(run_dir / "samples.jsonl")
+    record = StepRecord(run_dir / "samples.jsonl")
     for row in [*rows_at(0, 400)[:-1], rows_at(400)[-1] | {"text": hostile}]:
         record.append(row)
     page = write_report(run_dir).read_text()

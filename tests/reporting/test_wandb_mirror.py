@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from textgen.reporting.run_files import RunFiles
+from textgen.reporting.results import RunFiles
 from textgen.reporting.wandb_mirror import WandbMirror, continuations_table, decoding_table
 
 STUB = Path(__file__).with_name("wandb_stub.py")
@@ -20,17 +20,17 @@ STUB = Path(__file__).with_name("wandb_stub.py")
 PROGRAM = """
 import json, sys, time
 from pathlib import Path
-from textgen.reporting.jsonl import MetricsRecord
+from textgen.reporting.jsonl import StepRecord
 from textgen.reporting.wandb_mirror import WandbMirror
 
 mode, run_dir, timeout = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
 start = time.monotonic()
 mirror = WandbMirror.start(
     run_dir, {"learning_rate": 3e-4}, run_id="abc", project="p", mode=mode, name="n",
-    say=lambda line: print("SAID", line, flush=True), init_timeout=3,
+    echo=lambda line: print("SAID", line, flush=True), init_timeout=3,
 )
 print("on", mirror.is_on)
-mirror.replay(MetricsRecord(run_dir / "metrics.jsonl").read())
+mirror.replay(StepRecord(run_dir / "metrics.jsonl").read())
 mirror.log({"step": 401, "train/loss": 1.5})
 mirror.log({"step": 401, "train/loss": 9.9})
 if timeout >= 0:
@@ -244,7 +244,7 @@ def test_an_error_is_said_once_and_turns_the_mirror_off(run_dir):
 def test_a_broken_installation_is_a_message(run_dir, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     lines: list[str] = []
-    mirror = WandbMirror.start(run_dir, {}, run_id="a", project="p", mode="offline", name="n", say=lines.append)
+    mirror = WandbMirror.start(run_dir, {}, run_id="a", project="p", mode="offline", name="n", echo=lines.append)
     mirror.log({"step": 1})
     mirror.finish(run_dir)
     assert not mirror.is_on

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from textgen.reporting import wording
-from textgen.reporting.run_files import RunFiles
+from textgen.reporting.results import RunFiles
 
 
 @pytest.fixture

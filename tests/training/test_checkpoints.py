@@ -18,12 +18,11 @@ from textgen.model.config import AdapterConfig
 from textgen.model.lora import add_adapters
 from textgen.model.loss import ScoredModel
 from textgen.training.checkpoints import (
+    Checkpoints,
     TrainState,
     find_damage,
     newest_checkpoint,
     read_manifest,
-    resume,
-    save_checkpoint,
 )
 from textgen.training.config import TrainingConfig
 from textgen.training.optimizers import build_optimizer
@@ -49,7 +48,7 @@ def small() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
 
 
 def save(directory: Path, step: int, keep: int = 2, best: int | None = None) -> Path:
-    return save_checkpoint(directory, *small(), TrainState(step, 10 * step, best, 1.5), FINGERPRINTS, keep=keep)
+    return Checkpoints(directory, *small(), FINGERPRINTS, keep=keep).save(TrainState(step, 10 * step, best, 1.5))
 
 
 def steps(directory: Path) -> list[int]:
@@ -90,12 +89,12 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(accelerator
     model, optimizer, train = fresh()
     train(1, 3)
     state = TrainState(step=3, targets=96, best_step=2, best_value=0.1 + 0.2)
-    save_checkpoint(tmp_path, model, optimizer, state, FINGERPRINTS, keep=1)
+    Checkpoints(tmp_path, model, optimizer, FINGERPRINTS, keep=1).save(state)
     at_the_stop = bits(model, optimizer)
     train(4, 6)
 
     again, again_optimizer, train_again = fresh()
-    assert resume("auto", tmp_path, again, again_optimizer, FINGERPRINTS, silent) == state
+    assert Checkpoints(tmp_path, again, again_optimizer, FINGERPRINTS).resume("auto", silent) == state
     assert bits(again, again_optimizer) == at_the_stop
     train_again(4, 6)
     assert bits(again, again_optimizer) == bits(model, optimizer)
@@ -104,9 +103,9 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(accelerator
 def test_tied_weights_are_saved_once_and_stay_tied(accelerator, tiny_gpt2, tmp_path):
     model, optimizer, train = trainer(accelerator, tiny_gpt2())
     train(1, 1)
-    save_checkpoint(tmp_path, model, optimizer, TrainState(step=1), FINGERPRINTS, keep=1)
+    Checkpoints(tmp_path, model, optimizer, FINGERPRINTS, keep=1).save(TrainState(step=1))
     other, other_optimizer, _ = trainer(accelerator, tiny_gpt2(seed=1))
-    resume("auto", tmp_path, other, other_optimizer, FINGERPRINTS, silent)
+    Checkpoints(tmp_path, other, other_optimizer, FINGERPRINTS).resume("auto", silent)
     assert other.lm_head.weight is other.transformer.wte.weight
     assert torch.equal(other.lm_head.weight, model.lm_head.weight)
 
@@ -124,7 +123,7 @@ def test_two_saves_are_the_same_bytes_and_nothing_in_them_is_pickled(tmp_path):
 
 def test_from_nothing_a_run_starts_at_the_beginning(tmp_path):
     for where in ("auto", "never"):
-        assert resume(where, tmp_path / "checkpoints", *small(), FINGERPRINTS, silent) == TrainState()
+        assert Checkpoints(tmp_path / "checkpoints", *small(), FINGERPRINTS).resume(where, silent) == TrainState()
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +165,7 @@ def test_a_file_that_is_cut_short_longer_or_gone_is_noticed(tmp_path, name, kept
     else:
         path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
     said: list[str] = []
-    state = resume("auto", tmp_path, *small(), FINGERPRINTS, said.append)
+    state = Checkpoints(tmp_path, *small(), FINGERPRINTS).resume("auto", said.append)
     assert state.step == 1
     assert said[0].startswith("passing over the checkpoint step-00000002: ")
     assert said[-1] == f"going on from {tmp_path / 'step-00000001'}, after step 1"
@@ -178,17 +177,17 @@ def test_if_no_checkpoint_is_sound_the_run_starts_anew_and_says_so(tmp_path):
     for step in (1, 2):
         (save(tmp_path, step) / "state.json").write_text("{}")
     said: list[str] = []
-    assert resume("auto", tmp_path, *small(), FINGERPRINTS, said.append) == TrainState()
+    assert Checkpoints(tmp_path, *small(), FINGERPRINTS).resume("auto", said.append) == TrainState()
     assert len(said) == 2
 
 
 def test_a_checkpoint_that_was_named_is_taken_or_refused_but_not_replaced(tmp_path):
     older, newer = save(tmp_path, 1), save(tmp_path, 2)
-    assert resume(str(older), tmp_path, *small(), FINGERPRINTS, silent).step == 1
+    assert Checkpoints(tmp_path, *small(), FINGERPRINTS).resume(str(older), silent).step == 1
     (older / "parameters.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=r"--resume .*step-00000001: parameters\.safetensors is not as it was written"):
-        resume(str(older), tmp_path, *small(), FINGERPRINTS, silent)
-    assert resume(str(newer), tmp_path, *small(), FINGERPRINTS, silent).step == 2
+        Checkpoints(tmp_path, *small(), FINGERPRINTS).resume(str(older), silent)
+    assert Checkpoints(tmp_path, *small(), FINGERPRINTS).resume(str(newer), silent).step == 2
 
 
 @pytest.mark.parametrize(
@@ -205,7 +204,7 @@ def test_a_checkpoint_of_something_else_is_refused_by_what_changed(tmp_path, cha
     before = bits(model, optimizer)
     for where in ("auto", str(path)):
         with pytest.raises(UserError, match=said):
-            resume(where, tmp_path, model, optimizer, FINGERPRINTS | changed, silent)
+            Checkpoints(tmp_path, model, optimizer, FINGERPRINTS | changed).resume(where, silent)
     assert bits(model, optimizer) == before
 
 
@@ -256,6 +255,6 @@ def test_a_run_that_went_back_keeps_what_it_writes(tmp_path):
 def test_the_state_comes_back_exactly(tmp_path_factory, step, targets, best, value):
     state = TrainState(step, targets, best, value)
     directory = tmp_path_factory.mktemp("state")
-    save_checkpoint(directory, *small(), state, FINGERPRINTS, keep=1)
-    assert resume("auto", directory, *small(), FINGERPRINTS, silent) == state
+    Checkpoints(directory, *small(), FINGERPRINTS, keep=1).save(state)
+    assert Checkpoints(directory, *small(), FINGERPRINTS).resume("auto", silent) == state
     assert replace(state) == TrainState(**json.loads((directory / f"step-{step:08d}" / "state.json").read_text()))

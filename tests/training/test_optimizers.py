@@ -7,7 +7,7 @@ import torch
 
 from textgen.model.config import AdapterConfig
 from textgen.model.lora import add_adapters
-from textgen.training.checkpoints import TrainState, load_checkpoint, save_checkpoint
+from textgen.training.checkpoints import Checkpoints, TrainState, load_checkpoint
 from textgen.training.config import TrainingConfig
 from textgen.training.optimizers import OPTIMIZERS, build_optimizer, evaluation_weights, parameter_groups
 
@@ -108,7 +108,7 @@ def test_the_loss_falls_and_a_checkpoint_goes_on_to_the_same_bits(tiny_gpt2, tmp
     optimizer = build_optimizer(model, config)
     first = float(model(input_ids=IDS, labels=IDS).loss.detach())
     take_steps(model, optimizer, range(1, 5))
-    save_checkpoint(tmp_path, model, optimizer, TrainState(step=4), {}, keep=1)
+    Checkpoints(tmp_path, model, optimizer, {}, keep=1).save(TrainState(step=4))
     with evaluation_weights(optimizer):
         assert float(model(input_ids=IDS, labels=IDS).loss.detach()) < first - 0.1
     take_steps(model, optimizer, range(5, 8))

@@ -11,9 +11,10 @@ from textgen.data.blocks import GlobalBatches
 from textgen.errors import Diverged
 from textgen.model.loss import ScoredModel
 from textgen.training.config import EngineConfig, TrainingConfig
-from textgen.training.distributed.processes import precision_of, prepare, start_process
+from textgen.training.distributed.processes import precision_of, start_process
 from textgen.training.optimizers import build_optimizer
 from textgen.training.precision import COMPUTE_DTYPES, in_words, resolve_precision
+from textgen.training.prepare import wrap
 from textgen.training.step import loss_scale, restore_loss_scale, training_step
 
 TOKENS = np.random.default_rng(0).integers(0, 300, 200).astype(np.uint16)
@@ -60,7 +61,7 @@ def start(monkeypatch) -> Any:
 
 
 def run(accelerator: Any, model: Any, steps: range, scale: Any = None) -> list[Any]:
-    scored, optimizer = prepare(accelerator, ScoredModel(model), build_optimizer(model, TrainingConfig()))
+    scored, optimizer = wrap(accelerator, ScoredModel(model), build_optimizer(model, TrainingConfig()))
     restore_loss_scale(accelerator, scale)
     data = GlobalBatches(TOKENS, block_size=16, global_batch_size=4, microbatch_size=2, seed=0)
     scored.train()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.training.config import TrainingConfig
-from textgen.training.schedule import learning_rate
+from textgen.training.schedule import learning_rate_at
 
 SCHEDULES = ("cosine", "linear", "constant")
 
@@ -23,13 +23,13 @@ SCHEDULES = ("cosine", "linear", "constant")
 def test_rates_by_hand(schedule, expected):
     config = TrainingConfig(learning_rate=2e-3, schedule=schedule, warmup_steps=4)
     for step, share in expected.items():
-        assert learning_rate(step, config, 12) == pytest.approx(2e-3 * share, rel=1e-9), step
+        assert learning_rate_at(step, config, 12) == pytest.approx(2e-3 * share, rel=1e-9), step
 
 
 def test_without_a_warm_up_the_first_step_is_past_the_peak():
     config = TrainingConfig(learning_rate=1.0, schedule="linear", warmup_steps=0)
-    assert learning_rate(1, config, 10) == pytest.approx(0.91)
-    assert learning_rate(1, config, 1) == pytest.approx(0.1)
+    assert learning_rate_at(1, config, 10) == pytest.approx(0.91)
+    assert learning_rate_at(1, config, 1) == pytest.approx(0.1)
 
 
 @given(
@@ -40,7 +40,7 @@ def test_without_a_warm_up_the_first_step_is_past_the_peak():
 )
 def test_it_rises_to_its_peak_and_never_again(schedule, peak, warmup, total):
     config = TrainingConfig(learning_rate=peak, schedule=schedule, warmup_steps=warmup)
-    rates = [learning_rate(step, config, total) for step in range(1, total + 1)]
+    rates = [learning_rate_at(step, config, total) for step in range(1, total + 1)]
     assert all(0 < rate <= peak * (1 + 1e-12) for rate in rates)
     top = min(warmup, total)
     assert all(a < b for a, b in pairwise(rates[:top]))

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from textgen.data.blocks import block, block_spans
-from textgen.data.corpus import encode_batch, separator_id
+from textgen.data.tokenization import encode_batch, separator_id
 from textgen.errors import UserError
 
 

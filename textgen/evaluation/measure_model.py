@@ -1,32 +1,37 @@
 """Everything that is measured of one model, in one call."""
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-from transformers import PreTrainedTokenizerBase
-
 from textgen.data.document import Document
 from textgen.evaluation.config import EvaluationConfig
-from textgen.evaluation.decoding.prompts import Prompt
+from textgen.evaluation.decoding.generate import Continuation
+from textgen.evaluation.decoding.prompts import select_prompts
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
-from textgen.evaluation.perplexity.document_sums import hardest_tokens, token_figures
-from textgen.evaluation.perplexity.entropy_floor import floor_figures
-from textgen.evaluation.perplexity.score_cache import Records
-from textgen.evaluation.perplexity.summary import DocumentScore, resolve_stride, score, score_documents, summarise
-from textgen.evaluation.quality.compare_strategies import Continuation, compare
-from textgen.evaluation.quality.judge import Judge
-from textgen.evaluation.quality.truncation_coverage import diagnose
+from textgen.evaluation.loaded_model import LoadedModel
+from textgen.evaluation.perplexity.document_sums import DocumentScore
+from textgen.evaluation.perplexity.measure_perplexity import measure_perplexity, score_documents
+from textgen.evaluation.perplexity.score_cache import ScoreCache
+from textgen.evaluation.perplexity.summary import perplexities
+from textgen.evaluation.perplexity.windows import WindowSettings
+from textgen.evaluation.quality.compare_strategies import compare_strategies
+from textgen.evaluation.quality.truncation_coverage import truncation_coverage
+from textgen.model.locate import FoundModel
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Perplexity with the documents it is summed from; the decoding table with the continuations behind it; and what
-    truncation keeps of the model's distribution."""
+    """Everything that was measured of one model.
+
+    Attributes:
+        perplexity: an entry of ``perplexity.json``.
+        scores: the documents that it is summed from.
+        decoding: an entry of ``decoding.json``; empty if decoding was skipped, as are the following.
+        continuations: every text behind it.
+        diagnostics: an entry of ``diagnostics.json``: what each truncation keeps.
+    """
 
     perplexity: dict[str, Any]
     scores: list[DocumentScore]
@@ -35,110 +40,78 @@ class Measurement:
     diagnostics: list[dict[str, Any]]
 
 
-def measure_perplexity(
-    accelerator: Accelerator,
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    documents: Sequence[Document],
-    config: EvaluationConfig,
-    *,
-    context: int,
-    seed: int,
-) -> tuple[dict[str, Any], list[DocumentScore]]:
-    """The sums and perplexities of ``perplexity.json``, and the scores of the documents; the same on every process."""
-    settings: dict[str, Any] = {"convention": config.convention, "context": context, "stride": config.stride}
-    scores = score_documents(accelerator, model, tokenizer, documents, **settings)
-    stride = resolve_stride(**settings)
-    return summarise(scores, convention=config.convention, stride=stride, seed=seed), scores
+@dataclass(frozen=True)
+class Evaluation:
+    """What every model of a run is measured with: the same documents, settings, seed and second models.
 
-
-def measure_tokens(
-    accelerator: Accelerator,
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    documents: Sequence[Document],
-    config: EvaluationConfig,
-    *,
-    context: int,
-    seed: int,
-    records: Path | None = None,
-) -> tuple[dict[str, Any], list[DocumentScore]]:
-    """As :func:`measure_perplexity`, and what else the same pass tells: loss by position, calibration, hardest tokens.
-
-    What is done is written to the directory ``records``, and taken from there when a killed measurement is repeated.
-    """
-    settings: dict[str, Any] = {"convention": config.convention, "context": context, "stride": config.stride}
-    kept = Records(records, accelerator.process_index) if records else None
-    scored = score(accelerator, model, tokenizer, documents, **settings, records=kept)
-    stride = resolve_stride(**settings)
-    figures = summarise(scored.documents, convention=config.convention, stride=stride, seed=seed)
-    figures |= token_figures(scored.tallies, seed=seed)
-    figures |= {"hardest_tokens": hardest_tokens(scored.passages, scored.scores, documents, tokenizer)}
-    return figures, scored.documents
-
-
-def measure(
-    accelerator: Accelerator,
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    documents: Sequence[Document],
-    prompts: Sequence[Prompt],
-    config: EvaluationConfig,
-    *,
-    context: int,
-    seed: int,
-    name: str,
-    amateur: Any = None,
-    judge: Judge | None = None,
-    progress: Callable[[str], None] | None = None,
-    records: Path | None = None,
-) -> Measurement:
-    """Measure one model.
-
-    Args:
-        accelerator: shares the work out over its processes; the result is the same on each.
-        model: unwrapped, full or with adapters.
-        tokenizer: of the model.
-        documents: whose perplexity is measured.
-        prompts: which every strategy continues; none with ``skip_decoding``.
+    Attributes:
         config: what to measure.
-        context: tokens that the model can see.
-        seed: of the intervals and of sampling.
-        name: what the result calls the model.
-        judge: scores the continuations a second time.
-        amateur: the weaker model of ``config.amateur``, loaded, if there is one.
-        progress: told what is being done.
-        records: directory for the scores as they are made, from which a killed measurement goes on.
+        documents: the held-out documents; prompts are the beginnings of some of them.
+        seed: of sampling and of the bootstrap.
+        judge: the model of ``--judge``. It is loaded for each measurement, so that training does not hold it in memory.
+        amateur: the model of ``--amateur``, likewise.
+        score_cache: directory for window scores, from which an interrupted measurement continues.
     """
-    say = progress or (lambda _: None)
-    say(f"perplexity of {name} on {len(documents)} documents")
-    perplexity, scores = measure_tokens(
-        accelerator, model, tokenizer, documents, config, context=context, seed=seed, records=records
-    )
-    perplexity |= {"data_sha256": documents_fingerprint(documents), "model": name}
-    perplexity |= floor_figures(documents, scores, convention=config.convention, seed=seed)
-    if config.skip_decoding:
-        return Measurement(perplexity, scores, [], [], [])
-    strategies = parse_strategies(config.strategies, amateur=amateur is not None)
-    say(f"what each strategy keeps of the model's distribution, over {len(prompts)} human continuations")
-    diagnostics = diagnose(accelerator, model, prompts, strategies, seed=seed)
-    rows, continuations = compare(
-        accelerator,
-        model,
-        tokenizer,
-        prompts,
-        strategies,
-        max_new_tokens=config.max_new_tokens,
-        samples=config.samples,
-        seed=seed,
-        interval_width=config.interval_width,
-        amateur=amateur,
-        judge=judge,
-        progress=say,
-    )
-    return Measurement(perplexity, scores, rows, continuations, diagnostics)
 
+    config: EvaluationConfig
+    documents: Sequence[Document]
+    seed: int
+    judge: FoundModel | None = None
+    amateur: FoundModel | None = None
+    score_cache: Path | None = None
 
-def documents_fingerprint(documents: Sequence[Document]) -> str:
-    """SHA-256 of the documents that were scored, ids and texts."""
-    return hashlib.sha256(json.dumps([(d.id, d.text) for d in documents]).encode()).hexdigest()
+    def measure(self, loaded: LoadedModel, echo: Callable[[str], None] = lambda line: None) -> Measurement:
+        """Measure one model; the same result on every process.
+
+        Args:
+            loaded: the model; its name goes into the results.
+            echo: prints a line of progress.
+
+        Raises:
+            UserError: no document is long enough for a prompt, or the model's likelihoods are not finite.
+        """
+        config, accelerator = self.config, loaded.accelerator
+        prompts = [] if config.skip_decoding else self._prompts(loaded)
+        judge, amateur = (
+            LoadedModel.load(accelerator, found, seed=self.seed) if found else None
+            for found in (self.judge, self.amateur)
+        )
+        echo(f"measuring the perplexity of {loaded.name} on {len(self.documents)} documents")
+        cache = ScoreCache(self.score_cache, accelerator.process_index) if self.score_cache else None
+        settings = WindowSettings.resolve(config.convention, loaded.context, config.stride)
+        perplexity, scores = measure_perplexity(loaded, self.documents, settings, seed=self.seed, cache=cache)
+        if config.skip_decoding:
+            return Measurement(perplexity, scores, [], [], [])
+        strategies = parse_strategies(config.strategies, amateur=self.amateur is not None)
+        echo(f"truncation diagnostics on {len(prompts)} reference continuations")
+        diagnostics = truncation_coverage(loaded, prompts, strategies, seed=self.seed)
+        rows, continuations = compare_strategies(
+            loaded,
+            prompts,
+            strategies,
+            config,
+            seed=self.seed,
+            amateur=amateur.model if amateur else None,
+            judge=judge,
+            echo=echo,
+        )
+        return Measurement(perplexity, scores, rows, continuations, diagnostics)
+
+    def held_out_loss(self, loaded: LoadedModel) -> dict[str, float]:
+        """Figures to follow during training: eval/loss (nats per token), eval/token_perplexity, eval/bits_per_byte.
+
+        The same documents and convention as :meth:`measure`, without intervals; the same on every process.
+        """
+        settings = WindowSettings.resolve(self.config.convention, loaded.context, self.config.stride)
+        figures = perplexities(score_documents(loaded, self.documents, settings))
+        row = {"eval/loss": figures["nll_sum"] / figures["tokens"]}
+        return row | {f"eval/{name}": figures[name] for name in ("token_perplexity", "bits_per_byte")}
+
+    def _prompts(self, loaded: LoadedModel) -> list[Any]:
+        return select_prompts(
+            self.documents,
+            loaded.tokenizer,
+            prompts=self.config.prompts,
+            prompt_tokens=self.config.prompt_tokens,
+            max_new_tokens=self.config.max_new_tokens,
+        )

@@ -1,5 +1,6 @@
-"""A model's repeated layers, found by structure, and what can be done to each of them."""
+"""The structure of a model: its repeated layers, found without knowing their names, and what can be done to them."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ def checkpoint_activations(model: Any) -> None:
     Raises:
         UserError: the architecture cannot do it.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = without_adapters(model)
     if not getattr(base, "supports_gradient_checkpointing", False):
         raise UserError(f"--gradient-checkpointing: {type(base).__name__} cannot do it; leave the flag out.")
     base.activation_checkpointing_enable()  # without re-entrance, and in training mode only
@@ -49,3 +50,13 @@ def compile_blocks(model: torch.nn.Module) -> None:
         raise UserError(f"--compile: {type(model).__name__} has no list of layers to compile; leave the flag out.")
     for block in blocks:
         block.compile()
+
+
+def without_adapters(model: Any) -> Any:
+    """The transformers model itself, where a peft model wraps it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def accepts_logits_to_keep(model: Any) -> bool:
+    """Whether the model can be told for how many of the last positions to compute logits."""
+    return "logits_to_keep" in inspect.signature(without_adapters(model).forward).parameters

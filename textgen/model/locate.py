@@ -1,4 +1,4 @@
-"""Where a model is, and what can be known about it before its weights are loaded."""
+"""Finding a model, and reading everything about it that does not take its weights."""
 
 import json
 import re
@@ -14,11 +14,49 @@ BUNDLED_MODELS = {"tiny-gpt2": Path(__file__).parent.parent / "assets" / "tiny-g
 
 @dataclass(frozen=True)
 class Location:
-    """A model's place: a directory or hub id, and the adapter directory if it is an adapter on that base."""
+    """Where a model's files are: a directory or hub id; for an adapter, also its own directory."""
 
     base: str
     adapter: Path | None = None
     revision: str | None = None
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model that can be loaded, with what its files say about it.
+
+    Attributes:
+        config: the settings that it will be loaded with.
+        setting: the flag that named it, for error messages.
+        location: where its files are.
+        tokenizer: the model's own.
+        context: number of tokens that the model can see.
+        architecture: class name, such as GPT2LMHeadModel.
+    """
+
+    config: ModelConfig
+    setting: str
+    location: Location
+    tokenizer: Any
+    context: int
+    architecture: str
+
+
+def find_model(config: ModelConfig, *, setting: str = "--model") -> FoundModel:
+    """Locate a model and read its configuration and tokenizer.
+
+    Args:
+        config: names the model.
+        setting: the flag that named it, for error messages.
+
+    Raises:
+        UserError: any of these is missing or cannot be read.
+    """
+    location = locate(config.model, config.revision, setting=setting)
+    architecture = model_config(location, config, setting=setting)
+    names = getattr(architecture, "architectures", None) or [type(architecture).__name__]
+    tokenizer = load_tokenizer(location, config, setting=setting)
+    return FoundModel(config, setting, location, tokenizer, context_length(architecture), names[0])
 
 
 def locate(model: str, revision: str | None = None, *, setting: str = "--model") -> Location:
@@ -91,21 +129,6 @@ def context_length(model_config: Any) -> int:
         if isinstance(value, int) and value > 0:
             return value
     return 2048  # models without position limits: what evaluation harnesses take by default
-
-
-def check_fits(
-    context: int, *, block_size: int | None, prompt_tokens: int, max_new_tokens: int, decode: bool
-) -> list[str]:
-    """What of these lengths is over the model's context, one remedy each."""
-    problems = []
-    if block_size is not None and block_size > context:
-        problems.append(f"--block-size {block_size}: the model sees at most {context} tokens; give {context} or less.")
-    if decode and prompt_tokens + max_new_tokens > context:
-        problems.append(
-            f"--prompt-tokens {prompt_tokens} with --max-new-tokens {max_new_tokens}: together over the model's "
-            f"context of {context}; lower one of them, or leave the comparison out with --skip-decoding."
-        )
-    return problems
 
 
 def first_line(error: Exception) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from textgen.reporting.jsonl import write_bytes
+from textgen.files import write_bytes
 from textgen.reporting.report import PERPLEXITIES, convention, facts, title
-from textgen.reporting.run_files import RunFiles
+from textgen.reporting.results import RunFiles
 from textgen.reporting.wording import (
     MISSING,
     compared,

@@ -8,9 +8,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from textgen.files import write_bytes
 from textgen.reporting.figures import curves, decoding, tokens
-from textgen.reporting.jsonl import write_bytes
-from textgen.reporting.run_files import RunFiles
+from textgen.reporting.results import RunFiles
 from textgen.reporting.sample_tables import side_by_side
 from textgen.reporting.wording import (
     MISSING,

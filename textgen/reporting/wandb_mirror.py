@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from textgen.reporting.run_files import RunFiles
+from textgen.reporting.results import RunFiles
 from textgen.reporting.sample_tables import MAX_ROWS, GrowingTable
 from textgen.reporting.wording import METRICS, compared, visible
 
@@ -23,10 +23,10 @@ class WandbMirror:
     the mirror off. What is lost by that is in the run directory and can be replayed.
     """
 
-    def __init__(self, run: Any, say: Callable[[str], None]) -> None:
+    def __init__(self, run: Any, echo: Callable[[str], None]) -> None:
         """A mirror of this ``wandb`` run, or one that does nothing if there is none; see ``start``."""
         self._run = run
-        self._say = say
+        self._echo = echo
         self._logged_step = -1
         self._samples = GrowingTable()
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -50,21 +50,21 @@ class WandbMirror:
         project: str,
         mode: Mode,
         name: str,
-        say: Callable[[str], None],
+        echo: Callable[[str], None],
         init_timeout: float = 20,
     ) -> "WandbMirror":
         """Start, or resume, the W&B run of a run directory. On the main process only; never raises, never asks.
 
         ``auto`` is online for those who are logged in and offline for others. Online without a key, or with a server
-        that does not answer within ``init_timeout`` seconds, becomes offline, with a word to ``say``.
+        that does not answer within ``init_timeout`` seconds, becomes offline, with a message to ``echo``.
         """
         if mode == "disabled":
-            return cls(None, say)
+            return cls(None, echo)
         try:
-            return cls(_start(run_dir, config, run_id, project, mode, name, say, init_timeout), say)
+            return cls(_start(run_dir, config, run_id, project, mode, name, echo, init_timeout), echo)
         except Exception as error:
-            say(f"W&B is off for this run: {_reason(error)}. The record is {run_dir / 'metrics.jsonl'}.")
-            return cls(None, say)
+            echo(f"W&B is off for this run: {_reason(error)}. The record is {run_dir / 'metrics.jsonl'}.")
+            return cls(None, echo)
 
     @property
     def is_on(self) -> bool:
@@ -105,7 +105,7 @@ class WandbMirror:
         self._thread.join(timeout)
         if self._run is not None and self._thread.is_alive():
             folder = _folder(self._run)
-            self._say(
+            self._echo(
                 f"W&B did not finish within {timeout:g} s; going on without it. Sync it with `wandb sync {folder}`."
             )
         self._run = None
@@ -125,7 +125,7 @@ class WandbMirror:
             except Exception as error:
                 run, self._run = self._run, None
                 if run is not None:  # else it was given up already, and that was said
-                    self._say(f"W&B is off from here on: {_reason(error)}. What it has so far is in {_folder(run)}.")
+                    self._echo(f"W&B is off from here on: {_reason(error)}. What it has so far is in {_folder(run)}.")
 
 
 def is_logged_in() -> bool:
@@ -146,7 +146,7 @@ def _start(
     project: str,
     mode: Mode,
     name: str,
-    say: Callable[[str], None],
+    echo: Callable[[str], None],
     init_timeout: float,
 ) -> Any:
     """The ``wandb`` run, online if that is wanted and works, and otherwise offline."""
@@ -181,14 +181,14 @@ def _start(
             if is_logged_in():
                 return begin("online")
             if mode == "online":
-                say("W&B has no key for its server (`wandb login` stores one), so this run is tracked offline.")
+                echo("W&B has no key for its server (`wandb login` stores one), so this run is tracked offline.")
         except Exception as error:
-            say(f"W&B could not be reached, so this run is tracked offline: {_reason(error)}")
+            echo(f"W&B could not be reached, so this run is tracked offline: {_reason(error)}")
             wandb.teardown()  # its service still holds the run that could not be started
             wandb.setup(settings=quiet)
     run = begin("offline")
     folder = _folder(run)
-    say(f"W&B offline run: see it with `wandb leet {folder}`, upload it with `wandb sync {folder}`")
+    echo(f"W&B offline run: see it with `wandb leet {folder}`, upload it with `wandb sync {folder}`")
     return run
 
 

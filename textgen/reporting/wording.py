@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from textgen.reporting.run_files import RunFiles
+from textgen.reporting.results import RunFiles
 
 MISSING = "–"
 
@@ -223,7 +223,7 @@ def not_told_apart(row: Mapping[str, Any], human: Mapping[str, Any] | None, metr
 
 
 def findings(rows: Sequence[Mapping[str, Any]], other: str = "human") -> list[tuple[str, str]]:
-    """What the paired comparisons with ``other`` ("human" or "baseline") say, in words: (metric's title, sentence).
+    """What the paired comparisons with ``other`` ("human" or "baseline") echo, in words: (metric's title, sentence).
 
     A metric shown has a line if it was compared; none where nothing was.
     """

@@ -16,10 +16,9 @@ which say what part of the whole they are. They too can be read by any number of
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ import torch
 import torch.distributed as dist
 
 from textgen.errors import UserError
+from textgen.files import sync
 from textgen.training.distributed.deepspeed_zero import gathered_state, is_zero, put_state
 from textgen.training.distributed.sharding import Parts, is_sharded, like, local, write_parts
 
@@ -52,108 +52,130 @@ class TrainState:
     best_value: float | None = None
     loss_scale: tuple[float, int] | None = None
 
+    def after(self, step: int, targets: int, loss_scale: tuple[float, int] | None) -> "TrainState":
+        """The state after one more step, on so many more targets."""
+        return replace(self, step=step, targets=self.targets + targets, loss_scale=loss_scale)
 
-def save_checkpoint(
-    directory: Path,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    state: TrainState,
-    fingerprints: dict[str, str],
-    *,
-    keep: int,
-) -> Path:
-    """Write ``directory/step-XXXXXXXX`` and delete checkpoints that are neither among the last ``keep`` nor the best.
+    def evaluated(self, value: float) -> "TrainState":
+        """The state with an evaluation of this step, in bits per byte; remembered if it is the best so far."""
+        if self.best_value is not None and value >= self.best_value:
+            return self
+        return replace(self, best_step=self.step, best_value=value)
 
-    All processes call this; the first one writes, and where they hold parts of the model, each writes its own.
+    @property
+    def is_best(self) -> bool:
+        """Whether this step has the best evaluation so far."""
+        return self.best_step == self.step
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one run.
 
     Args:
         directory: the run's ``checkpoints`` directory.
         model: unwrapped.
         optimizer: the torch optimizer, unwrapped.
-        state: everything else to go on from.
-        fingerprints: what the checkpoint belongs to; a later run compares them with its own.
-        keep: at least 1.
+        fingerprints: what the checkpoints belong to; a resumed run must have the same ones.
+        keep: number of recent checkpoints to keep in addition to the best; at least 1.
     """
-    final = directory / f"step-{state.step:08d}"
-    scratch = directory / f".step-{state.step:08d}.partial"
-    sharded, rank = is_sharded(model), dist.get_rank() if dist.is_initialized() else 0
-    optimizer_tensors = _optimizer_tensors(model, optimizer)  # with ZeRO, all processes put them together
-    if rank > 0 and not sharded:
+
+    directory: Path
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    fingerprints: Mapping[str, str]
+    keep: int = 2
+
+    def save(self, state: TrainState) -> Path:
+        """Write ``step-XXXXXXXX``, and delete checkpoints that are neither recent nor the best.
+
+        All processes call this. The main one writes; if processes hold shards of the model, each writes its own.
+        """
+        final = self.directory / f"step-{state.step:08d}"
+        scratch = self.directory / f".step-{state.step:08d}.partial"
+        sharded, rank = is_sharded(self.model), dist.get_rank() if dist.is_initialized() else 0
+        optimizer_tensors = _optimizer_tensors(self.model, self.optimizer)  # with ZeRO, all processes put them together
+        if rank > 0 and not sharded:
+            return final
+        if rank == 0:
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(parents=True)
+            (scratch / "state.json").write_text(json.dumps(asdict(state)) + "\n")
+        if sharded:
+            dist.barrier()
+        part = f"-{rank + 1:05d}-of-{dist.get_world_size():05d}" if sharded else ""
+        mine = [scratch / f"{kind}{part}.safetensors" for kind in ("parameters", "optimizer")]
+        write_parts(mine[0], _trainable(self.model))
+        write_parts(mine[1], optimizer_tensors)
+        files = _described([*mine, scratch / "state.json"] if rank == 0 else mine)
+        if sharded:
+            everybody: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(everybody, files)
+            files = {name: facts for part_of in everybody for name, facts in part_of.items()}
+        if rank == 0:
+            manifest = {"format": FORMAT, "step": state.step, "files": files, "fingerprints": dict(self.fingerprints)}
+            (scratch / "manifest.json").write_text(_sealed(manifest))
+            sync(scratch / "manifest.json")
+            sync(scratch)
+            shutil.rmtree(final, ignore_errors=True)  # from before a resume that went back behind it
+            scratch.rename(final)
+            sync(self.directory)
+            _prune(self.directory, state, self.keep)
+        if sharded:
+            dist.barrier()
         return final
-    if rank == 0:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        (scratch / "state.json").write_text(json.dumps(asdict(state)) + "\n")
-    if sharded:
-        dist.barrier()
-    part = f"-{rank + 1:05d}-of-{dist.get_world_size():05d}" if sharded else ""
-    mine = [scratch / f"{kind}{part}.safetensors" for kind in ("parameters", "optimizer")]
-    write_parts(mine[0], _trainable(model))
-    write_parts(mine[1], optimizer_tensors)
-    files = _described([*mine, scratch / "state.json"] if rank == 0 else mine)
-    if sharded:
-        everybody: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(everybody, files)
-        files = {name: facts for part_of in everybody for name, facts in part_of.items()}
-    if rank == 0:
-        manifest = {"format": FORMAT, "step": state.step, "files": files, "fingerprints": fingerprints}
-        (scratch / "manifest.json").write_text(_sealed(manifest))
-        _sync(scratch / "manifest.json")
-        _sync(scratch)
-        shutil.rmtree(final, ignore_errors=True)  # from before a resume that went back behind it
-        scratch.rename(final)
-        _sync(directory)
-        _prune(directory, state, keep)
-    if sharded:
-        dist.barrier()
-    return final
+
+    def resume(self, source: str, echo: Callable[[str], None]) -> TrainState:
+        """Load the checkpoint of :meth:`find`, if there is one, and return the state to continue from."""
+        return self.load(self.find(source, echo), echo)
+
+    def find(self, source: str, echo: Callable[[str], None]) -> Path | None:
+        """The checkpoint to resume from: intact, and of this very run. Nothing is loaded.
+
+        Args:
+            source: the path of a checkpoint; or "auto" or "never" for the newest intact one of this run, if there is
+                one.
+            echo: prints a line for each damaged checkpoint that is skipped.
+
+        Raises:
+            UserError: the checkpoint belongs to other settings, data or another model; or ``source`` is damaged.
+        """
+        if source in ("auto", "never"):
+            path = newest_checkpoint(self.directory, echo)
+        else:
+            path = Path(source)
+            if damage := find_damage(path):
+                raise UserError(
+                    f"--resume {source}: {damage}. Choose another checkpoint, or use auto for the newest intact one."
+                )
+        if path is None:
+            return None
+        theirs = read_manifest(path)["fingerprints"]
+        changed = [name for name, value in self.fingerprints.items() if theirs.get(name) != value]
+        if changed:
+            raise UserError(
+                f"{path}: the {' and the '.join(changed)} changed since this checkpoint was written, so the resumed "
+                "run would differ from the original one. Restore them, or start a new run with --resume=never."
+            )
+        return path
+
+    def load(self, path: Path | None, echo: Callable[[str], None]) -> TrainState:
+        """Load a checkpoint that :meth:`find` found into model and optimizer; a new state if there is none."""
+        if path is None:
+            return TrainState()
+        state = load_checkpoint(path, self.model, self.optimizer)
+        echo(f"resuming from {path}, after step {state.step}")
+        return state
 
 
-def newest_checkpoint(directory: Path, say: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint whose every byte is as it was written; damaged ones are passed over, and said."""
+def newest_checkpoint(directory: Path, echo: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose checksums match, or None; damaged ones are skipped with a message."""
     for path in sorted(directory.glob("step-*"), reverse=True):
         damage = find_damage(path)
         if damage is None:
             return path
-        say(f"passing over the checkpoint {path.name}: {damage}")
+        echo(f"skipping damaged checkpoint {path.name}: {damage}")
     return None
-
-
-def resume(
-    where: str,
-    directory: Path,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    fingerprints: dict[str, str],
-    say: Callable[[str], None],
-) -> TrainState:
-    """Go on from the newest sound checkpoint of ``directory`` ("auto"), from the one that ``where`` names, or from
-    nothing.
-
-    Raises:
-        UserError: the checkpoint belongs to other settings, data or another model, or the one that was named is
-        damaged.
-    """
-    if where in ("auto", "never"):
-        path = newest_checkpoint(directory, say)
-    else:
-        path = Path(where)
-        if damage := find_damage(path):
-            raise UserError(
-                f"--resume {where}: {damage}. Name another checkpoint, or use auto for the newest sound one."
-            )
-    if path is None:
-        return TrainState()
-    theirs = read_manifest(path)["fingerprints"]
-    changed = [name for name, value in fingerprints.items() if theirs.get(name) != value]
-    if changed:
-        raise UserError(
-            f"{path}: the {' and the '.join(changed)} changed since this checkpoint was written, so going on would "
-            "not give the run that was started. Put them back, or start anew with --resume never."
-        )
-    state = load_checkpoint(path, model, optimizer)
-    say(f"going on from {path}, after step {state.step}")
-    return state
 
 
 def find_damage(path: Path) -> str | None:
@@ -234,7 +256,7 @@ def _optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer)
 def _described(paths: list[Path]) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of files, which are on the disk for good when this returns."""
     for path in paths:
-        _sync(path)
+        sync(path)
     return {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(paths)}
 
 
@@ -259,11 +281,3 @@ def _sealed(manifest: dict[str, Any]) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,11 +1,10 @@
 """How to train: how long, in what batches, with which learning rate."""
 
 import math
-import os
 from dataclasses import dataclass
 from typing import Literal
 
-from textgen.device import asked_for
+from textgen.device import launcher_uses
 
 DEFAULT_EPOCHS = 1.0
 
@@ -92,7 +91,7 @@ class EngineConfig:
         found = []
         if self.threads < 0:
             found.append(f"--threads {self.threads}: give at least 0.")
-        if training.optimizer != "adamw" and asked_for("DEEPSPEED"):
+        if training.optimizer != "adamw" and launcher_uses("DEEPSPEED"):
             found.append(
                 f"--optimizer {training.optimizer} with DeepSpeed: ZeRO joins parameters into flat pieces, which only "
                 "adamw can update; use that, or launch/fsdp2.yaml."
@@ -121,7 +120,7 @@ class EngineConfig:
         if self.compile:
             found.append("--exact with --compile: compiled kernels add up in an order of their own; leave one out.")
         for plugin, name in (("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")):
-            if asked_for(plugin):
+            if launcher_uses(plugin):
                 found.append(f"--exact with {name}: it adds up gradients in an order of its own; leave --exact out.")
         return found
 
@@ -142,8 +141,3 @@ def _division_problems(global_batch: int, microbatch: int, world_size: int) -> l
         f"--global-batch-size {global_batch} with --microbatch-size {microbatch} on {world_size} process(es): "
         f"the batch does not divide into equal shares of whole microbatches. Use {remedy}--global-batch-size {larger}."
     ]
-
-
-def world_size() -> int:
-    """The number of processes that the launcher says there are; known before torch is set up."""
-    return int(os.environ.get("WORLD_SIZE", "1"))

@@ -8,6 +8,7 @@ number of rows grows in proportion to it, so they say what any number of rows ta
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -15,6 +16,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from textgen.errors import UserError
+from textgen.model.loss import ScoredModel
+from textgen.training.config import TrainingConfig
 
 MARGIN = 0.15  # of what is available, left for fragmentation, evaluation and everyone else
 
@@ -37,6 +40,24 @@ def largest_that_fits(sizes: Sequence[int], peaks: tuple[int, int], later: int, 
     fixed = peaks[0] - row + later
     fitting = [size for size in sizes if fixed + size * row <= available * (1 - MARGIN)]
     return fitting[-1] if fitting else None
+
+
+def resolve_microbatch_size(
+    accelerator: Accelerator, model: Any, training: TrainingConfig, *, block_size: int, before: int | None = None
+) -> int:
+    """``--microbatch-size`` as a number: the one given or, with ``auto``, the largest that fits; arguments as for
+    :func:`fit_microbatch`."""
+    if training.microbatch_size != "auto":
+        return training.microbatch_size
+    size = fit_microbatch(
+        accelerator,
+        ScoredModel(model),
+        block_size=block_size,
+        global_batch_size=training.global_batch_size,
+        before=before,
+    )
+    accelerator.print(f"--microbatch-size auto: {size}")
+    return size
 
 
 def fit_microbatch(

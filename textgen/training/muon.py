@@ -66,7 +66,7 @@ class Muon(torch.optim.Optimizer):
         groups: list[dict[str, Any]],
         matrices: Iterable[torch.Tensor],
         *,
-        lr: float,
+        lr: float = 1e-3,
         betas: tuple[float, float],
         eps: float,
         momentum: float = 0.95,

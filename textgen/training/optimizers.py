@@ -46,23 +46,23 @@ Groups = list[dict[str, Any]]
 
 def _adamw(model: torch.nn.Module, groups: Groups, config: TrainingConfig) -> torch.optim.Optimizer:
     """AdamW (arXiv 1711.05101) as torch's fused kernel, which updates every tensor in one pass over memory."""
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=BETAS, eps=EPSILON, fused=True)
+    return torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, fused=True)
 
 
 def _adamw8bit(model: torch.nn.Module, groups: Groups, config: TrainingConfig) -> torch.optim.Optimizer:
     """AdamW with its state in blocks of 8-bit numbers: 2 bytes a parameter for 8 (arXiv 2110.02861)."""
     from bitsandbytes.optim import AdamW8bit
 
-    return AdamW8bit(groups, lr=config.learning_rate, betas=BETAS, eps=EPSILON)
+    return AdamW8bit(groups, betas=BETAS, eps=EPSILON)
 
 
 def _muon(model: torch.nn.Module, groups: Groups, config: TrainingConfig) -> torch.optim.Optimizer:
     """Muon for hidden matrices, AdamW for embeddings, the output head and vectors."""
-    return Muon(groups, hidden_matrices(model), lr=config.learning_rate, betas=BETAS, eps=EPSILON)
+    return Muon(groups, hidden_matrices(model), betas=BETAS, eps=EPSILON)
 
 
 def _schedule_free(model: torch.nn.Module, groups: Groups, config: TrainingConfig) -> torch.optim.Optimizer:
-    return ScheduleFreeAdamW(groups, lr=config.learning_rate, betas=BETAS, eps=EPSILON)
+    return ScheduleFreeAdamW(groups, betas=BETAS, eps=EPSILON)
 
 
 OPTIMIZERS: dict[str, Callable[[torch.nn.Module, Groups, TrainingConfig], torch.optim.Optimizer]] = {
@@ -76,7 +76,10 @@ OPTIMIZERS: dict[str, Callable[[torch.nn.Module, Groups, TrainingConfig], torch.
 def build_optimizer(
     model: torch.nn.Module, config: TrainingConfig, *, lora_plus_ratio: float = 1.0
 ) -> torch.optim.Optimizer:
-    """The optimizer that the configuration names, over the model's trainable parameters."""
+    """The optimizer that the configuration names, over the model's trainable parameters.
+
+    It has no learning rate yet: :func:`textgen.training.step.training_step` sets it before each step.
+    """
     groups = parameter_groups(model, config.weight_decay, lora_plus_ratio=lora_plus_ratio)
     return OPTIMIZERS[config.optimizer](model, [group for group in groups if group["params"]], config)
 

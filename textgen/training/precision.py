@@ -14,7 +14,7 @@ def resolve_precision(wanted: str, device_type: str) -> Precision:
 
     ``auto`` is bf16 on a GPU that computes in it natively, fp16 with loss scaling on an older one, and fp32 on a CPU.
     Most of those emulate bf16 products, at a tenth of the speed of fp32 ones; where they have instructions for it, it
-    is the user's choice (:func:`in_words`): in bf16, unlike in fp32, the fourth digit of a loss depends on how many
+    is the user's choice (:func:`describe`): in bf16, unlike in fp32, the fourth digit of a loss depends on how many
     processes computed it (docs/training.md).
 
     Raises:
@@ -30,12 +30,12 @@ def resolve_precision(wanted: str, device_type: str) -> Precision:
     return "fp32"
 
 
-def in_words(precision: str, wanted: str, device_type: str) -> str:
-    """``precision``, which ``wanted`` led to; with what else would be faster, where ``auto`` did not choose it."""
+def describe(precision: str, wanted: str, device_type: str) -> str:
+    """``precision`` in words, which ``wanted`` resolved to; with a hint if another one would be faster."""
     can = torch.cpu.get_capabilities()
     faster = can.get("amx_bf16") or can.get("avx512_bf16")
     if wanted == "auto" and device_type == "cpu" and faster:
-        return f"{precision} (this CPU has instructions for --precision bf16, in which large models are faster)"
+        return f"{precision} (this CPU supports --precision bf16, which is faster for large models)"
     return precision
 
 

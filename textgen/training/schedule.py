@@ -7,7 +7,7 @@ from textgen.training.config import TrainingConfig
 FLOOR = 0.1  # share of the peak that decaying schedules end at, as in nanoGPT
 
 
-def learning_rate(step: int, config: TrainingConfig, total_steps: int) -> float:
+def learning_rate_at(step: int, config: TrainingConfig, total_steps: int) -> float:
     """The learning rate of a step (steps count from 1).
 
     It rises linearly to its peak over the warm-up, then falls to a tenth of it along half a cosine or a line, or stays.

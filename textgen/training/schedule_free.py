@@ -15,12 +15,14 @@ class ScheduleFreeAdamW(torch.optim.Optimizer):
 
     Args:
         groups: as torch's optimizers take them, with ``weight_decay``.
-        lr: learning rate; a warm-up is fine, a decay would come on top of the averaging.
+        lr: learning rate; a warm-up is fine, a decay would add to the effect of averaging.
         betas: (share of the average in y, decay of the second moment).
         eps: added to the root of the second moment.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], eps: float) -> None:
+    def __init__(
+        self, groups: list[dict[str, Any]], *, lr: float = 1e-3, betas: tuple[float, float], eps: float
+    ) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps})
 
     @torch.no_grad()

@@ -6,9 +6,10 @@ number without asking, so each microbatch's sum is scaled once and gradients nee
 
 import hashlib
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,11 +23,19 @@ from textgen.training.distributed.sharding import gather
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did: mean loss over its targets (nats), gradient norm before clipping, number of targets."""
+    """What a step did.
+
+    Attributes:
+        loss: mean over its targets, in nats.
+        grad_norm: before clipping.
+        targets: number of target tokens.
+        seconds: wall-clock time.
+    """
 
     loss: float
     grad_norm: float
     targets: int
+    seconds: float = field(compare=False)
 
 
 def seed_everything(*key: int) -> None:
@@ -65,6 +74,7 @@ def training_step(
         Diverged: the loss or the gradient norm is not finite; the same on every process, before any weight has changed
             (with DeepSpeed, whose step is part of the last backward pass, before any is saved).
     """
+    started = time.perf_counter()
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get("lr_scale", 1.0)
     targets = batches.targets(step)
@@ -81,7 +91,7 @@ def training_step(
         )
     optimizer.step()
     optimizer.zero_grad()
-    return StepResult(loss, grad_norm, targets)
+    return StepResult(loss, grad_norm, targets, time.perf_counter() - started)
 
 
 def _number(norm: Any) -> float:

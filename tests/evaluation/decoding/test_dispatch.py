@@ -12,10 +12,10 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrain
 from textgen.evaluation.decoding import dispatch
 from textgen.evaluation.decoding.dispatch import (
     NoiseKey,
-    Row,
+    Request,
     before_end_of_text,
     decode,
-    decode_together,
+    decode_batch,
     gumbel_noise,
 )
 from textgen.evaluation.decoding.gumbel import gumbel_rows
@@ -124,7 +124,7 @@ def test_a_row_alone_is_the_row_in_a_batch(model: PreTrainedModel, name: str) ->
         assert alone.tolist() == together[row : row + 1].tolist()
 
 
-@pytest.mark.parametrize("name", [name for name, strategy in STRATEGIES.items() if strategy.samples])
+@pytest.mark.parametrize("name", [name for name, strategy in STRATEGIES.items() if strategy.is_stochastic])
 def test_what_samples_depends_on_the_seed_and_the_sample(model: PreTrainedModel, name: str) -> None:
     given = prompts(4)
     first = run(model, name, given, keys(4))
@@ -133,7 +133,7 @@ def test_what_samples_depends_on_the_seed_and_the_sample(model: PreTrainedModel,
     assert not torch.equal(first, run(model, name, given, keys(4, sample=1)))
 
 
-@pytest.mark.parametrize("name", [name for name, strategy in STRATEGIES.items() if not strategy.samples])
+@pytest.mark.parametrize("name", [name for name, strategy in STRATEGIES.items() if not strategy.is_stochastic])
 def test_what_does_not_sample_ignores_the_keys(model: PreTrainedModel, name: str) -> None:
     assert torch.equal(run(model, name, prompts(4), keys(4)), run(model, name, prompts(4), keys(4, seed=1)))
 
@@ -258,12 +258,12 @@ def test_nothing_leaks_from_the_checkpoints_generation_config(
 def test_all_strategies_together_give_what_each_gives_alone(model: PreTrainedModel) -> None:
     given, options = prompts(3), {"max_new_tokens": 10, "eos_token_id": 7, "amateur": AMATEUR}
     rows = [
-        Row(prompt, strategy, NoiseKey(0, f"document {prompt}", sample))
+        Request(prompt, strategy, NoiseKey(0, f"document {prompt}", sample))
         for prompt in (2, 0, 1)
         for sample in (0, 1)
         for strategy in STRATEGIES.values()
     ]
-    together = decode_together(model, given, rows, **options)
+    together = decode_batch(model, given, rows, **options)
     for strategy in STRATEGIES.values():
         for sample in (0, 1):
             alone = decode(model, strategy, given, keys(3, sample=sample), **options).tolist()
@@ -278,11 +278,11 @@ def test_nothing_depends_on_how_many_rows_are_decoded_at_once(
     model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     given = prompts(3)
-    rows = [Row(p, s, NoiseKey(0, str(p), 0)) for s in STRATEGIES.values() for p in range(3)]
+    rows = [Request(p, s, NoiseKey(0, str(p), 0)) for s in STRATEGIES.values() for p in range(3)]
     options = {"max_new_tokens": 6, "eos_token_id": None, "amateur": AMATEUR}
-    expected = [row.tokens for row in decode_together(model, given, rows, **options)]
+    expected = [row.tokens for row in decode_batch(model, given, rows, **options)]
     monkeypatch.setattr(dispatch, limit, 2)
-    assert [row.tokens for row in decode_together(model, given, rows, **options)] == expected
+    assert [row.tokens for row in decode_batch(model, given, rows, **options)] == expected
 
 
 def test_the_prompts_are_read_once_for_all_strategies(model: PreTrainedModel) -> None:
@@ -291,8 +291,8 @@ def test_the_prompts_are_read_once_for_all_strategies(model: PreTrainedModel) ->
         lambda module, args, kwargs: lengths.append(kwargs["input_ids"].shape), with_kwargs=True
     )
     token_wise = [s for s in STRATEGIES.values() if s.decoder == "tokens"]
-    rows = [Row(p, s, NoiseKey(0, str(p), 0)) for p in range(3) for s in token_wise]
-    decode_together(model, prompts(3), rows, max_new_tokens=6, eos_token_id=None)
+    rows = [Request(p, s, NoiseKey(0, str(p), 0)) for p in range(3) for s in token_wise]
+    decode_batch(model, prompts(3), rows, max_new_tokens=6, eos_token_id=None)
     assert lengths == [(3, 5)] + [(3 * len(token_wise), 1)] * 5
 
 

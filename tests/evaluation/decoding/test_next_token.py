@@ -111,11 +111,11 @@ def test_no_run_of_n_tokens_comes_twice(model: Any, n: int) -> None:
 
 
 def test_variants_of_one_strategy_in_a_batch_keep_their_own_settings(model: Any) -> None:
-    from textgen.evaluation.decoding.dispatch import Row, decode_together
+    from textgen.evaluation.decoding.dispatch import Request, decode_batch
 
     strategies = parse_strategies("top_p[0.3,0.9],top_p[0.9,temperature=2],no_repeat_ngram[1,2],mirostat[1,2]")
-    rows = [Row(prompt, strategy, key(prompt)) for prompt in range(3) for strategy in strategies]
-    together = decode_together(model, prompts(3), rows, max_new_tokens=NEW, eos_token_id=None)
+    rows = [Request(prompt, strategy, key(prompt)) for prompt in range(3) for strategy in strategies]
+    together = decode_batch(model, prompts(3), rows, max_new_tokens=NEW, eos_token_id=None)
     for strategy in strategies:
         mine = [found.tokens for row, found in zip(rows, together, strict=True) if row.strategy is strategy]
         assert mine == decoded(model, strategy)

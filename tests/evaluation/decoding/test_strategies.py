@@ -21,7 +21,7 @@ NAMES = ["greedy", *BEAMS, *TRUNCATING, "mirostat", *LATER, "speculative"]
 
 def test_the_table_holds_these_strategies() -> None:
     assert list(STRATEGIES) == NAMES
-    assert {name for name, strategy in STRATEGIES.items() if strategy.samples} == set(SAMPLING)
+    assert {name for name, strategy in STRATEGIES.items() if strategy.is_stochastic} == set(SAMPLING)
     assert [name for name, strategy in STRATEGIES.items() if strategy.needs_amateur] == AMATEURS
     assert {strategy.decoder for strategy in STRATEGIES.values()} == set(DECODERS)
     for name, strategy in STRATEGIES.items():

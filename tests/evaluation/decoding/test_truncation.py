@@ -18,7 +18,7 @@ from transformers.generation.logits_process import (
 from textgen.evaluation.decoding import truncation
 from textgen.evaluation.decoding.strategies import STRATEGIES
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
-from textgen.evaluation.decoding.truncation import TRUNCATIONS, is_truncation, kept, mask_of, sampling_log_probs
+from textgen.evaluation.decoding.truncation import TRUNCATIONS, is_truncation, keep_mask, kept, sampling_log_probs
 
 VOCABULARY = 40
 
@@ -102,7 +102,7 @@ def test_what_is_kept_is_what_the_definition_keeps(
     monkeypatch.setattr(truncation, "_FEW", few)
     rows = log_probs(12, spread=spread)
     for value in VALUES[family]:
-        mask = mask_of(family, rows, torch.full((12, 1), value, dtype=torch.float64))
+        mask = keep_mask(family, rows, torch.full((12, 1), value, dtype=torch.float64))
         for row, found in zip(rows.exp().tolist(), mask, strict=True):
             assert set(found.nonzero().flatten().tolist()) == by_definition(family, row, value)
 
@@ -111,8 +111,8 @@ def test_what_is_kept_is_what_the_definition_keeps(
 def test_each_row_has_its_own_setting(family: str) -> None:
     rows = log_probs(6)
     values = torch.tensor((VALUES[family] * 6)[:6], dtype=torch.float64)[:, None]
-    together = mask_of(family, rows, values)
-    alone = [mask_of(family, rows[row : row + 1], values[row : row + 1])[0] for row in range(6)]
+    together = keep_mask(family, rows, values)
+    alone = [keep_mask(family, rows[row : row + 1], values[row : row + 1])[0] for row in range(6)]
     assert torch.equal(together, torch.stack(alone))
 
 
@@ -139,10 +139,10 @@ def test_transformers_keeps_the_same_where_it_has_the_rule(name: str, processor:
 def test_a_partial_sort_and_a_full_one_keep_the_same(family: str, seed: int, spread: float, value: float) -> None:
     rows = log_probs(3, seed=seed, spread=spread, vocabulary=1500).float()
     setting = torch.full((3, 1), value, dtype=torch.float64)
-    found = mask_of(family, rows, setting)
+    found = keep_mask(family, rows, setting)
     few, truncation._FEW = truncation._FEW, 1500
     try:
-        assert torch.equal(found, mask_of(family, rows, setting))
+        assert torch.equal(found, keep_mask(family, rows, setting))
     finally:
         truncation._FEW = few
 
@@ -157,7 +157,7 @@ def test_most_rows_are_settled_without_a_full_sort(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(torch.Tensor, "sort", counted)
     peaked, flat = log_probs(5, spread=4.0, vocabulary=5000), log_probs(2, spread=0.1, vocabulary=5000)
-    mask_of("top_p", torch.cat([peaked, flat]), torch.full((7, 1), 0.9, dtype=torch.float64))
+    keep_mask("top_p", torch.cat([peaked, flat]), torch.full((7, 1), 0.9, dtype=torch.float64))
     assert sorted_rows == [2]
 
 
@@ -185,6 +185,6 @@ def test_one_token_at_least_is_kept_whatever_the_distribution(family: str) -> No
     uniform = torch.zeros((1, 6)).log_softmax(dim=-1)
     rows = torch.cat([certain, uniform])
     for value in VALUES[family]:
-        mask = mask_of(family, rows, torch.full((2, 1), value, dtype=torch.float64))
+        mask = keep_mask(family, rows, torch.full((2, 1), value, dtype=torch.float64))
         assert mask[0, 2]
         assert mask.any(dim=-1).all()

@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from hypothesis import given
-from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -31,10 +29,10 @@ from textgen.data.document import Document
 from textgen.errors import UserError
 from textgen.evaluation.decoding import generate
 from textgen.evaluation.decoding.generate import plan_batches
-from textgen.evaluation.decoding.prompts import Prompt, first_tokens, select_prompts
+from textgen.evaluation.decoding.prompts import Prompt, select_prompts
 from textgen.evaluation.decoding.strategies import STRATEGIES
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
-from textgen.evaluation.decoding.token_loop import Decoded
+from textgen.evaluation.decoding.token_loop import DecodedTokens
 from textgen.evaluation.decoding.truncation import is_truncation
 from textgen.evaluation.quality.compare_strategies import compare
 from textgen.evaluation.quality.judge import Judge
@@ -171,31 +169,6 @@ def test_a_long_document_is_not_tokenised_to_its_end(monkeypatch: pytest.MonkeyP
     assert sum(read) < 10_000
 
 
-@given(
-    st.lists(
-        st.sampled_from([" ", "\n\n", "  ", "wisdom", "times", "un", "ée", "日本語", "…", "the", "==", "\t", "'s"])
-    ),
-    st.integers(1, 5),
-    st.integers(1, 2000),
-)
-def test_a_cut_never_changes_the_first_tokens(pieces: list[str], count: int, repeats: int) -> None:
-    text = "".join(pieces) * repeats
-    assert first_tokens(TOKENIZER, text, count) == TOKENIZER(text)["input_ids"][:count]
-
-
-def test_a_token_longer_than_the_first_cut_stays_whole() -> None:
-    tokenizer = build_tokenizer(eos_token="<|endoftext|>")
-    tokenizer.add_tokens(["well, " * 250])
-    text = "well, " * 250 * 9
-    assert first_tokens(tokenizer, text, 1) == tokenizer(text)["input_ids"][:1] == [len(tokenizer) - 1]
-
-
-def test_no_special_tokens_are_put_in_front() -> None:
-    tokenizer = build_tokenizer(eos_token="<|endoftext|>", bos_token="<mark>")
-    tokenizer.add_bos_token = True
-    assert first_tokens(tokenizer, "the times", 9) == TOKENIZER("the times")["input_ids"]
-
-
 # --- which continuations --------------------------------------------------------------------------------------------
 
 
@@ -215,7 +188,7 @@ def test_what_samples_gives_as_many_continuations_as_asked_for_and_the_rest_one(
         (name, prompt.id, prompt.text, sample)
         for name in [*STRATEGIES, "human"]
         for prompt in prompts
-        for sample in range(2 if name in STRATEGIES and STRATEGIES[name].samples else 1)
+        for sample in range(2 if name in STRATEGIES and STRATEGIES[name].is_stochastic else 1)
     ]
     assert [(c.strategy, c.prompt_id, c.prompt, c.sample) for c in continuations] == wanted
     for row in rows:
@@ -242,7 +215,7 @@ def test_text_stops_before_the_end_of_text_and_shows_no_special_token(
     decoded = [[*hello, *mark, EOS, *hello], [EOS], hello * 3, [*hello, EOS]]
     width = max(map(len, decoded))
     assert width == 3 * len(hello)  # so that the third one fills all that there is
-    monkeypatch.setattr(generate, "decode_together", lambda *_, **__: [Decoded(tokens, 1.0) for tokens in decoded])
+    monkeypatch.setattr(generate, "decode_batch", lambda *_, **__: [DecodedTokens(tokens, 1.0) for tokens in decoded])
     prompts = [replace(build_prompts()[1], id=str(number)) for number in range(4)]
     (row, _), continuations = run(model, names="greedy", prompts=prompts, max_new_tokens=width)
     assert [c.token_ids for c in continuations[:4]] == [(*hello, *mark), (), tuple(hello * 3), tuple(hello)]

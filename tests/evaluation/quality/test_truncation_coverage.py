@@ -90,10 +90,10 @@ def test_the_figures_are_those_of_brute_force(accelerator, model):
 
 
 def test_a_temperature_changes_the_entropy_and_keeps_everything(accelerator, model):
-    untruncated, tempered = diagnose(accelerator, model, build_prompts(), [STRATEGIES["temperature"]], seed=0)
-    assert tempered["kept_size"] == VOCABULARY
-    assert tempered["kept_mass"] == pytest.approx(1, abs=1e-5)
-    assert tempered["entropy"] < untruncated["entropy"] - 0.1
+    untruncated, at_temperature = diagnose(accelerator, model, build_prompts(), [STRATEGIES["temperature"]], seed=0)
+    assert at_temperature["kept_size"] == VOCABULARY
+    assert at_temperature["kept_mass"] == pytest.approx(1, abs=1e-5)
+    assert at_temperature["entropy"] < untruncated["entropy"] - 0.1
 
 
 def test_every_truncating_strategy_of_the_table_has_a_row(accelerator, model):

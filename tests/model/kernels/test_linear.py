@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 from textgen.model.config import AdapterConfig
 from textgen.model.kernels import linear
 from textgen.model.kernels.linear import CHEAPER, ProductConv1D, ProductLinear, product
-from textgen.model.kernels.swap_modules import lean
+from textgen.model.kernels.swap_modules import swap_modules
 from textgen.model.lora import add_adapters
 
 
@@ -186,7 +186,7 @@ def test_what_was_changed_in_place_is_kept_as_it_was_when_it_was_read(change):
 def test_beside_adapters_only_their_own_inputs_are_kept(tiny_gpt2):
     ids = torch.arange(48).reshape(2, 24)
     kept = []
-    for change in (lambda model: model, lean):
+    for change in (lambda model: model, swap_modules):
         model = add_adapters(tiny_gpt2(), AdapterConfig(lora_targets="attn.c_attn"), "base", seed=0).train()
         changed = change(model)
         kept.append(kept_bytes(lambda changed=changed: changed(input_ids=ids).logits)[0])

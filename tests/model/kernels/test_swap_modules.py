@@ -5,7 +5,7 @@ import torch
 from transformers.activations import ACT2FN
 
 from textgen.model.kernels.linear import CHEAPER
-from textgen.model.kernels.swap_modules import EQUALS, lean
+from textgen.model.kernels.swap_modules import EQUALS, swap_modules
 from textgen.model.lora import linear_layers
 
 
@@ -22,7 +22,7 @@ def test_what_is_swapped_in_equals_what_it_replaces(name):
 
 def test_a_lean_gpt2_computes_what_it_did_and_is_saved_as_it_was(tiny_gpt2):
     ids = torch.arange(24).reshape(2, 12)
-    plain, changed = tiny_gpt2(), lean(tiny_gpt2())
+    plain, changed = tiny_gpt2(), swap_modules(tiny_gpt2())
     assert isinstance(changed.transformer.h[0].mlp.act, torch.nn.GELU)
     losses = [model(input_ids=ids, labels=ids).loss for model in (plain, changed)]
     for loss in losses:
@@ -38,7 +38,7 @@ def test_a_lean_gpt2_computes_what_it_did_and_is_saved_as_it_was(tiny_gpt2):
 def test_every_linear_layer_of_a_lean_model_is_still_one_and_costs_less(request, family):
     model = request.getfixturevalue(family)()
     before = linear_layers(model)
-    after = linear_layers(lean(model))
+    after = linear_layers(swap_modules(model))
     assert list(after) == list(before)
     assert len(after) >= 8
     assert all(type(layer) in CHEAPER.values() for layer in after.values())

@@ -4,10 +4,10 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from textgen.files import write_json
 from textgen.reporting.figures.tokens import HARDEST_SHOWN, accuracy_rows, hardest_rows, loss_by_position, reliability
-from textgen.reporting.jsonl import write_json
 from textgen.reporting.report import write_report
-from textgen.reporting.run_files import RunFiles
+from textgen.reporting.results import RunFiles
 
 
 def tokens_entry(better=0.0):

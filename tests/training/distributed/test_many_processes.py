@@ -35,8 +35,9 @@ def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
     from textgen.model.lora import add_adapters
     from textgen.model.loss import ScoredModel
     from textgen.training.config import TrainingConfig
-    from textgen.training.distributed.processes import prepare, start_process
+    from textgen.training.distributed.processes import start_process
     from textgen.training.optimizers import build_optimizer
+    from textgen.training.prepare import wrap
     from textgen.training.step import training_step
 
     AcceleratorState._reset_state()  # of the case before, which may have had another precision
@@ -50,7 +51,7 @@ def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
     tokens = np.random.default_rng(0).zipf(1.5, 21 * 11 + 4).clip(max=299).astype(np.uint16)
     data = GlobalBatches(tokens, block_size=12, global_batch_size=8, microbatch_size=2, seed=0)
     assert data.blocks % 8, "the last batch of an epoch is short"
-    scored, optimizer = prepare(accelerator, ScoredModel(model), build_optimizer(model, TrainingConfig()), exact=exact)
+    scored, optimizer = wrap(accelerator, ScoredModel(model), build_optimizer(model, TrainingConfig()), exact=exact)
     assert getattr(scored, "gradient_as_bucket_view", True), "DDP holds gradients once, and not beside its buckets too"
     scored.train()
     settings: dict[str, Any] = {"learning_rate": 3e-3, "max_grad_norm": 0.5, "exact": exact}

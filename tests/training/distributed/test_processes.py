@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from textgen.device import world_size
 from textgen.errors import UserError
-from textgen.training.distributed.processes import environment, peak_memory_bytes, start_process, world_size
+from textgen.training.distributed.processes import start_process
+from textgen.training.environment import environment, peak_memory_bytes
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from textgen.training.distributed.sharding import Parts, full_state, gather, is_sharded, like, local, whole, write_parts
+from textgen.training.distributed.sharding import (
+    Parts,
+    full_state,
+    gather,
+    is_sharded,
+    like,
+    local,
+    unsharded,
+    write_parts,
+)
 
 WORLDS = (1, 2, 3)
 
@@ -44,7 +53,7 @@ def test_a_model_that_is_not_sharded_is_left_alone(accelerator, tiny_gpt2):
     model = tiny_gpt2()
     assert not is_sharded(model)
     assert full_state(model) is None
-    with whole(accelerator, model):
+    with unsharded(accelerator, model):
         assert torch.equal(gather(model.lm_head.weight), model.lm_head.weight)
     tensor = torch.ones(2)
     assert local(tensor) is tensor

@@ -1,26 +1,32 @@
-"""Continuing prompts by many strategies, shared out over processes; the same result however many there are."""
+"""Continuations of all prompts by all strategies, shared out over processes; the same on any number of them."""
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from textgen.evaluation.decoding.dispatch import NoiseKey, Row, before_end_of_text, decode_together
-from textgen.evaluation.decoding.prompts import Prompt, text_of
-from textgen.evaluation.decoding.strategies import Strategy
+from textgen.data.tokenization import decode_text
+from textgen.evaluation.decoding.dispatch import before_end_of_text, decode_batch
+from textgen.evaluation.decoding.gumbel import NoiseKey
+from textgen.evaluation.decoding.prompts import Prompt
+from textgen.evaluation.decoding.strategies import HUMAN, Strategy
+from textgen.evaluation.decoding.token_loop import Request
+from textgen.evaluation.loaded_model import LoadedModel
+from textgen.evaluation.sharing import same_length_batches
 
 # Two batches from the default 16 prompts: two processes share them, and speed has an interval.
-_PROMPTS_AT_ONCE = 8
+_MAX_PROMPTS = 8
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a strategy, or a human, made of a prompt; ``text`` and ``token_ids`` stop before the first end of text."""
+    """A continuation of a prompt by a strategy, or by the human author: a row of ``continuations.jsonl``.
+
+    ``text`` and ``token_ids`` stop before the first end of text.
+    """
 
     prompt_id: str
     prompt: str
@@ -31,132 +37,154 @@ class Continuation:
 
 
 @dataclass(frozen=True)
-class Made:
-    """Continuations by one strategy of all prompts, in their order, samples of a prompt in a row.
+class StrategyOutput:
+    """Everything that one strategy, or the human authors (``HUMAN``), wrote.
 
     Attributes:
-        continuations: one an entry.
-        tokens: generated tokens of each batch of prompts, ends of text included.
-        seconds: that each batch took; see ``token_loop.decode_rows`` for what that means where strategies are decoded
-            together.
+        strategy: which one.
+        prompts: the prompt of each continuation, in the order of the prompts, samples of a prompt next to each other.
+        continuations: one per entry of ``prompts``.
+        batch_tokens: number of generated tokens of each batch of prompts, ends of text included.
+        batch_seconds: time that each batch took; see :func:`textgen.evaluation.decoding.token_loop.decode_rows` for
+            what that means if strategies are decoded together.
     """
 
-    continuations: list[Continuation]
-    tokens: list[int]
-    seconds: list[float]
+    strategy: Strategy
+    prompts: Sequence[Prompt]
+    continuations: Sequence[Continuation]
+    batch_tokens: Sequence[int] = ()
+    batch_seconds: Sequence[float] = ()
+
+    @property
+    def name(self) -> str:
+        """The strategy's name."""
+        return self.strategy.name
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The text of each continuation."""
+        return [one.text for one in self.continuations]
+
+    @cached_property
+    def token_counts(self) -> list[int]:
+        """The length of each continuation in tokens."""
+        return [len(one.token_ids) for one in self.continuations]
+
+    @cached_property
+    def prompt_ids(self) -> list[str]:
+        """The id of each continuation's prompt."""
+        return [prompt.id for prompt in self.prompts]
 
 
-def continue_prompts(
-    accelerator: Accelerator,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+def generate_continuations(
+    loaded: LoadedModel,
     prompts: Sequence[Prompt],
     strategies: Sequence[Strategy],
     *,
     max_new_tokens: int,
-    samples: int,
+    samples_per_prompt: int,
     seed: int,
-    amateur: PreTrainedModel | None = None,
-    progress: Callable[[str], None] | None = None,
-) -> dict[str, Made]:
-    """What each strategy makes of the prompts, by its name; the same on every process.
+    amateur: Any = None,
+    echo: Callable[[str], None] | None = None,
+) -> list[StrategyOutput]:
+    """The output of each strategy, in their order; the same on every process.
 
-    The model is in evaluation mode on ``accelerator.device``, as is the ``amateur``. Strategies that do not sample give
-    one continuation a prompt, the others ``samples``. ``progress`` is told how far it is.
+    Args:
+        loaded: the model, in evaluation mode.
+        prompts: what to continue.
+        strategies: how.
+        max_new_tokens: where every continuation ends.
+        samples_per_prompt: continuations of each prompt by stochastic strategies; the others give one.
+        seed: of the noise.
+        amateur: the weaker model, in evaluation mode on the same device, for strategies that need one.
+        echo: prints a line of progress.
     """
     batches = plan_batches(prompts)
-    # The first pass of a process is the slowest, and must not count against the strategies of the first batch.
+    # The first forward pass of a process is the slowest, and must not count against the first batch's strategies.
     with torch.no_grad():
-        model(input_ids=torch.tensor([prompts[0].token_ids], device=accelerator.device), use_cache=False)
+        loaded.model(input_ids=torch.tensor([prompts[0].token_ids], device=loaded.device), use_cache=False)
     names = ", ".join(strategy.name for strategy in strategies)
-    mine: list[tuple[int, dict[str, tuple[list[tuple[Any, ...]], int, float]]]] = []
-    for number in range(accelerator.process_index, len(batches), accelerator.num_processes):
-        if progress and strategies:
+    mine: list[tuple[int, dict[str, _BatchOutput]]] = []
+    for number in range(loaded.accelerator.process_index, len(batches), loaded.accelerator.num_processes):
+        if echo and strategies:
             part = f" (batch {number + 1} of {len(batches)})" if len(batches) > 2 else ""
             if part or number == 0:
-                progress(f"{len(prompts)} prompts, continued by: {names}{part}")
-        batch = [prompts[place] for place in batches[number]]
-        rows = [
-            Row(place, strategy, NoiseKey(seed, prompt.id, sample))
+                echo(f"generating continuations of {len(prompts)} prompts by {names}{part}")
+        requests = [
+            Request(place, strategy, NoiseKey(seed, prompts[index].id, sample))
             for strategy in strategies
-            for place, prompt in enumerate(batch)
-            for sample in range(samples if strategy.samples else 1)
+            for place, index in enumerate(batches[number])
+            for sample in range(samples_per_prompt if strategy.is_stochastic else 1)
         ]
-        mine.append((number, _run_batch(model, tokenizer, batch, rows, max_new_tokens, accelerator.device, amateur)))
+        batch = [prompts[index] for index in batches[number]]
+        mine.append((number, _run_batch(loaded, batch, requests, max_new_tokens, amateur)))
     results = [result for _, result in sorted(gather_object(mine), key=lambda pair: pair[0])]
-    made = {}
+    place = {prompts[index].id: index for batch in batches for index in batch}
+    outputs = []
     for strategy in strategies:
         parts = [result[strategy.name] for result in results]
-        placed = {
-            (batches[number][place], sample): Continuation(
-                prompts[batches[number][place]].id,
-                prompts[batches[number][place]].text,
-                strategy.name,
-                sample,
-                text,
-                ids,
-            )
-            for number, (rows, _, _) in enumerate(parts)
-            for place, sample, text, ids in rows
-        }
-        made[strategy.name] = Made(
-            [placed[key] for key in sorted(placed)], [part[1] for part in parts], [part[2] for part in parts]
+        found = sorted(
+            (one for part in parts for one in part.continuations), key=lambda c: (place[c.prompt_id], c.sample)
         )
-    return made
+        outputs.append(
+            StrategyOutput(
+                strategy,
+                [prompts[place[one.prompt_id]] for one in found],
+                found,
+                [part.tokens for part in parts],
+                [part.seconds for part in parts],
+            )
+        )
+    return outputs
 
 
 def plan_batches(prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Numbers of prompts in batches of one length, so that there is never padding.
+    """Indices of prompts, in batches of one length, so that there is no padding."""
+    return same_length_batches([len(prompt.token_ids) for prompt in prompts], _MAX_PROMPTS)
 
-    The plan does not know of processes: they share out its batches, so a batch, and with it the last bit of its result,
-    is the same however many they are.
-    """
-    by_length: dict[int, list[int]] = defaultdict(list)
-    for number, prompt in enumerate(prompts):
-        by_length[len(prompt.token_ids)].append(number)
-    return [
-        alike[first : first + _PROMPTS_AT_ONCE]
-        for _, alike in sorted(by_length.items())
-        for first in range(0, len(alike), _PROMPTS_AT_ONCE)
-    ]
+
+@dataclass
+class _BatchOutput:
+    """What one strategy wrote for one batch of prompts: continuations, generated tokens, seconds."""
+
+    continuations: list[Continuation]
+    tokens: int = 0
+    seconds: float = 0.0
 
 
 def _run_batch(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    batch: Sequence[Prompt],
-    rows: Sequence[Row],
-    max_new_tokens: int,
-    device: torch.device,
-    amateur: PreTrainedModel | None,
-) -> dict[str, tuple[list[tuple[Any, ...]], int, float]]:
-    """By strategy: (number in the batch, sample, text, token ids) of every continuation; generated tokens; seconds."""
-    if not rows:
+    loaded: LoadedModel, batch: Sequence[Prompt], requests: Sequence[Request], max_new_tokens: int, amateur: Any
+) -> dict[str, _BatchOutput]:
+    """The output of each strategy for one batch of prompts, by its name."""
+    if not requests:
         return {}
-    eos = tokenizer.eos_token_id
-    decoded = decode_together(
-        model,
-        torch.tensor([prompt.token_ids for prompt in batch], device=device),
-        rows,
+    decoded = decode_batch(
+        loaded.model,
+        torch.tensor([prompt.token_ids for prompt in batch], device=loaded.device),
+        requests,
         max_new_tokens=max_new_tokens,
-        eos_token_id=eos,
+        eos_token_id=loaded.eos_token_id,
         amateur=amateur,
     )
-    found: dict[str, tuple[list[tuple[Any, ...]], int, float]] = {}
-    for row, one in zip(rows, decoded, strict=True):
-        texts, tokens, seconds = found.get(row.strategy.name, ([], 0, 0.0))
-        ids = before_end_of_text(one.tokens, eos)
-        texts.append((row.prompt, row.key.sample, text_of(tokenizer, ids, skip_special_tokens=True), ids))
-        found[row.strategy.name] = texts, tokens + len(one.tokens), seconds + one.seconds
+    found: dict[str, _BatchOutput] = {}
+    for request, one in zip(requests, decoded, strict=True):
+        output = found.setdefault(request.strategy.name, _BatchOutput([]))
+        prompt, ids = batch[request.prompt], before_end_of_text(one.tokens, loaded.eos_token_id)
+        output.continuations.append(_continuation(loaded, prompt, request.strategy, request.key.sample, ids))
+        output.tokens += len(one.tokens)
+        output.seconds += one.seconds
     return found
 
 
-def human_continuations(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], name: str, max_new_tokens: int
-) -> list[Continuation]:
-    """What really followed the prompts, as continuations by a strategy of this name."""
-    ids = [before_end_of_text(prompt.reference_ids[:max_new_tokens], tokenizer.eos_token_id) for prompt in prompts]
-    return [
-        Continuation(prompt.id, prompt.text, name, 0, text_of(tokenizer, tokens, skip_special_tokens=True), tokens)
-        for prompt, tokens in zip(prompts, ids, strict=True)
-    ]
+def human_output(loaded: LoadedModel, prompts: Sequence[Prompt], max_new_tokens: int) -> StrategyOutput:
+    """What really followed the prompts, as the output of the strategy ``HUMAN``."""
+    ids = [before_end_of_text(prompt.reference_ids[:max_new_tokens], loaded.eos_token_id) for prompt in prompts]
+    written = [_continuation(loaded, prompt, HUMAN, 0, tokens) for prompt, tokens in zip(prompts, ids, strict=True)]
+    return StrategyOutput(HUMAN, prompts, written)
+
+
+def _continuation(
+    loaded: LoadedModel, prompt: Prompt, strategy: Strategy, sample: int, ids: tuple[int, ...]
+) -> Continuation:
+    text = decode_text(loaded.tokenizer, ids, skip_special_tokens=True)
+    return Continuation(prompt.id, prompt.text, strategy.name, sample, text, ids)

@@ -1,7 +1,6 @@
-"""How a strategy chooses the next token from what the model expects: one function a family, for a group of rows.
+"""How a strategy chooses the next token from the model's logits: one function per family, for a group of rows.
 
-A chooser takes the logits of the group's rows and their :class:`Group`, which it may keep notes in, and returns a token
-for each row. Settings are columns, so that variants of a strategy (``top_p[0.9]``, ``top_p[0.95]``) are one group.
+Settings are columns, so that variants of a strategy (``top_p[0.9]``, ``top_p[0.95]``) form one group.
 """
 
 import math
@@ -12,11 +11,11 @@ import torch
 
 from textgen.evaluation.decoding.gumbel import NoiseKey
 from textgen.evaluation.decoding.strategies import Strategy
-from textgen.evaluation.decoding.truncation import TRUNCATIONS, mask_of
+from textgen.evaluation.decoding.truncation import TRUNCATIONS, keep_mask
 
 
 @dataclass
-class Group:
+class RowGroup:
     """Rows of one family that are decoded together.
 
     Attributes:
@@ -24,77 +23,77 @@ class Group:
         keys: of each row's noise.
         history: tokens so far, prompt included, [rows, length].
         settings: by name, [rows, 1], float64.
-        main: the setting that a truncation goes by, [rows, 1].
-        samples: whether noise is drawn for it.
-        notes: what a chooser remembers, each [rows, …].
+        main_setting: the setting that a truncation depends on, [rows, 1].
+        is_stochastic: whether it needs noise.
+        state: what a rule carries from token to token, each [rows, …].
     """
 
     family: str
     keys: list[NoiseKey]
     history: torch.Tensor
     settings: dict[str, torch.Tensor]
-    main: torch.Tensor
-    samples: bool
-    notes: dict[str, torch.Tensor] = field(default_factory=dict)
+    main_setting: torch.Tensor
+    is_stochastic: bool
+    state: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def select(self, which: torch.Tensor) -> None:
-        """Keep the rows with these numbers."""
+    def select_rows(self, which: torch.Tensor) -> None:
+        """Keep only the rows with these indices."""
         self.keys = [self.keys[row] for row in which.tolist()]
-        self.history, self.main = self.history[which], self.main[which]
+        self.history, self.main_setting = self.history[which], self.main_setting[which]
         self.settings = {name: column[which] for name, column in self.settings.items()}
-        self.notes = {name: note[which] for name, note in self.notes.items()}
+        self.state = {name: value[which] for name, value in self.state.items()}
 
 
 # (logits [rows, vocabulary], noise [rows, vocabulary] or None, group) → tokens [rows]
-Chooser = Callable[[torch.Tensor, torch.Tensor | None, Group], torch.Tensor]
+Rule = Callable[[torch.Tensor, torch.Tensor | None, RowGroup], torch.Tensor]
 
 
-def group_rows(strategies: Sequence[Strategy], keys: Sequence[NoiseKey], history: torch.Tensor) -> Group:
-    """The group of rows of one family, which must know the same settings; ``history`` is [rows, length]."""
+def group_rows(strategies: Sequence[Strategy], keys: Sequence[NoiseKey], history: torch.Tensor) -> RowGroup:
+    """A group of rows of one family; ``history`` [rows, length] holds their tokens so far."""
     first = strategies[0]
-    assert all(strategy.family == first.family for strategy in strategies), "one family a group"
+    assert all(strategy.family == first.family for strategy in strategies), "one family per group"
     names = dict.fromkeys(name for strategy in strategies for name in strategy.settings)
     settings = {
-        # temperature is the one setting that a variant can have and another of its family leave out
+        # temperature is the only setting that a variant may have and another of its family may not
         name: _column([strategy.settings.get(name, 1.0) for strategy in strategies], history.device)
         for name in names
     }
     if all(bool((column == 1).all()) for name, column in settings.items() if name == "temperature"):
         settings.pop("temperature", None)
-    main = settings.get(first.main or "", _column([1.0] * len(strategies), history.device))
-    return Group(first.family, list(keys), history, settings, main, first.samples)
+    main = settings.get(first.main_setting or "", _column([1.0] * len(strategies), history.device))
+    return RowGroup(first.family, list(keys), history, settings, main, first.is_stochastic)
 
 
 def _column(values: Sequence[float], device: torch.device) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64, device=device)[:, None]
 
 
-def choose(logits: torch.Tensor, noise: torch.Tensor | None, group: Group) -> torch.Tensor:
+def choose_next(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
     """The next token of each row of the group, [rows]."""
-    chooser = CHOOSERS.get(group.family, _draw if group.family in TRUNCATIONS else _best)
-    return chooser(logits, noise, group)
+    rule = RULES.get(group.family, _draw if group.family in TRUNCATIONS else _best)
+    return rule(logits, noise, group)
 
 
-def _best(logits: torch.Tensor, noise: torch.Tensor | None, group: Group) -> torch.Tensor:
+def _best(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
     return logits.argmax(dim=-1)
 
 
-def _tempered(logits: torch.Tensor, group: Group) -> torch.Tensor:
+def _at_temperature(logits: torch.Tensor, group: RowGroup) -> torch.Tensor:
     temperature = group.settings.get("temperature")
     return logits if temperature is None else logits / temperature.to(logits.dtype)
 
 
-def _draw(logits: torch.Tensor, noise: torch.Tensor | None, group: Group) -> torch.Tensor:
-    """A draw from what the family's truncation keeps: temperature first, then truncation, then the noise."""
+def _draw(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
+    """A draw from the tokens that the family's truncation keeps: temperature first, then truncation, then noise."""
     assert noise is not None
-    scores = _tempered(logits, group)
+    scores = _at_temperature(logits, group)
     if group.family != "temperature":  # which keeps everything
         scores = scores.log_softmax(dim=-1)
-        scores = scores.masked_fill_(~mask_of(group.family, scores, group.main), -torch.inf)
+        scores = scores.masked_fill_(~keep_mask(group.family, scores, group.main_setting), -torch.inf)
     return (scores + noise).argmax(dim=-1)
 
 
-def _mirostat(logits: torch.Tensor, noise: torch.Tensor | None, group: Group) -> torch.Tensor:
+def _mirostat(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
     """A draw from the tokens whose surprise is at most μ bits; then μ −= η·(surprise of the draw − τ), from μ = 2τ.
 
     The surprise of the draw is that among the kept tokens, as in the authors' code (github.com/basusourya/mirostat,
@@ -102,18 +101,18 @@ def _mirostat(logits: torch.Tensor, noise: torch.Tensor | None, group: Group) ->
     """
     assert noise is not None
     tau, eta = group.settings["tau"], group.settings["eta"]
-    mu = group.notes.setdefault("mu", 2 * tau)
-    log_probs = _tempered(logits, group).log_softmax(dim=-1)
+    mu = group.state.setdefault("mu", 2 * tau)
+    log_probs = _at_temperature(logits, group).log_softmax(dim=-1)
     mask = log_probs >= (-mu * math.log(2)).to(log_probs.dtype)
     mask.scatter_(1, log_probs.argmax(dim=-1, keepdim=True), True)
     scores = log_probs.masked_fill_(~mask, -torch.inf).log_softmax(dim=-1)
     drawn = (scores + noise).argmax(dim=-1, keepdim=True)
     surprise = -scores.gather(1, drawn).double() / math.log(2)
-    group.notes["mu"] = mu - eta * (surprise - tau)
+    group.state["mu"] = mu - eta * (surprise - tau)
     return drawn[:, 0]
 
 
-def _penalised(logits: torch.Tensor, noise: torch.Tensor | None, group: Group) -> torch.Tensor:
+def _penalised(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
     """The most probable token after logits of tokens in the history were divided by the penalty if positive, and
     multiplied by it if negative (arXiv 1909.05858, equation 2, and its code)."""
     penalty = group.settings["repetition_penalty"].to(logits.dtype)
@@ -122,7 +121,7 @@ def _penalised(logits: torch.Tensor, noise: torch.Tensor | None, group: Group) -
     return logits.scatter(1, group.history, seen).argmax(dim=-1)
 
 
-def _without_repeats(logits: torch.Tensor, noise: torch.Tensor | None, group: Group) -> torch.Tensor:
+def _without_repeats(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
     """The most probable token that does not complete a run of n tokens which is in the history already (arXiv
     1705.04304, section 2.5)."""
     logits = logits.clone()
@@ -139,8 +138,8 @@ def _without_repeats(logits: torch.Tensor, noise: torch.Tensor | None, group: Gr
     return logits.argmax(dim=-1)
 
 
-# Family → how it chooses, where it is neither a truncation, which draws, nor greedy.
-CHOOSERS: dict[str, Chooser] = {
+# Family → its rule, if it is neither a truncation, which draws, nor greedy.
+RULES: dict[str, Rule] = {
     "mirostat": _mirostat,
     "repetition_penalty": _penalised,
     "dola": _penalised,

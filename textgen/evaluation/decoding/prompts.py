@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from textgen.data.document import Document
+from textgen.data.tokenization import decode_text, encode_start
 from textgen.errors import UserError
 
 
@@ -38,7 +39,7 @@ def select_prompts(
     for document in documents:
         if len(chosen) == prompts:
             break
-        ids = first_tokens(tokenizer, document.text, max(least, prompt_tokens + max_new_tokens))
+        ids = encode_start(tokenizer, document.text, max(least, prompt_tokens + max_new_tokens))
         if len(ids) >= least:
             chosen.append(_prompt(document, ids, prompt_tokens, max_new_tokens, tokenizer))
         elif len(ids) >= 2 and len(short) < prompts:  # fewer tokens than asked for: these are all that it has
@@ -55,34 +56,5 @@ def _prompt(
     document: Document, ids: Sequence[int], length: int, max_new_tokens: int, tokenizer: PreTrainedTokenizerBase
 ) -> Prompt:
     beginning = tuple(ids[:length])
-    text = text_of(tokenizer, beginning, skip_special_tokens=False)
+    text = decode_text(tokenizer, beginning, skip_special_tokens=False)
     return Prompt(document.id, beginning, text, tuple(ids[length : length + max_new_tokens]))
-
-
-def first_tokens(tokenizer: PreTrainedTokenizerBase, text: str, count: int) -> list[int]:
-    """The first ``count`` token ids of the text (all, if it has fewer) without tokenising megabytes to get them.
-
-    A cut can change the tokens near it, so a beginning of the text is believed only if it gave twice as many tokens as
-    needed and one twice as long agrees; no special tokens are added.
-    """
-
-    def encode(piece: str) -> list[int]:
-        # verbose=False: a text longer than the model's context is no reason for a warning here
-        return tokenizer(piece, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-
-    characters = 1024 + 16 * count
-    while 2 * characters < len(text):
-        ids = encode(text[:characters])
-        if len(ids) >= 2 * count and ids[:count] == encode(text[: 2 * characters])[:count]:
-            return ids[:count]
-        characters *= 2
-    return encode(text)[:count]
-
-
-def text_of(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
-    # The clean-up would take away the spaces before punctuation, which are part of what was written.
-    text = tokenizer.decode(
-        list(token_ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
-    )
-    assert isinstance(text, str)
-    return text

@@ -12,23 +12,23 @@ class Strategy:
     Attributes:
         name: what rows and flags call it: an entry of the table, or a variant such as ``top_p[0.9]``.
         settings: in the words of transformers' ``GenerationConfig`` where it has them.
-        samples: whether it draws; if not, a prompt has one continuation however often it is asked for.
+        is_stochastic: whether it draws random numbers; if not, a prompt has only one continuation.
         description: one line.
         source: where it was published.
         family: the entry of the table that it is, or is a variant of.
-        main: the setting that a sweep goes over, if there is one.
-        decoder: what decodes it: ``tokens`` chooses one token after another by a rule and decodes together with others
-            of its kind; the rest each have a search of their own.
-        needs_amateur: whether it takes a second, weaker model.
+        main_setting: the setting that a sweep varies, if there is one.
+        decoder: what runs it (``dispatch.DECODERS``): ``tokens`` chooses one token after another by a rule, together
+            with other strategies of that kind; the rest run a search of their own.
+        needs_amateur: whether it needs a second, weaker model.
     """
 
     name: str
     settings: Mapping[str, float | int]
-    samples: bool
+    is_stochastic: bool
     description: str
     source: str
     family: str = field(default="")
-    main: str | None = None
+    main_setting: str | None = None
     decoder: Literal["tokens", "dola", "contrastive_decoding", "beams", "contrastive_search", "speculation"] = "tokens"
     needs_amateur: bool = False
 
@@ -36,8 +36,8 @@ class Strategy:
         object.__setattr__(self, "family", self.family or self.name)
 
 
-# A strategy is added here. One that chooses token by token needs its rule: a truncation in `truncation.TRUNCATIONS`, or
-# another way to choose in `choosing.py`.
+# A strategy is added here. One that chooses token by token also needs its rule: a truncation in
+# `truncation.TRUNCATIONS`, or another way to choose in `next_token.RULES`.
 STRATEGIES: dict[str, Strategy] = {
     strategy.name: strategy
     for strategy in (
@@ -49,7 +49,7 @@ STRATEGIES: dict[str, Strategy] = {
             False,
             "the most probable text found while keeping several beginnings open",
             "Lowerre 1976; Graves, arXiv 1211.3711",
-            main="num_beams",
+            main_setting="num_beams",
             decoder="beams",
         ),
         Strategy(
@@ -58,7 +58,7 @@ STRATEGIES: dict[str, Strategy] = {
             False,
             "beam search in groups, each kept from the tokens that earlier groups took at the same place",
             "arXiv 1610.02424",
-            main="diversity_penalty",
+            main_setting="diversity_penalty",
             decoder="beams",
         ),
         Strategy(
@@ -67,7 +67,7 @@ STRATEGIES: dict[str, Strategy] = {
             True,
             "beam search whose continuations are drawn without replacement instead of being the most probable",
             "arXiv 1903.06059 draws them so; the step is that of transformers' beam search with do_sample",
-            main="num_beams",
+            main_setting="num_beams",
             decoder="beams",
         ),
         Strategy(
@@ -76,7 +76,7 @@ STRATEGIES: dict[str, Strategy] = {
             True,
             "sample from the whole vocabulary, sharpened by a temperature below 1",
             "Ackley, Hinton & Sejnowski 1985",
-            main="temperature",
+            main_setting="temperature",
         ),
         Strategy(
             "top_k",
@@ -84,7 +84,7 @@ STRATEGIES: dict[str, Strategy] = {
             True,
             "sample from the k most probable tokens",
             "arXiv 1805.04833",
-            main="top_k",
+            main_setting="top_k",
         ),
         Strategy(
             "top_p",
@@ -92,7 +92,7 @@ STRATEGIES: dict[str, Strategy] = {
             True,
             "sample from the nucleus: the fewest tokens that hold a share p of the probability",
             "arXiv 1904.09751",
-            main="top_p",
+            main_setting="top_p",
         ),
         Strategy(
             "typical",
@@ -100,7 +100,7 @@ STRATEGIES: dict[str, Strategy] = {
             True,
             "sample from the tokens whose surprise is nearest to the expected one",
             "arXiv 2202.00666",
-            main="typical_p",
+            main_setting="typical_p",
         ),
         Strategy(
             "epsilon",
@@ -108,7 +108,7 @@ STRATEGIES: dict[str, Strategy] = {
             True,
             "sample from the tokens with at least a fixed probability",
             "arXiv 2210.15191",
-            main="epsilon_cutoff",
+            main_setting="epsilon_cutoff",
         ),
         Strategy(
             "eta",
@@ -116,7 +116,7 @@ STRATEGIES: dict[str, Strategy] = {
             True,
             "sample from the tokens above a threshold that sinks as the entropy rises",
             "arXiv 2210.15191",
-            main="eta_cutoff",
+            main_setting="eta_cutoff",
         ),
         Strategy(
             "min_p",
@@ -124,7 +124,7 @@ STRATEGIES: dict[str, Strategy] = {
             True,
             "sample from the tokens at least a share min_p as probable as the most probable one",
             "arXiv 2407.01082",
-            main="min_p",
+            main_setting="min_p",
         ),
         Strategy(
             "top_n_sigma",
@@ -132,7 +132,7 @@ STRATEGIES: dict[str, Strategy] = {
             True,
             "sample from the tokens whose logit is within n standard deviations of the highest",
             "arXiv 2411.07641",
-            main="n_sigma",
+            main_setting="n_sigma",
         ),
         Strategy(
             "top_h",
@@ -140,7 +140,7 @@ STRATEGIES: dict[str, Strategy] = {
             True,
             "sample from as many of the most probable tokens as keep the entropy within a share of the whole",
             "arXiv 2509.02510, algorithm 1",
-            main="top_h",
+            main_setting="top_h",
         ),
         Strategy(
             "p_less",
@@ -155,7 +155,7 @@ STRATEGIES: dict[str, Strategy] = {
             True,
             "sample from the tokens under a bound on surprise that steers the mean surprise to tau bits",
             "arXiv 2007.14966, version 2 as in llama.cpp",
-            main="tau",
+            main_setting="tau",
         ),
         Strategy(
             "contrastive",
@@ -163,7 +163,7 @@ STRATEGIES: dict[str, Strategy] = {
             False,
             "the probable token that resembles the text so far least",
             "arXiv 2202.06417",
-            main="penalty_alpha",
+            main_setting="penalty_alpha",
             decoder="contrastive_search",
         ),
         Strategy(
@@ -172,7 +172,7 @@ STRATEGIES: dict[str, Strategy] = {
             False,
             "greedy on how much more probable the model finds a plausible token than the amateur does",
             "arXiv 2210.15097, which searches with beams",
-            main="plausibility",
+            main_setting="plausibility",
             decoder="contrastive_decoding",
             needs_amateur=True,
         ),
@@ -182,7 +182,7 @@ STRATEGIES: dict[str, Strategy] = {
             False,
             "greedy on how much the last layer raises a plausible token over the earlier layer that differs most",
             "arXiv 2309.03883",
-            main="plausibility",
+            main_setting="plausibility",
             decoder="dola",
         ),
         Strategy(
@@ -191,7 +191,7 @@ STRATEGIES: dict[str, Strategy] = {
             False,
             "greedy, with tokens of the prompt and the continuation so far made less probable",
             "arXiv 1909.05858",
-            main="repetition_penalty",
+            main_setting="repetition_penalty",
         ),
         Strategy(
             "no_repeat_ngram",
@@ -199,7 +199,7 @@ STRATEGIES: dict[str, Strategy] = {
             False,
             "greedy, never repeating a run of n tokens of the prompt and the continuation",
             "arXiv 1705.04304",
-            main="no_repeat_ngram_size",
+            main_setting="no_repeat_ngram_size",
         ),
         Strategy(
             "prompt_lookup",
@@ -207,7 +207,7 @@ STRATEGIES: dict[str, Strategy] = {
             False,
             "greedy, faster: what followed the last tokens before is proposed, and read in one pass",
             "Saxena 2023, github.com/apoorvumang/prompt-lookup-decoding",
-            main="draft_tokens",
+            main_setting="draft_tokens",
             decoder="speculation",
         ),
         Strategy(
@@ -216,7 +216,7 @@ STRATEGIES: dict[str, Strategy] = {
             True,
             "the temperature strategy, faster: the amateur proposes tokens, and the model reads them in one pass",
             "arXiv 2211.17192; coupled by shared Gumbel noise, arXiv 2408.07978",
-            main="draft_tokens",
+            main_setting="draft_tokens",
             decoder="speculation",
             needs_amateur=True,
         ),
@@ -227,3 +227,6 @@ STRATEGIES: dict[str, Strategy] = {
 DEFAULT_STRATEGIES = (
     "greedy,beam,temperature,top_k,top_p,typical,min_p,eta,contrastive,repetition_penalty"  # in the table's order
 )
+
+HUMAN = Strategy("human", {}, False, "the text that really followed the prompt", "the documents")
+"""The reference that all strategies are compared with: a row of the same table, but nothing that can be asked for."""

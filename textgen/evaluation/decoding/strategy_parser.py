@@ -131,16 +131,16 @@ def _variants(strategy: Strategy, text: str) -> tuple[list[Strategy], list[str]]
             problems.append(f"{name} is set twice; set it once.")
         else:
             fixed[name] = value
-    if values and strategy.main is None:
+    if values and strategy.main_setting is None:
         takes = f"; it takes {', '.join(f'{name}=…' for name in allowed)}" if allowed else " at all"
         return [], [f"{strategy.name} has no main setting{takes}, so leave {', '.join(values)!r} out."]
-    if strategy.main in fixed and values:
-        problems.append(f"{strategy.main} is given with its name and without; say it one way.")
+    if strategy.main_setting in fixed and values:
+        problems.append(f"{strategy.main_setting} is given with its name and without; say it one way.")
     for name in fixed:
         if name not in allowed:
             problems.append(f"{strategy.name} has no setting {name!r}; it has {', '.join(allowed) or 'none'}.")
     numbers = {name: _number(name, value, problems) for name, value in fixed.items() if name in allowed}
-    sweep = [_number(strategy.main, value, problems) for value in values] if strategy.main else []
+    sweep = [_number(strategy.main_setting, value, problems) for value in values] if strategy.main_setting else []
     if problems:
         return [], problems
     given = "".join(f",{name}={value:g}" for name, value in numbers.items() if value is not None)
@@ -148,8 +148,8 @@ def _variants(strategy: Strategy, text: str) -> tuple[list[Strategy], list[str]]
     for main in sweep or [None]:
         settings = dict(strategy.settings) | {name: number for name, number in numbers.items() if number is not None}
         if main is not None:
-            assert strategy.main is not None
-            settings[strategy.main] = main
+            assert strategy.main_setting is not None
+            settings[strategy.main_setting] = main
         problems += _together(settings)
         label = f"{main:g}{given}" if main is not None else given[1:]
         made.append(replace(strategy, name=f"{strategy.name}[{label}]", settings=settings))
@@ -158,7 +158,7 @@ def _variants(strategy: Strategy, text: str) -> tuple[list[Strategy], list[str]]
 
 def _settings(strategy: Strategy) -> list[str]:
     """The settings that a strategy knows; one that samples token by token also has a temperature."""
-    extra = ["temperature"] if strategy.samples and strategy.decoder == "tokens" else []
+    extra = ["temperature"] if strategy.is_stochastic and strategy.decoder == "tokens" else []
     return list(dict.fromkeys([*strategy.settings, *extra]))
 
 

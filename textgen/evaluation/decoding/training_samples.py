@@ -1,59 +1,79 @@
-"""What the model writes while it learns: the same few prompts, continued with the same luck, every so many steps.
+"""Sample texts during training: the same prompts with the same random seeds, every so many steps.
 
-All randomness is in noise keyed by (seed, prompt, sample, position), so that nothing but the model changes from one
-look to the next, and looking changes nothing: no generator that training uses is touched.
+All randomness is noise keyed by (seed, prompt, sample, position), so that only the model changes from one sample to the
+next, and sampling does not affect training: no generator that training uses is touched.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from textgen.data.document import Document
+from textgen.data.tokenization import decode_text
+from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.decoding.dispatch import before_end_of_text, decode
 from textgen.evaluation.decoding.gumbel import NoiseKey
-from textgen.evaluation.decoding.prompts import Prompt, text_of
+from textgen.evaluation.decoding.prompts import Prompt, select_prompts
 from textgen.evaluation.decoding.strategies import STRATEGIES
+from textgen.evaluation.loaded_model import LoadedModel
+from textgen.evaluation.sharing import same_length_batches
 from textgen.model.contexts import evaluating
 
 PROMPTS = 4
-SHOWN = ("greedy", "top_p")  # what the model thinks most likely, and what it draws
+SHOWN = ("greedy", "top_p")  # what the model considers most probable, and a draw
 
 
-def write_samples(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
-    *,
-    step: int,
-    max_new_tokens: int,
-    seed: int,
-    device: torch.device,
-) -> list[dict[str, Any]]:
-    """Rows for ``samples.jsonl``: step, prompt_id, prompt, strategy, text; a row a prompt and strategy.
+class Sampler:
+    """Generates sample texts from the beginnings of the first few validation documents.
 
-    ``model`` is unwrapped, on ``device``, and left in the mode it was in. Every process that calls this decodes the
-    same batches, so that the texts are the same on each, and however many there are.
+    Args:
+        loaded: the model that is being trained.
+        documents: the validation documents.
+        config: lengths of prompts and continuations.
+        seed: of the noise.
+
+    Raises:
+        UserError: no document has two tokens.
     """
-    by_length: dict[int, list[Prompt]] = {}  # prompts of one length need no padding
-    for prompt in prompts:
-        by_length.setdefault(len(prompt.token_ids), []).append(prompt)
+
+    def __init__(
+        self, loaded: LoadedModel, documents: Sequence[Document], config: EvaluationConfig, *, seed: int
+    ) -> None:
+        self.loaded, self.max_new_tokens, self.seed = loaded, config.max_new_tokens, seed
+        lengths = {"prompt_tokens": config.prompt_tokens, "max_new_tokens": config.max_new_tokens}
+        self.prompts = select_prompts(documents, loaded.tokenizer, prompts=PROMPTS, **lengths)
+
+    def __call__(self, step: int) -> list[dict[str, Any]]:
+        """Rows for ``samples.jsonl`` at one step; see :func:`sample_texts`."""
+        return sample_texts(self.loaded, self.prompts, step=step, max_new_tokens=self.max_new_tokens, seed=self.seed)
+
+
+def sample_texts(
+    loaded: LoadedModel, prompts: Sequence[Prompt], *, step: int, max_new_tokens: int, seed: int
+) -> list[dict[str, Any]]:
+    """Rows for ``samples.jsonl``: step, prompt_id, prompt, strategy, text; one per prompt and strategy.
+
+    Every process that calls this decodes the same batches, so the texts are the same on each, and on any number.
+    """
     texts: dict[tuple[str, str], str] = {}
     strategies = [STRATEGIES[name] for name in SHOWN]
-    with evaluating(model), torch.no_grad():
+    batches = same_length_batches([len(prompt.token_ids) for prompt in prompts])
+    with evaluating(loaded.model), torch.no_grad():
         for strategy in strategies:
-            for alike in by_length.values():
+            for batch in batches:
+                alike = [prompts[index] for index in batch]
                 ids = decode(
-                    model,
+                    loaded.model,
                     strategy,
-                    torch.tensor([prompt.token_ids for prompt in alike], device=device),
+                    torch.tensor([prompt.token_ids for prompt in alike], device=loaded.device),
                     [NoiseKey(seed, prompt.id, 0) for prompt in alike],
                     max_new_tokens=max_new_tokens,
-                    eos_token_id=tokenizer.eos_token_id,
+                    eos_token_id=loaded.eos_token_id,
                 ).tolist()
                 for prompt, tokens in zip(alike, ids, strict=True):
-                    written = before_end_of_text(tokens, tokenizer.eos_token_id)
-                    texts[prompt.id, strategy.name] = text_of(tokenizer, written, skip_special_tokens=True)
+                    written = before_end_of_text(tokens, loaded.eos_token_id)
+                    texts[prompt.id, strategy.name] = decode_text(loaded.tokenizer, written, skip_special_tokens=True)
     return [
         {
             "step": step,

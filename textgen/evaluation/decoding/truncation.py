@@ -20,47 +20,32 @@ Rule = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Last = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
-def kept(strategy: Strategy, log_probs: torch.Tensor) -> torch.Tensor:
-    """The tokens that ``strategy`` samples from: bool [rows, vocabulary], at least one True in each row.
+def is_truncation(strategy: Strategy) -> bool:
+    """Whether the strategy draws from a function of the model's next-token distribution alone."""
+    return strategy.decoder == "tokens" and strategy.family in TRUNCATIONS
+
+
+def truncate(strategy: Strategy, log_probs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The distribution at the strategy's temperature, and the tokens of it that the strategy keeps.
 
     Args:
         strategy: one for which :func:`is_truncation`.
         log_probs: the model's own, normalised, at temperature 1: [rows, vocabulary], float32 or float64.
+
+    Returns:
+        Log-probabilities [rows, vocabulary], and a bool mask of the same shape with at least one True in each row.
     """
-    return mask_of(strategy.family, tempered(strategy, log_probs), setting_of(strategy, log_probs))
-
-
-def sampling_log_probs(strategy: Strategy, log_probs: torch.Tensor) -> torch.Tensor:
-    """The distribution that ``strategy`` draws from, as log-probabilities: −inf where it keeps nothing.
-
-    Arguments as for :func:`kept`: after temperature, truncation and renormalisation.
-    """
-    own = tempered(strategy, log_probs)
-    mask = mask_of(strategy.family, own, setting_of(strategy, log_probs))
-    return own.masked_fill(~mask, -torch.inf).log_softmax(dim=-1)
-
-
-def is_truncation(strategy: Strategy) -> bool:
-    """Whether what the strategy draws from is a function of the model's next-token distribution alone."""
-    return strategy.decoder == "tokens" and strategy.family in TRUNCATIONS
-
-
-def tempered(strategy: Strategy, log_probs: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities at the strategy's temperature, which comes before truncation."""
     temperature = float(strategy.settings.get("temperature", 1.0))
-    return log_probs if temperature == 1.0 else (log_probs / temperature).log_softmax(dim=-1)
+    own = log_probs if temperature == 1.0 else (log_probs / temperature).log_softmax(dim=-1)
+    value = float(strategy.settings[strategy.main_setting]) if strategy.main_setting else 1.0
+    setting = torch.full((len(log_probs), 1), value, dtype=torch.float64, device=log_probs.device)
+    return own, keep_mask(strategy.family, own, setting)
 
 
-def setting_of(strategy: Strategy, log_probs: torch.Tensor) -> torch.Tensor:
-    """The setting that its truncation goes by, [rows, 1]; ones where it has none."""
-    value = float(strategy.settings[strategy.main]) if strategy.main else 1.0
-    return torch.full((len(log_probs), 1), value, dtype=torch.float64, device=log_probs.device)
+def keep_mask(family: str, log_probs: torch.Tensor, setting: torch.Tensor) -> torch.Tensor:
+    """The tokens that a family's rule keeps, with a setting for each row: bool [rows, vocabulary].
 
-
-def mask_of(family: str, log_probs: torch.Tensor, setting: torch.Tensor) -> torch.Tensor:
-    """The mask of a family's rule with a setting for each row: bool [rows, vocabulary].
-
-    ``log_probs`` [rows, vocabulary] are normalised and already tempered; ``setting`` is [rows, 1].
+    ``log_probs`` [rows, vocabulary] are normalised, with the temperature applied; ``setting`` is [rows, 1].
     """
     return TRUNCATIONS[family](log_probs, setting)
 

@@ -1,4 +1,4 @@
-"""How far a model is from the best that there could be, on documents of a source whose entropy is known."""
+"""The best possible value, on synthetic documents: how far a model is from the entropy of their source."""
 
 import math
 from collections.abc import Sequence
@@ -7,33 +7,41 @@ from typing import Any
 
 from textgen.data.document import Document
 from textgen.data.markov import MarkovSource, is_markov
-from textgen.evaluation.perplexity.summary import DocumentScore, paired_difference, summarise
+from textgen.evaluation.perplexity.document_sums import DocumentScore
+from textgen.evaluation.perplexity.summary import paired_difference, perplexity_summary
+from textgen.evaluation.perplexity.windows import WindowSettings
 
-# Of the figures of `summarise`, those that a source without tokens of its own has.
+# The figures that a source without tokens of its own has.
 FIGURES = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 KEYS = ("documents", "nll_sum", "tokens", "words", "bytes", *FIGURES, *(f"{name}_interval" for name in FIGURES))
 
 
 def floor_figures(
-    documents: Sequence[Document], scores: Sequence[DocumentScore], *, convention: str, seed: int
+    documents: Sequence[Document], scores: Sequence[DocumentScore], settings: WindowSettings, *, seed: int
 ) -> dict[str, Any]:
     """What the source itself would have scored on these documents, and the model's excess over that.
 
-    Keys: ``source``, with ``KEYS`` of ``summarise`` for the source's own likelihoods (the ``tokens`` are the model's),
-    its ``name``, its ``entropy_rate`` in bits per byte, and ``expected_bits_per_byte``, which is the entropy of
-    documents of these lengths and counts how they begin; ``excess_bits_per_byte`` with its ``_interval``, paired by
-    document. The expected excess is the model's Kullback-Leibler divergence from the source: never below 0.
+    Keys: ``source``, with :data:`KEYS` of the perplexity summary for the source's own likelihoods (the ``tokens`` are
+    the model's), its ``name``, its ``entropy_rate`` in bits per byte, and ``expected_bits_per_byte``, the entropy of
+    documents of these lengths, beginnings included; ``excess_bits_per_byte`` with its ``_interval``, paired by
+    document. The expected excess is the model's Kullback-Leibler divergence from the source, which is never below 0.
 
-    Empty where the source is not known; and for the strided convention, which scores separators that are no part of any
-    document. ``scores`` are the model's, in the order of the documents.
+    Empty if the source is not a synthetic one, and for the strided convention, which scores separators that belong to
+    no document.
+
+    Args:
+        documents: what was scored.
+        scores: the model's, in the order of the documents.
+        settings: the convention in force.
+        seed: of the bootstrap.
     """
     names = {document.source for document in documents}
-    if convention != "rolling" or len(names) != 1 or not is_markov(name := names.pop()):
+    if settings.convention != "rolling" or len(names) != 1 or not is_markov(name := names.pop()):
         return {}
     source = MarkovSource.parse(name)
     own = source_scores(source, documents, scores)
     expected = sum(source.expected_nll(score.bytes) for score in own)
-    figures = summarise(own, convention=convention, stride=None, seed=seed)
+    figures = perplexity_summary(own, settings, seed=seed)
     excess = paired_difference(own, scores, seed=seed)
     return {
         "source": {

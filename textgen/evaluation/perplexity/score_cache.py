@@ -1,14 +1,13 @@
-"""Scores on the disk as they are made, so that an evaluation that was killed goes on where it stopped.
+"""A cache of window scores on disk, written as they are computed: an interrupted evaluation continues from it.
 
-A record is what came of one window, under a key that is a hash of everything that it depends on: the model, to the last
-bit of its weights; the settings and the versions of the software; the tokens read and scored, and where in them
-documents begin. Text and tokenizer are in it through their tokens. So a record is found again by an evaluation that
-would compute the same, and by no other: a changed document or weight is not noticed by comparing dates or names, its
-key is simply another. With ``rolling``, documents do not share windows, and a changed one leaves the records of all
-others good; with ``strided``, those of the text before it.
+A record is the score of one window, under a key that is a hash of everything it depends on: the model, to the last bit
+of its weights; the settings and the software versions; the tokens read and scored, and where among them documents
+begin. Text and tokenizer enter through their tokens. So an evaluation finds a record only if it would compute the same
+numbers; nothing is compared by date or name. With ``rolling``, documents do not share windows, and changing one leaves
+the records of all others valid; with ``strided``, those of the text before it.
 
-Every process appends to a file of its own, since appending to one file from many machines is safe on few file systems.
-A line that a kill cut off is passed over.
+Every process appends to a file of its own, since few file systems make it safe to append to one file from several
+machines. A line that was cut off by a kill is skipped.
 """
 
 import hashlib
@@ -25,19 +24,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from textgen.evaluation.perplexity.document_sums import PassageScore, Tally
-from textgen.evaluation.perplexity.windows import Passage
+from textgen.evaluation.perplexity.document_sums import TokenSums, WindowScore
+from textgen.evaluation.perplexity.windows import TokenWindow
 from textgen.model.loading import raw_bytes
 from textgen.training.distributed.sharding import gather
 
 _FORMAT = 1  # part of every key: a record of another layout is never found
 
 
-class Records:
+class ScoreCache:
     """The records of one directory, as one process of an evaluation sees them.
 
     Args:
-        directory: made when the first record is written.
+        directory: created when the first record is written.
         process: number of this process.
     """
 
@@ -45,54 +44,57 @@ class Records:
         self.directory = directory
         self.path = directory / f"process-{process}.jsonl"
 
-    def read(self) -> dict[str, PassageScore]:
-        """Everything that any process has written, by key; lines that are not whole are left out."""
+    def read(self) -> dict[str, WindowScore]:
+        """All records of all processes, by key; damaged lines are skipped."""
         found = {}
         for path in sorted(self.directory.glob("process-*.jsonl")):
             for line in path.read_bytes().split(b"\n"):
-                row = _whole(line)
+                row = _intact(line)
                 if row is not None:
-                    found[row["key"]] = PassageScore([Tally(**tally) for tally in row["tallies"]], row["hardest"])
+                    found[row["key"]] = WindowScore([TokenSums(**sums) for sums in row["tallies"]], row["hardest"])
         return found
 
-    def append(self, rows: Sequence[tuple[str, list[str], PassageScore]]) -> None:
-        """Write rows of (key, ids of the documents, score), a line each; but none of what is not finite."""
-        finite = [row for row in rows if all(math.isfinite(tally.nll) for tally in row[2].tallies)]
-        records = [{"key": key, "documents": ids, **asdict(score)} for key, ids, score in finite]
-        lines = [json.dumps({"check": _check(record), **record}) for record in records]
+    def append(self, rows: Sequence[tuple[str, list[str], WindowScore]]) -> None:
+        """Write rows of (key, ids of the documents, score), one per line, except scores that are not finite."""
+        lines = []
+        for key, ids, score in rows:
+            if all(math.isfinite(sums.nll) for sums in score.sums):
+                sums = [asdict(one) for one in score.sums]
+                record = {"key": key, "documents": ids, "tallies": sums, "hardest": score.hardest}
+                lines.append(json.dumps({"check": _checksum(record), **record}))
         if not lines:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # what a kill left of a line must not take the next one with it
+                if file.read(1) != b"\n":  # a line that a kill cut off must not take the next one with it
                     lines.insert(0, "")
             file.write(("\n".join(lines) + "\n").encode())
 
 
-def _whole(line: bytes) -> dict[str, Any] | None:
-    """The record in a line, or None if the line is not, to the last bit, what was written."""
+def _intact(line: bytes) -> dict[str, Any] | None:
+    """The record in a line, or None unless its checksum matches."""
     try:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and row.pop("check", None) == _check(row) else None
+    return row if isinstance(row, dict) and row.pop("check", None) == _checksum(row) else None
 
 
-def _check(record: Mapping[str, Any]) -> str:
-    """A checksum: JSON gives back the bits of a float, so what was read is hashed to what was written."""
+def _checksum(record: Mapping[str, Any]) -> str:
+    # JSON preserves the bits of a float, so what is read back hashes to what was written.
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
 
 
-def passage_keys(evaluation: str, passages: Sequence[Passage]) -> list[str]:
-    """A key for each window of an evaluation (:func:`evaluation_key`); equal windows are told apart by their order."""
+def window_keys(evaluation: str, windows: Sequence[TokenWindow]) -> list[str]:
+    """A key for each window of an evaluation (:func:`evaluation_key`); a counter distinguishes identical windows."""
     keys = []
     seen: Counter[str] = Counter()
-    for passage in passages:
-        begins = np.flatnonzero(np.diff(passage.owners, prepend=-1))  # of documents among the targets
+    for window in windows:
+        begins = np.flatnonzero(np.diff(window.owners, prepend=-1))  # of documents among the targets
         digest = hashlib.sha256(evaluation.encode())
-        for array in (passage.inputs, passage.targets, begins):
+        for array in (window.inputs, window.targets, begins):
             digest.update(len(array).to_bytes(8, "little"))
             digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
         key = digest.hexdigest()[:40]
@@ -102,9 +104,9 @@ def passage_keys(evaluation: str, passages: Sequence[Passage]) -> list[str]:
 
 
 def evaluation_key(model: Any, settings: Mapping[str, Any]) -> str:
-    """A hash of what all records of an evaluation depend on: the model, these settings, the software and the device.
+    """A hash of what all records of an evaluation depend on: model, settings, software versions and device.
 
-    All processes call it where parameters are sharded.
+    All processes call it if parameters are sharded.
     """
     device = next(model.parameters()).device
     autocast = torch.is_autocast_enabled(device.type)
@@ -125,12 +127,12 @@ def evaluation_key(model: Any, settings: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    # A set of strings is in another order in every process.
+    # The order of a set of strings changes from process to process.
     return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
 
 def _weights(model: Any) -> str:
-    """SHA-256 of all parameters and buffers; and of what else the state of quantised weights consists of."""
+    """SHA-256 of all parameters and buffers; for quantized weights, also of the rest of their state."""
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     if not all(parameter.is_floating_point() for parameter in model.parameters()):
         tensors |= {name: value for name, value in model.state_dict().items() if torch.is_tensor(value)}

@@ -1,7 +1,15 @@
-"""Which tokens the model reads to score which others: windows over token sequences, as pure functions.
+"""Windows over token sequences: which tokens the model reads to score which others. Pure functions.
 
-A window reads a stretch of tokens and scores the last of them; over a sequence, every token that something precedes is
-scored exactly once.
+Two conventions, because "perplexity" has meant both:
+
+``rolling``
+    Each document by itself, after a prefix token, in disjoint windows: lm-evaluation-harness's
+    ``loglikelihood_rolling``.
+``strided``
+    All documents joined into one text, in overlapping windows: the transformers guide "Perplexity of fixed-length
+    models".
+
+Over a sequence, every token that something precedes is scored exactly once.
 """
 
 from collections.abc import Sequence
@@ -12,14 +20,61 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from textgen.data.document import Document
+from textgen.data.tokenization import prefix_id
 from textgen.errors import UserError
 
 SEPARATOR = "\n\n"
 
 
 @dataclass(frozen=True)
+class WindowSettings:
+    """The convention in force, with its sizes; make one with :meth:`resolve`.
+
+    Attributes:
+        convention: "rolling" or "strided".
+        context: number of tokens that the model reads at once.
+        stride: tokens between two windows; None for rolling.
+    """
+
+    convention: str
+    context: int
+    stride: int | None = None
+
+    @classmethod
+    def resolve(cls, convention: str, context: int, stride: int | None = None) -> "WindowSettings":
+        """The settings of a convention: for strided, half of the context unless a stride is given.
+
+        Raises:
+            UserError: unknown convention, a stride outside 1 … context, or a stride with rolling.
+        """
+        if convention == "rolling":
+            if stride is not None:
+                raise UserError(
+                    f"--stride {stride}: only the strided convention has one. Omit it, or use --convention strided."
+                )
+            return cls(convention, context)
+        if convention != "strided":
+            raise UserError(f"--convention {convention!r}: unknown convention. Choose rolling or strided.")
+        if stride is None:
+            return cls(convention, context, max(1, context // 2))
+        if not 1 <= stride <= context:
+            raise UserError(f"--stride {stride}: must be between 1 and the model's context of {context} tokens.")
+        return cls(convention, context, stride)
+
+    def cut(self, tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> "list[TokenWindow]":
+        """All windows of the documents.
+
+        Raises:
+            UserError: the tokenizer lacks what the convention needs.
+        """
+        if self.stride is None:
+            return rolling_token_windows(tokenizer, documents, self.context)
+        return strided_token_windows(tokenizer, documents, self.context, self.stride)
+
+
+@dataclass(frozen=True)
 class Window:
-    """A stretch of a token sequence that one forward pass reads, ``[start, end - 1)``, to score ``[scored, end)``."""
+    """A range of a token sequence that one forward pass reads, ``[start, end - 1)``, to score ``[scored, end)``."""
 
     start: int
     scored: int
@@ -27,10 +82,13 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Passage:
-    """One window's tokens: ``inputs`` [length], and the last ``len(targets)`` positions' ``targets`` with their owners.
+class TokenWindow:
+    """The tokens of one window.
 
-    ``owners`` [targets] is the index of the document that each target belongs to.
+    Attributes:
+        inputs: token ids that the model reads, [length].
+        targets: token ids that are scored, after each of the last positions of ``inputs``, [targets].
+        owners: index of the document that each target belongs to, [targets].
     """
 
     inputs: np.ndarray
@@ -41,9 +99,8 @@ class Passage:
 def rolling_windows(length: int, context: int) -> list[Window]:
     """Windows over a prefix token and its document, ``length`` tokens in all, that score all but the prefix once each.
 
-    As lm-evaluation-harness's ``get_rolling_token_windows`` with a context of one token: disjoint targets,
-    ``context`` of them in each window, and the last window extended to the left, so that it reads a full context
-    where there is one.
+    As lm-evaluation-harness's ``get_rolling_token_windows`` with one token of context: disjoint targets, ``context`` of
+    them per window, and the last window extended to the left so that it reads a full context if there is one.
     """
     assert context >= 1, context
     windows = []
@@ -56,9 +113,9 @@ def rolling_windows(length: int, context: int) -> list[Window]:
 def strided_windows(length: int, context: int, stride: int) -> list[Window]:
     """Windows of ``context`` tokens, ``stride`` apart, that score all of ``length`` tokens but the first once each.
 
-    As in the transformers guide "Perplexity of fixed-length models": each window scores what the one before it did
-    not reach, its last ``stride`` tokens. Only with ``stride == context`` is there a difference: there the guide
-    leaves out the first token of every window, and here a window reads one token more of what precedes it.
+    As in the transformers guide "Perplexity of fixed-length models": each window scores what the one before it did not
+    reach, its last ``stride`` tokens. It differs only for ``stride == context``: there the guide leaves out the first
+    token of every window, and here a window reads one more preceding token.
     """
     assert 1 <= stride <= context, (stride, context)
     windows: list[Window] = []
@@ -71,42 +128,50 @@ def strided_windows(length: int, context: int, stride: int) -> list[Window]:
     return windows
 
 
-def rolling_passages(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], context: int) -> list[Passage]:
-    """The windows of each document after the prefix token: BOS, or EOS where there is no BOS.
+def rolling_token_windows(
+    tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], context: int
+) -> list[TokenWindow]:
+    """The windows of each document after the prefix token: BOS, or EOS if there is no BOS.
 
-    Raises UserError if the tokenizer has neither. The same numbers as lm-evaluation-harness's, except that this never
-    lets a tokenizer put a BOS of its own in front of the text, which would score it after the prefix.
+    The same numbers as lm-evaluation-harness's, except that a tokenizer never adds a BOS of its own to the text, which
+    would be scored after the prefix.
+
+    Raises:
+        UserError: the tokenizer has neither BOS nor EOS.
     """
-    prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    prefix = prefix_id(tokenizer)
     if prefix is None:
         raise UserError(
             "--convention rolling: the tokenizer has neither a BOS nor an EOS token to put before a document. "
-            "Give it one, or say --convention strided."
+            "Add one to it, or use --convention strided."
         )
-    passages = []
+    found = []
     encoded = _encode(tokenizer, [document.text for document in documents])["input_ids"] if documents else []
     for index, ids in enumerate(encoded):
         sequence = np.array([prefix, *ids], dtype=np.int64)
-        passages += _cut(sequence, np.full(len(sequence), index), rolling_windows(len(sequence), context))
-    return passages
+        found += _cut(sequence, np.full(len(sequence), index), rolling_windows(len(sequence), context))
+    return found
 
 
-def strided_passages(
+def strided_token_windows(
     tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], context: int, stride: int
-) -> list[Passage]:
-    """The windows of all the documents joined by an empty line, and tokenised as one text.
+) -> list[TokenWindow]:
+    """The windows of all documents, joined by an empty line and tokenised as one text.
 
-    Raises UserError if the tokenizer cannot say where in the text a token begins.
+    A token belongs to the document in which it begins, a separator to the document before it.
+
+    Raises:
+        UserError: the tokenizer does not report where in the text a token begins.
     """
     if not tokenizer.is_fast:
         raise UserError(
-            "--convention strided: this tokenizer does not say where in the text its tokens are (it is not a fast "
-            "one), so they cannot be counted towards documents. Say --convention rolling."
+            "--convention strided: this tokenizer does not report where its tokens begin in the text (it is not a "
+            "fast one), so they cannot be attributed to documents. Use --convention rolling."
         )
     if not documents:
         return []
     lengths = [len(document.text) + len(SEPARATOR) for document in documents]
-    ends = np.cumsum(lengths)  # of each document with the separator behind it, in characters
+    ends = np.cumsum(lengths)  # of each document with the separator after it, in characters
     text = SEPARATOR.join(document.text for document in documents)
     encoded = _encode(tokenizer, [text], return_offsets_mapping=True)
     ids = np.array(encoded["input_ids"][0], dtype=np.int64)
@@ -116,7 +181,7 @@ def strided_passages(
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **extra: Any) -> Any:
-    # verbose=False: texts longer than the model's context are what windows are for, and no reason for a warning
+    # verbose=False: no warning about texts longer than the model's context, which is what windows are for
     return tokenizer(
         texts,
         add_special_tokens=False,
@@ -128,26 +193,8 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **extra: Any) 
     )
 
 
-def _cut(sequence: np.ndarray, owners: np.ndarray, windows: Sequence[Window]) -> list[Passage]:
+def _cut(sequence: np.ndarray, owners: np.ndarray, windows: Sequence[Window]) -> list[TokenWindow]:
     return [
-        Passage(sequence[w.start : w.end - 1], sequence[w.scored : w.end], owners[w.scored : w.end]) for w in windows
+        TokenWindow(sequence[w.start : w.end - 1], sequence[w.scored : w.end], owners[w.scored : w.end])
+        for w in windows
     ]
-
-
-def plan_batches(passages: Sequence[Passage], batch_tokens: int) -> list[list[int]]:
-    """Indices of the passages, cut into batches of at most ``batch_tokens`` tokens with their padding, or one passage.
-
-    Passages of like length and like number of targets share a batch, the longest come first, so that a batch that
-    does not fit into memory is met at once. The plan does not know of processes: they share out its batches, so a
-    batch, and with it the last bit of its result, is the same however many they are.
-    """
-    order = sorted(
-        range(len(passages)), key=lambda index: (-len(passages[index].inputs), -len(passages[index].targets), index)
-    )
-    batches: list[list[int]] = []
-    for index in order:
-        if batches and (len(batches[-1]) + 1) * len(passages[batches[-1][0]].inputs) <= batch_tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches

@@ -1,168 +1,148 @@
-"""The rows of ``decoding.json``: every figure of a strategy's continuations, once they are all there.
+"""The rows of ``decoding.json``: every figure of each strategy's continuations.
 
-Nothing here decodes: the continuations are read again, by the model itself, by a judge if there is one, and as texts.
+Nothing is generated here: the continuations are read again by the model itself, by a judge if there is one, and as
+texts.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
-from textgen.evaluation.decoding.prompts import Prompt
-from textgen.evaluation.decoding.strategies import Strategy
-from textgen.evaluation.decoding.truncation import is_truncation, mask_of, setting_of, tempered
+from textgen.evaluation.config import EvaluationConfig
+from textgen.evaluation.decoding.generate import StrategyOutput
+from textgen.evaluation.decoding.strategies import HUMAN
+from textgen.evaluation.decoding.truncation import is_truncation, truncate
+from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.quality.human_differences import difference_columns
-from textgen.evaluation.quality.judge import Judge, judge_nlls, sequence_of
+from textgen.evaluation.quality.judge import judge_nlls, split_ids
 from textgen.evaluation.quality.mauve import LEAST, features, mauve_columns
-from textgen.evaluation.quality.teacher_forcing import Given, read_continuations
-from textgen.evaluation.quality.text_metrics import columns, text_estimates
+from textgen.evaluation.quality.teacher_forcing import Span, read_spans
+from textgen.evaluation.quality.text_metrics import cluster_numbers, columns, text_estimates
 from textgen.evaluation.uncertainty.estimate import Estimate, estimate_of_mean, estimate_of_ratio
-
-HUMAN = "human"
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a strategy, or the humans (None), wrote: entry i continues ``prompts[i]``.
-
-    All of a comparison have the same prompts in the same order, where each is repeated as often as it was sampled.
-    """
-
-    strategy: Strategy | None
-    prompts: Sequence[Prompt]
-    texts: Sequence[str]
-    token_ids: Sequence[Sequence[int]]
-
-    @property
-    def name(self) -> str:
-        return self.strategy.name if self.strategy else HUMAN
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How continuations are scored: of ``max_new_tokens`` at most, with a judge or without one.
-
-    ``interval_width`` is what is wanted of a difference from human, as a share of the human value.
-    """
-
-    max_new_tokens: int
-    seed: int
-    interval_width: float
-    judge: Judge | None = None
 
 
 def decoding_rows(
-    accelerator: Accelerator, model: Any, written: Sequence[Written], scoring: Scoring
+    loaded: LoadedModel,
+    outputs: Sequence[StrategyOutput],
+    config: EvaluationConfig,
+    *,
+    seed: int,
+    judge: LoadedModel | None = None,
 ) -> list[dict[str, Any]]:
-    """A row of figures for each of ``written``, one of which is the humans'; the same on every process.
+    """A row of figures for each output, one of which is the human one; the same on every process.
 
-    Keys: strategy, family, settings, continuations; the metrics of ``TEXT_METRICS``; nll, in nats a token under the
-    model at temperature 1; own_nll, the same under the distribution that the strategy drew from (None where that is not
-    a function of the model's next-token distribution); judge_bits_per_byte, with a judge; end_of_text_rate; each with
-    its ``_interval``. Then mauve (see ``mauve_columns``) and the differences (see ``differences.py``).
+    Keys: strategy, family, settings, continuations; the metrics of ``TEXT_METRICS``; nll, in nats per token under the
+    model at temperature 1; own_nll, the same under the distribution that the strategy drew from (None if that is not a
+    function of the model's next-token distribution); judge_bits_per_byte, with a judge; end_of_text_rate; each with its
+    ``_interval``. Then mauve (see ``mauve.py``) and the differences (see ``human_differences.py``).
+
+    Args:
+        loaded: the model that wrote the continuations.
+        outputs: all over the same prompts in the same order.
+        config: the length limit and the wanted interval width.
+        seed: of the bootstrap and of MAUVE's clustering.
+        judge: a second model that scores the continuations.
     """
-    estimates = {one.name: _estimates(accelerator, model, one, scoring) for one in written}
-    width = scoring.interval_width
-    samples = {one.name: len(one.prompts) / len({prompt.id for prompt in one.prompts}) for one in written}
-    differences = difference_columns(estimates, human=HUMAN, interval_width=width, samples=samples)
-    alike = _likeness(accelerator, model, written, scoring)
+    estimates = {output.name: _estimates(loaded, output, config, seed, judge) for output in outputs}
+    samples = {output.name: len(output.prompts) / len(set(output.prompt_ids)) for output in outputs}
+    differences = difference_columns(estimates, interval_width=config.interval_width, samples_per_prompt=samples)
+    likeness = _mauve(loaded, outputs, seed, judge)
     rows = []
-    for one in written:
-        strategy = one.strategy
-        figures: dict[str, Any] = columns(estimates[one.name])
+    for output in outputs:
+        figures: dict[str, Any] = columns(estimates[output.name])
         figures.setdefault("own_nll", None)
         figures.setdefault("own_nll_interval", None)
         rows.append(
             {
-                "strategy": one.name,
-                "family": strategy.family if strategy else HUMAN,
-                "settings": dict(strategy.settings) if strategy else {},
+                "strategy": output.name,
+                "family": output.strategy.family,
+                "settings": dict(output.strategy.settings),
                 **figures,
-                **alike[one.name],
-                **differences.get(one.name, {}),
-                "prompts": len({prompt.id for prompt in one.prompts}),
-                "continuations": len(one.texts),
+                **likeness[output.name],
+                **differences.get(output.name, {}),
+                "prompts": len(set(output.prompt_ids)),
+                "continuations": len(output.continuations),
             }
         )
     return rows
 
 
-def _estimates(accelerator: Accelerator, model: Any, written: Written, scoring: Scoring) -> dict[str, Estimate]:
-    lengths = [len(ids) for ids in written.token_ids]
-    ids = [prompt.id for prompt in written.prompts]
-    clusters = {id: number for number, id in enumerate(dict.fromkeys(ids))}
-    over: dict[str, Any] = {"clusters": [clusters[id] for id in ids], "seed": scoring.seed}
-    nlls, own = continuation_nlls(accelerator, model, written)
-    found = text_estimates(written.texts, lengths, scoring.seed, prompts=ids)
+def _estimates(
+    loaded: LoadedModel, output: StrategyOutput, config: EvaluationConfig, seed: int, judge: LoadedModel | None
+) -> dict[str, Estimate]:
+    lengths = output.token_counts
+    over: dict[str, Any] = {"clusters": cluster_numbers(output.prompt_ids), "seed": seed}
+    nlls, own = continuation_nlls(loaded, output)
+    found = text_estimates(output.texts, lengths, seed, prompts=output.prompt_ids)
     found["nll"] = estimate_of_ratio(nlls, lengths, **over)
     if own is not None:
         found["own_nll"] = estimate_of_ratio(own, lengths, **over)
-    if scoring.judge:
-        judged = judge_nlls(accelerator, scoring.judge, [prompt.text for prompt in written.prompts], written.texts)
-        bits = [len(text.encode("utf-8", "replace")) * math.log(2) for text in written.texts]
+    if judge:
+        judged = judge_nlls(judge, [prompt.text for prompt in output.prompts], output.texts)
+        bits = [len(text.encode("utf-8", "replace")) * math.log(2) for text in output.texts]
         found["judge_bits_per_byte"] = estimate_of_ratio(judged, bits, **over)
-    # Nothing but the end of the text makes a continuation shorter.
-    found["end_of_text_rate"] = estimate_of_mean([float(n < scoring.max_new_tokens) for n in lengths], **over)
+    # Only the end of the text makes a continuation shorter.
+    found["end_of_text_rate"] = estimate_of_mean([float(n < config.max_new_tokens) for n in lengths], **over)
     return found
 
 
-def continuation_nlls(accelerator: Accelerator, model: Any, written: Written) -> tuple[list[float], list[float] | None]:
-    """Nats of each continuation after its prompt, 0 for an empty one: under the model, and under the strategy's own
-    distribution, after its temperature and truncation, if that is a function of the model's at each position.
+def continuation_nlls(loaded: LoadedModel, output: StrategyOutput) -> tuple[list[float], list[float] | None]:
+    """Nats of each continuation after its prompt, 0 for an empty one.
 
-    A token that was drawn was kept, so where rounding leaves it just outside of the kept set, it counts as in it.
+    Returns:
+        Under the model; and under the strategy's own distribution, after its temperature and truncation, or None if
+        that is not a function of the model's distribution at each position. A token that was drawn was kept: one that
+        rounding leaves just outside of the kept set counts as in it.
     """
-    strategy = written.strategy if written.strategy and is_truncation(written.strategy) else None
+    strategy = output.strategy if is_truncation(output.strategy) else None
 
-    def read(_: int, log_probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def read(log_probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         nll = -log_probs.gather(1, targets[:, None])
         if strategy is None:
             return nll
-        own = tempered(strategy, log_probs)
-        mask = mask_of(strategy.family, own, setting_of(strategy, log_probs)).scatter(1, targets[:, None], True)
-        left = own.masked_fill(~mask, -torch.inf).log_softmax(dim=-1)
+        own, mask = truncate(strategy, log_probs)
+        left = own.masked_fill(~mask.scatter(1, targets[:, None], True), -torch.inf).log_softmax(dim=-1)
         return torch.cat([nll, -left.gather(1, targets[:, None])], dim=1)
 
-    given = [Given(prompt.token_ids, ids) for prompt, ids in zip(written.prompts, written.token_ids, strict=True)]
-    found = read_continuations(accelerator, model, given, read, columns=1 if strategy is None else 2)
+    pairs = zip(output.prompts, output.continuations, strict=True)
+    spans = [Span(prompt.token_ids, one.token_ids) for prompt, one in pairs]
+    found = read_spans(loaded, spans, read, columns=1 if strategy is None else 2)
     nlls = [math.fsum(one[:, 0]) for one in found]
     return nlls, None if strategy is None else [math.fsum(one[:, 1]) for one in found]
 
 
-def _likeness(
-    accelerator: Accelerator, model: Any, written: Sequence[Written], scoring: Scoring
+def _mauve(
+    loaded: LoadedModel, outputs: Sequence[StrategyOutput], seed: int, judge: LoadedModel | None
 ) -> dict[str, dict[str, Any]]:
-    """MAUVE of each strategy against the humans, by the judge's features if there is a judge, else by the model's.
+    """MAUVE of each strategy against the human text, by the features of the judge or, without one, of the model.
 
-    Features are of prompt and continuation together, as in the paper. Of a prompt's samples, the first counts, so that
-    both sets have one text a prompt.
+    Features are of prompt and continuation together, as in the paper. Only the first sample of each prompt counts, so
+    that both sets have one text per prompt.
     """
-    human = next(one for one in written if one.strategy is None)
-    count = len({prompt.id for prompt in human.prompts})
+    human = next(output for output in outputs if output.strategy is HUMAN)
+    count = len(set(human.prompt_ids))
     enough = count >= LEAST
-    seen = _features(accelerator, model, human, scoring) if enough else None
+    reference = _features(loaded, human, judge) if enough else None
     found: dict[str, dict[str, Any]] = {}
-    for one in written:
-        if one.strategy is None:
+    for output in outputs:
+        if output is human:
             reason = "what the others are compared with"
-            found[HUMAN] = {"mauve": None, "mauve_spread": None, "mauve_texts": count, "mauve_reason": reason}
+            found[output.name] = {"mauve": None, "mauve_spread": None, "mauve_texts": count, "mauve_reason": reason}
         else:
-            own = _features(accelerator, model, one, scoring) if enough else None
-            found[one.name] = mauve_columns(seen, own, count, seed=scoring.seed)
+            own = _features(loaded, output, judge) if enough else None
+            found[output.name] = mauve_columns(reference, own, count, seed=seed)
     return found
 
 
-def _features(accelerator: Accelerator, model: Any, written: Written, scoring: Scoring) -> np.ndarray:
-    """One row of features a prompt, of its first continuation."""
-    first = {prompt.id: index for index, prompt in reversed(list(enumerate(written.prompts)))}
-    chosen = [first[id] for id in dict.fromkeys(prompt.id for prompt in written.prompts)]
-    judge = scoring.judge
+def _features(loaded: LoadedModel, output: StrategyOutput, judge: LoadedModel | None) -> np.ndarray:
+    """One row of features per prompt, of its first continuation."""
+    first = {prompt_id: index for index, prompt_id in reversed(list(enumerate(output.prompt_ids)))}
+    chosen = [first[prompt_id] for prompt_id in dict.fromkeys(output.prompt_ids)]
+    pairs = [(output.prompts[index], output.continuations[index]) for index in chosen]
     if judge is None:
-        texts = [[*written.prompts[index].token_ids, *written.token_ids[index]] for index in chosen]
-        return features(accelerator, model, texts)
-    pairs = [sequence_of(judge.tokenizer, written.prompts[index].text, written.texts[index]) for index in chosen]
-    return features(accelerator, judge.model, [[*before, *after] for before, after in pairs], judge.context)
+        return features(loaded, [[*prompt.token_ids, *one.token_ids] for prompt, one in pairs])
+    ids = [split_ids(judge.tokenizer, prompt.text, one.text) for prompt, one in pairs]
+    return features(judge, [[*before, *after] for before, after in ids], judge.context)

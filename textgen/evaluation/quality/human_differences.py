@@ -1,4 +1,5 @@
-"""How a strategy differs from the humans, and from a baseline strategy: paired over prompts, corrected for how many.
+"""Differences of each strategy from the human text and from a baseline strategy: paired over prompts, with p values
+corrected for multiple comparisons.
 
 Keys that are added to a row of ``decoding.json``, for each metric that has an estimate in both rows:
 
@@ -18,8 +19,9 @@ Keys that are added to a row of ``decoding.json``, for each metric that has an e
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from textgen.evaluation.uncertainty.estimate import (
-    Estimate,
+from textgen.evaluation.decoding.strategies import HUMAN
+from textgen.evaluation.uncertainty.estimate import Estimate
+from textgen.evaluation.uncertainty.significance import (
     difference,
     holm,
     p_value,
@@ -30,7 +32,7 @@ from textgen.evaluation.uncertainty.estimate import (
 
 
 def baseline_of(strategies: Sequence[str]) -> str | None:
-    """The strategy that the others are held against: greedy, or else the first; None if it would be alone."""
+    """The baseline strategy: greedy, or else the first; None if there is no other."""
     if len(strategies) < 2:
         return None
     return "greedy" if "greedy" in strategies else strategies[0]
@@ -39,25 +41,23 @@ def baseline_of(strategies: Sequence[str]) -> str | None:
 def difference_columns(
     estimates: Mapping[str, Mapping[str, Estimate]],
     *,
-    human: str,
     interval_width: float,
-    samples: Mapping[str, float],
+    samples_per_prompt: Mapping[str, float],
 ) -> dict[str, dict[str, Any]]:
     """For each strategy the columns above.
 
     Args:
         estimates: by strategy, the human row among them, and metric; all over the same prompts in the same order.
-        human: the name of the human row.
         interval_width: wanted of a difference from human, as a share of the human value.
-        samples: continuations of each prompt, by strategy.
+        samples_per_prompt: by strategy.
     """
-    strategies = [name for name in estimates if name != human]
+    strategies = [name for name in estimates if name != HUMAN.name]
     baseline = baseline_of(strategies)
     columns: dict[str, dict[str, Any]] = {
         name: {"baseline": None if name == baseline else baseline, "interval_width": interval_width}
         for name in strategies
     }
-    for other, label in ((human, "human"), (baseline, "baseline")):
+    for other, label in ((HUMAN.name, "human"), (baseline, "baseline")):
         if other is None or other not in estimates:
             continue
         for metric, reference in estimates[other].items():
@@ -69,7 +69,7 @@ def difference_columns(
                 if label == "human":
                     width = interval_width * abs(reference.value)
                     columns[name][f"{metric}_prompts_needed"] = prompts_needed(one, width)
-                    columns[name][f"{metric}_samples_needed"] = samples_needed(one, width, samples[name])
+                    columns[name][f"{metric}_samples_needed"] = samples_needed(one, width, samples_per_prompt[name])
     return columns
 
 

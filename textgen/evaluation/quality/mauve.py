@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from textgen.evaluation.decoding.prefix_cache import without_adapters
+from textgen.evaluation.loaded_model import LoadedModel
+from textgen.evaluation.sharing import pack_batches, share_batches
 from textgen.model.contexts import evaluating
+from textgen.model.layers import without_adapters
 
 LEAST = 100
 """Texts a set from which on MAUVE is computed, which makes ten clusters; the paper used 5,000."""
@@ -25,7 +26,7 @@ SCALING = 5.0  # the paper's c
 EXPLAINED = 0.9  # share of the variance that is kept before clustering, as in the authors' package
 RESTARTS, ITERATIONS = 5, 100  # of k-means
 WEIGHTS = 25  # points on the curve
-_TOKENS_AT_ONCE = 4096
+_MAX_TOKENS = 4096
 
 
 def mauve(human: np.ndarray, machine: np.ndarray, *, seed: int) -> float:
@@ -147,38 +148,29 @@ def mauve_columns(human: np.ndarray | None, machine: np.ndarray | None, texts: i
     return {"mauve": float(np.mean(values)), "mauve_spread": spread, "mauve_texts": texts, "mauve_reason": None}
 
 
-def features(
-    accelerator: Accelerator, model: Any, sequences: Sequence[Sequence[int]], context: int | None = None
-) -> np.ndarray:
-    """The last layer's state at the last token of each sequence, [sequences, width], the same on every process.
+def features(loaded: LoadedModel, sequences: Sequence[Sequence[int]], context: int | None = None) -> np.ndarray:
+    """The last layer's state at the last token of each sequence, [sequences, width], float32.
 
-    The last ``context`` tokens of a sequence are read, all if None; an empty one has zeros. Float32; no logits
-    are computed.
+    The last ``context`` tokens of a sequence are read, all if None; an empty sequence has zeros. The same on every
+    process. No logits are computed.
     """
-    body = without_adapters(model).base_model
+    body = without_adapters(loaded.model).base_model
     cut = [tuple(sequence if context is None else sequence[-context:]) for sequence in sequences]
-    order = sorted((number for number, one in enumerate(cut) if one), key=lambda number: (-len(cut[number]), number))
-    batches: list[list[int]] = []
-    for number in order:
-        if batches and (len(batches[-1]) + 1) * len(cut[batches[-1][0]]) <= _TOKENS_AT_ONCE:
-            batches[-1].append(number)
-        else:
-            batches.append([number])
-    rank, world = accelerator.process_index, accelerator.num_processes
+    order = sorted((index for index, one in enumerate(cut) if one), key=lambda index: (-len(cut[index]), index))
+    batches = pack_batches(order, [(0, len(one)) for one in cut], _MAX_TOKENS)
     mine: list[tuple[int, np.ndarray]] = []
-    with evaluating(model), torch.no_grad():
-        for turn in range(rank, math.ceil(len(batches) / world) * world, world):
-            batch = batches[turn % len(batches)]  # as elsewhere, a process without a batch repeats one
+    with evaluating(loaded.model), torch.no_grad():
+        for _, batch, counts in share_batches(loaded.accelerator, batches):
             longest = len(cut[batch[0]])
-            ids = torch.tensor([[*cut[number], *[0] * (longest - len(cut[number]))] for number in batch])
-            lengths = torch.tensor([len(cut[number]) for number in batch])
+            ids = torch.tensor([[*cut[index], *[0] * (longest - len(cut[index]))] for index in batch])
+            lengths = torch.tensor([len(cut[index]) for index in batch])
             mask = (torch.arange(longest) < lengths[:, None]).long()
             states = body(
-                input_ids=ids.to(accelerator.device), attention_mask=mask.to(accelerator.device), use_cache=False
+                input_ids=ids.to(loaded.device), attention_mask=mask.to(loaded.device), use_cache=False
             ).last_hidden_state
             last = states[torch.arange(len(batch)), lengths - 1].float().cpu().numpy()
-            if turn < len(batches):
+            if counts:
                 mine += zip(batch, last, strict=True)
     found = dict(gather_object(mine))
     width = len(next(iter(found.values()))) if found else 1
-    return np.stack([found.get(number, np.zeros(width, np.float32)) for number in range(len(cut))])
+    return np.stack([found.get(index, np.zeros(width, np.float32)) for index in range(len(cut))])

@@ -63,15 +63,6 @@ def seq_rep_values(texts: Sequence[str], n: int = 4) -> np.ndarray:
     return ratio(total - unique, total)
 
 
-def seq_rep_n(texts: Sequence[str], n: int = 4) -> float:
-    """Mean over the texts of 1 − unique / all n-grams (Welleck et al., arXiv 1908.04319, section 6.1).
-
-    A text shorter than n words repeats nothing and counts as 0; so does having no text.
-    """
-    values = seq_rep_values(texts, n)
-    return math.fsum(values) / len(values) if len(values) else 0.0
-
-
 def distinct_n(texts: Sequence[str], n: int) -> float:
     """Different n-grams over all n-grams of all the texts together (Li et al., arXiv 1510.03055).
 

@@ -1,4 +1,8 @@
-"""Self-BLEU: how much the texts of a set resemble each other, in one pass over the n-grams instead of one a pair."""
+"""Self-BLEU (Texygen, arXiv 1802.01886): how much the texts of a set resemble each other.
+
+The mean BLEU-n of each text against all the others, as nltk's ``sentence_bleu`` computes it with uniform weights and
+smoothing method 1; but in one pass over the n-grams instead of one per pair of texts.
+"""
 
 import math
 from bisect import bisect_left
@@ -12,18 +16,10 @@ from textgen.evaluation.quality.ngrams import Ngram, ngram_counts
 SMOOTHING_EPSILON = 0.1  # method 1 of Chen & Cherry 2014, with nltk's value
 
 
-def self_bleu(texts: Sequence[str], n: int = 4) -> float:
-    """Mean BLEU-n of each text against all the others: how alike the texts are (Texygen, arXiv 1802.01886).
-
-    Equals nltk's ``sentence_bleu`` with uniform weights and smoothing method 1. A text that shares no word with the
-    others scores 0, as does an empty one; with fewer than two texts there is nothing to resemble and the value is 0.
-    """
-    scores = self_bleu_scores(texts, n)
-    return math.fsum(scores) / len(scores) if len(scores) else 0.0
-
-
 def self_bleu_scores(texts: Sequence[str], n: int = 4) -> np.ndarray:
     """BLEU-n of each text against all the others, [texts]; zeros for fewer than two texts.
+
+    A text that shares no word with the others scores 0, as does an empty one.
 
     BLEU clips a text's count of an n-gram to the largest count in any one reference. Over *all the other* texts, that
     is the largest count, or the second largest where the text itself has the largest: so two passes over the n-grams

@@ -32,7 +32,7 @@ FRACTION = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Continuations:
+class TextSet:
     """What is measured: texts, their lengths in tokens, and the number (0, 1, …) of the prompt that each continues."""
 
     texts: Sequence[str]
@@ -52,12 +52,12 @@ class Continuations:
         return rounds
 
 
-Metric = Callable[[Continuations, int], Estimate]
+Metric = Callable[[TextSet, int], Estimate]
 """From continuations and a seed to the metric's estimate."""
 
 
 def _rep(n: int) -> Metric:
-    def measured(given: Continuations, seed: int) -> Estimate:
+    def measured(given: TextSet, seed: int) -> Estimate:
         unique, total = unique_and_total(given.texts, n)
         value = rep_n(given.texts, n)
         return estimate_of_ratio(total - unique, total, clusters=given.prompts, seed=seed, value=value)
@@ -70,7 +70,7 @@ def _diversity(*, simctg_compat: bool) -> Metric:
         unique, total = sums[..., 0::2], sums[..., 1::2]
         return (1 - ratio(total - unique, total)).prod(axis=-1)
 
-    def measured(given: Continuations, seed: int) -> Estimate:
+    def measured(given: TextSet, seed: int) -> Estimate:
         columns = [
             column for n in (2, 3, 4) for column in unique_and_total(given.texts, n, simctg_compat=simctg_compat)
         ]
@@ -81,7 +81,7 @@ def _diversity(*, simctg_compat: bool) -> Metric:
 
 
 def _seq_rep(n: int) -> Metric:
-    def measured(given: Continuations, seed: int) -> Estimate:
+    def measured(given: TextSet, seed: int) -> Estimate:
         values = seq_rep_values(given.texts, n)
         return estimate_of_mean(values, clusters=given.prompts, seed=seed, value=_mean(values))
 
@@ -94,7 +94,7 @@ def _over_rounds(one_round: Callable[[Sequence[str], Sequence[int], int], tuple[
     Resampling with replacement would repeat texts, and so change what counts distinct ones.
     """
 
-    def measured(given: Continuations, seed: int) -> Estimate:
+    def measured(given: TextSet, seed: int) -> Estimate:
         prompts = len(set(given.prompts))
         found = [
             one_round([given.texts[i] for i in indices], [given.prompts[i] for i in indices], prompts)
@@ -139,7 +139,7 @@ def _zipf(texts: Sequence[str], of: Sequence[int], prompts: int) -> tuple[float,
 
 
 def _self_bleu(n: int) -> Metric:
-    def measured(given: Continuations, seed: int) -> Estimate:
+    def measured(given: TextSet, seed: int) -> Estimate:
         # Of each text's score against the others as they are: among resampled texts, one would meet its own copies.
         scores = np.zeros(len(given.texts))
         for indices in given.rounds:
@@ -149,7 +149,7 @@ def _self_bleu(n: int) -> Metric:
     return measured
 
 
-def _length(given: Continuations, seed: int) -> Estimate:
+def _length(given: TextSet, seed: int) -> Estimate:
     value = _mean(given.token_counts)
     return estimate_of_mean(given.token_counts, clusters=given.prompts, seed=seed, value=value)
 
@@ -187,7 +187,7 @@ def text_estimates(
     """
     assert len(token_counts) == len(texts), "one token count a text"
     assert prompts is None or len(prompts) == len(texts), "one prompt a text"
-    given = Continuations(texts, token_counts, cluster_numbers(range(len(texts)) if prompts is None else prompts))
+    given = TextSet(texts, token_counts, cluster_numbers(range(len(texts)) if prompts is None else prompts))
     return {name: metric(given, seed) for name, metric in TEXT_METRICS.items()}
 
 
@@ -204,10 +204,3 @@ def columns(estimates: Mapping[str, Estimate]) -> dict[str, float | list[float]]
         row[name] = float(estimate.value)
         row[f"{name}_interval"] = [float(bound) for bound in estimate.interval()]
     return row
-
-
-def measure(
-    texts: Sequence[str], token_counts: Sequence[int], seed: int, prompts: Sequence[Hashable] | None = None
-) -> dict[str, float | list[float]]:
-    """The columns of ``text_estimates``."""
-    return columns(text_estimates(texts, token_counts, seed, prompts))

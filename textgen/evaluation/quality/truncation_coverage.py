@@ -1,9 +1,9 @@
-"""What truncation does to the model's distribution, without generating a word: one pass over the human continuations.
+"""Truncation diagnostics: what each truncation keeps of the model's distribution, without generating anything.
 
-At each position of what the humans wrote, a truncation strategy keeps some tokens of the model's distribution. How many
-they are, how much of the probability they hold, how uncertain the choice among them still is, and how often the human's
-own token is among them, says beforehand what the strategy can write at all: a strategy that drops the human's token in
-one of ten positions cannot have written the human's text.
+At each position of the human continuations, a truncation strategy keeps some tokens of the model's distribution. How
+many, how much of the probability they hold, how uncertain the choice among them is, and how often the human's own token
+is among them, says in advance what the strategy can write at all: one that drops the human's token at every tenth
+position cannot have written the human's text.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from textgen.evaluation.decoding.prompts import Prompt
 from textgen.evaluation.decoding.strategies import Strategy
-from textgen.evaluation.decoding.truncation import is_truncation, mask_of, setting_of, tempered
-from textgen.evaluation.quality.teacher_forcing import Given, read_continuations
+from textgen.evaluation.decoding.truncation import is_truncation, truncate
+from textgen.evaluation.loaded_model import LoadedModel
+from textgen.evaluation.quality.teacher_forcing import Span, read_spans
 from textgen.evaluation.uncertainty.bootstrap import bootstrap_ratio
 
 UNTRUNCATED = "untruncated"
@@ -24,34 +24,33 @@ UNTRUNCATED = "untruncated"
 
 FIGURES = ("kept_size", "kept_mass", "entropy", "human_coverage")
 """Means over positions, each with its interval: number of tokens kept; their share of the probability, at temperature
-1; entropy in nats of what is drawn from, after temperature, truncation and renormalisation; share of positions at which
-the human's token is kept."""
+1; entropy in nats of the distribution that is drawn from, after temperature, truncation and renormalisation; share of
+positions at which the human's token is kept."""
 
 
-def diagnose(
-    accelerator: Accelerator, model: Any, prompts: Sequence[Prompt], strategies: Sequence[Strategy], *, seed: int
+def truncation_coverage(
+    loaded: LoadedModel, prompts: Sequence[Prompt], strategies: Sequence[Strategy], *, seed: int
 ) -> list[dict[str, Any]]:
     """One row for the whole distribution, and one for each strategy that truncates; the same on every process.
 
-    A row has strategy, family, settings, positions, each of ``FIGURES`` with its 95 % interval over prompts, and
+    A row has strategy, family, settings, positions, each of :data:`FIGURES` with its 95 % interval over prompts, and
     kept_size_median. Strategies that do not draw from a function of the next-token distribution alone (beams,
-    penalties, mirostat, …) have no row. No rows if no strategy truncates or the humans wrote nothing.
+    penalties, mirostat, …) have no row. No rows if no strategy truncates or there is no human continuation.
     """
     chosen = [strategy for strategy in strategies if is_truncation(strategy)]
     if not chosen:
         return []
-    given = [Given(prompt.token_ids, prompt.reference_ids) for prompt in prompts]
+    spans = [Span(prompt.token_ids, prompt.reference_ids) for prompt in prompts]
 
-    def read(_: int, log_probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        whole = torch.ones_like(log_probs, dtype=torch.bool)
-        columns = _figures(log_probs, log_probs, whole, targets)
+    def read(log_probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        everything = torch.ones_like(log_probs, dtype=torch.bool)
+        columns = _figures(log_probs, log_probs, everything, targets)
         for strategy in chosen:
-            own = tempered(strategy, log_probs)
-            columns += _figures(log_probs, own, mask_of(strategy.family, own, setting_of(strategy, log_probs)), targets)
+            columns += _figures(log_probs, *truncate(strategy, log_probs), targets)
         return torch.stack(columns, dim=1)
 
     count = len(FIGURES)
-    found = read_continuations(accelerator, model, given, read, columns=count * (1 + len(chosen)))
+    found = read_spans(loaded, spans, read, columns=count * (1 + len(chosen)))
     if not sum(len(one) for one in found):
         return []
     return [
@@ -68,9 +67,9 @@ def diagnose(
 def _figures(
     log_probs: torch.Tensor, own: torch.Tensor, mask: torch.Tensor, targets: torch.Tensor
 ) -> list[torch.Tensor]:
-    """The columns of ``FIGURES``, [positions] each: ``own`` is the distribution that ``mask`` truncates."""
+    """The columns of :data:`FIGURES`, [positions] each: ``own`` is the distribution that ``mask`` truncates."""
     left = own.masked_fill(~mask, -torch.inf).log_softmax(dim=-1)
-    surprise = left.exp() * left.clamp(min=torch.finfo(left.dtype).min)  # 0 where nothing is left
+    surprise = left.exp() * left.clamp(min=torch.finfo(left.dtype).min)  # 0 for tokens that are dropped
     return [
         mask.sum(dim=-1).double(),
         (log_probs.exp() * mask).double().sum(dim=-1),
@@ -80,7 +79,7 @@ def _figures(
 
 
 def _row(found: Sequence[np.ndarray], seed: int) -> dict[str, Any]:
-    """A strategy's figures from its columns [positions, figures] for each prompt."""
+    """A strategy's figures from its columns [positions, figures] of each prompt."""
     positions = [len(one) for one in found]
     row: dict[str, Any] = {"positions": sum(positions)}
     for column, name in enumerate(FIGURES):

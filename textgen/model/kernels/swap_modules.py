@@ -19,7 +19,7 @@ EQUALS: dict[str, Callable[[], torch.nn.Module]] = {
 }
 
 
-def lean(model: Any) -> Any:
+def swap_modules(model: Any) -> Any:
     """The model, changed in place: to rounding it computes what it did, and its config still says what it said."""
     swaps = {ACT2CLS[name]: make for name, make in EQUALS.items()}
     for module in list(model.modules()):

@@ -34,7 +34,7 @@ def reshard(model: torch.nn.Module) -> None:
 
 
 @contextmanager
-def whole(accelerator: Accelerator, model: torch.nn.Module) -> Iterator[None]:
+def unsharded(accelerator: Accelerator, model: torch.nn.Module) -> Iterator[None]:
     """Inside, every process holds all of the model and may run it by itself; nothing happens where it does anyway.
 
     Evaluation needs that: processes score different numbers of documents, and a sharded forward pass waits for all.

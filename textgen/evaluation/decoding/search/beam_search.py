@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from textgen.evaluation.decoding.gumbel import NoiseKey, gumbel_rows
-from textgen.evaluation.decoding.prefix_cache import Reading
+from textgen.evaluation.decoding.prefix_cache import PrefixCache
 from textgen.evaluation.decoding.strategies import Strategy
 
 
@@ -15,7 +15,7 @@ class Beam:
     """A text that is still open.
 
     Attributes:
-        row: of the reading that has read it.
+        row: its row of the prefix cache.
         score: that the search goes by: its log-probability, less what diversity has cost it.
         log_probability: of the text.
         tokens: of the continuation.
@@ -44,14 +44,14 @@ class Search:
 
 
 def beam_search(
-    reading: Reading,
+    prefix: PrefixCache,
     strategy: Strategy,
     keys: Sequence[NoiseKey],
     *,
     max_new_tokens: int,
     eos_token_id: int | None,
 ) -> list[list[int]]:
-    """Token ids of the continuation of each row of ``reading``, the end of text included; the reading is used up.
+    """Token ids of the continuation of each row of ``prefix``, the end of text included; ``prefix`` is consumed.
 
     Of the continuations of a group's beams by one token, twice as many as there are beams are looked at, in order of
     their score: the sum of the log-probabilities. One that ends the text, if among the first half, is kept aside; the
@@ -67,15 +67,15 @@ def beam_search(
     groups = int(settings.get("num_beam_groups", 1))
     size = int(settings["num_beams"]) // groups
     length_penalty = float(settings["length_penalty"])
-    rows = len(reading.logits)
+    rows = len(prefix.logits)
     searches = {row: [Search([Beam(row, 0.0, 0.0, ())]) for _ in range(groups)] for row in range(rows)}
     found: dict[int, list[int]] = {}
     for position in range(max_new_tokens):
-        log_probs = _log_probs(reading, strategy)
+        log_probs = _log_probs(prefix, strategy)
         for row, search in searches.items():
             noise = (
                 _noise(keys[row], position, (groups, size * log_probs.shape[1]), log_probs)
-                if strategy.samples
+                if strategy.is_stochastic
                 else None
             )
             taken = torch.zeros(log_probs.shape[1], device=log_probs.device)
@@ -100,12 +100,12 @@ def beam_search(
             found[row] = _best(searches.pop(row), length_penalty)
         if not searches:
             break
-        _read(reading, searches)
+        _append(prefix, searches)
     return [found[row] for row in range(rows)]
 
 
-def _log_probs(reading: Reading, strategy: Strategy) -> torch.Tensor:
-    return (reading.logits / float(strategy.settings.get("temperature", 1.0))).log_softmax(dim=-1)
+def _log_probs(prefix: PrefixCache, strategy: Strategy) -> torch.Tensor:
+    return (prefix.logits / float(strategy.settings.get("temperature", 1.0))).log_softmax(dim=-1)
 
 
 def _noise(key: NoiseKey, position: int, shape: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
@@ -151,12 +151,12 @@ def _best(groups: Sequence[Search], length_penalty: float) -> list[int]:
     return list(best.tokens)
 
 
-def _read(reading: Reading, searches: dict[int, list[Search]]) -> None:
-    """Read the last token of every open beam, and number the beams by the rows that have read them."""
+def _append(prefix: PrefixCache, searches: dict[int, list[Search]]) -> None:
+    """Append the last token of every open beam, and renumber the beams by their new rows."""
     beams = [beam for groups in searches.values() for group in groups for beam in group.open]
-    device = reading.logits.device
-    reading.select(torch.tensor([beam.row for beam in beams], device=device))
-    reading.read(torch.tensor([beam.tokens[-1] for beam in beams], device=device))
+    device = prefix.logits.device
+    prefix.select_rows(torch.tensor([beam.row for beam in beams], device=device))
+    prefix.append(torch.tensor([beam.tokens[-1] for beam in beams], device=device))
     rows = iter(range(len(beams)))
     for groups in searches.values():
         for group in groups:

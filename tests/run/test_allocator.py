@@ -8,14 +8,14 @@ import sys
 import pytest
 
 from textgen.errors import UserError
-from textgen.training import allocator as module
-from textgen.training.allocator import VARIABLE, preloading
+from textgen.run import allocator as module
+from textgen.run.allocator import VARIABLE, preloading
 
 SCRIPT = """
 import json, os, sys
 from dataclasses import dataclass
 from textgen.run.directory import RunDirectory, launch
-from textgen.training.allocator import allocator
+from textgen.run.allocator import allocator
 
 @dataclass(frozen=True)
 class Words:

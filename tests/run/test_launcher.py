@@ -8,10 +8,10 @@ import psutil
 import pytest
 
 from textgen.errors import UserError
-from textgen.training.distributed import launcher
-from textgen.training.distributed.launcher import check_launcher, launching_command, processes_asked_for
+from textgen.run import launcher
+from textgen.run.launcher import check_launcher, launching_command, requested_processes
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 ACCELERATE = Path(sys.executable).with_name("accelerate")
 
 
@@ -31,14 +31,14 @@ def test_options_and_the_file_they_name_say_how_many(options, asked, tmp_path, m
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     Path("made.yaml").write_text("num_processes: 5\n")
-    assert processes_asked_for(options) == asked
+    assert requested_processes(options) == asked
 
 
 def test_without_a_file_it_is_the_one_that_accelerate_config_wrote(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     (tmp_path / "accelerate").mkdir()
     (tmp_path / "accelerate" / "default_config.yaml").write_text("num_processes: 4\n")
-    assert processes_asked_for(["--cpu"]) == 4
+    assert requested_processes(["--cpu"]) == 4
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_as_many_as_were_asked_for_are_fine(monkeypatch):
 
 def test_a_launcher_that_starts_too_few_is_refused_with_the_command_that_does_not(tmp_path):
     script = tmp_path / "made.py"
-    script.write_text("from textgen.training.distributed.launcher import check_launcher\ncheck_launcher()\n")
+    script.write_text("from textgen.run.launcher import check_launcher\ncheck_launcher()\n")
     command = [str(ACCELERATE), "launch", "--cpu", "--num_processes", "2", str(script), "--steps", "3"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert ended.returncode != 0

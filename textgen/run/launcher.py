@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import yaml
 
+from textgen.device import world_size
 from textgen.errors import UserError
-from textgen.training.config import world_size
 
 
 def check_launcher() -> None:
@@ -27,7 +27,7 @@ def check_launcher() -> None:
     if command is None:
         return
     options = command[: _script_at(command)]
-    asked = processes_asked_for(options)
+    asked = requested_processes(options)
     if asked is not None and asked > world_size():
         script = " ".join(command[len(options) :])
         raise UserError(
@@ -54,7 +54,7 @@ def launching_command() -> list[str] | None:
     return None
 
 
-def processes_asked_for(options: Sequence[str]) -> int | None:
+def requested_processes(options: Sequence[str]) -> int | None:
     """The processes, on all machines together, that options of `accelerate launch` and its file ask for, if they do."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config_file", "--config-file")

@@ -13,7 +13,7 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
-from textgen.device import asked_for
+from textgen.device import launcher_uses
 from textgen.errors import UserError
 
 VARIABLE = "TEXTGEN_ALLOCATOR"  # "none" leaves the system's own, a path is taken instead of what is looked for
@@ -57,7 +57,7 @@ def preloading(environment: Mapping[str, str]) -> dict[str, str]:
         return {}
     if asked and not Path(asked).is_file():
         raise UserError(f"{VARIABLE} {asked}: there is no such file; give the path of a library, or none.")
-    if not asked and not asked_for("CPU", environment) and any(Path(device).exists() for device in _GPUS):
+    if not asked and not launcher_uses("CPU", environment) and any(Path(device).exists() for device in _GPUS):
         return {}
     library = Path(asked) if asked else _find()
     if library is None:

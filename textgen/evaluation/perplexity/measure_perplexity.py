@@ -1,0 +1,113 @@
+"""One pass over documents: their negative log-likelihoods, and everything else that the pass tells.
+
+Results depend on the documents, the model, the convention, the context and the stride, and on nothing else: not on
+batch size, padding or the number of processes, beyond the rounding of single-precision arithmetic.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from textgen.data.document import Document
+from textgen.errors import UserError
+from textgen.evaluation.loaded_model import LoadedModel
+from textgen.evaluation.perplexity.document_sums import DocumentScore, TokenSums, WindowScore, add_up
+from textgen.evaluation.perplexity.entropy_floor import floor_figures
+from textgen.evaluation.perplexity.score_cache import ScoreCache
+from textgen.evaluation.perplexity.score_windows import score_windows
+from textgen.evaluation.perplexity.summary import perplexity_summary
+from textgen.evaluation.perplexity.token_report import hardest_tokens, token_figures
+from textgen.evaluation.perplexity.windows import TokenWindow, WindowSettings
+
+BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class PerplexityPass:
+    """The results of one pass: a score and sums for each document, and the windows with their scores."""
+
+    documents: list[DocumentScore]
+    sums: list[TokenSums]
+    windows: list[TokenWindow]
+    scores: list[WindowScore]
+
+
+def measure_perplexity(
+    loaded: LoadedModel,
+    documents: Sequence[Document],
+    settings: WindowSettings,
+    *,
+    seed: int,
+    cache: ScoreCache | None = None,
+) -> tuple[dict[str, Any], list[DocumentScore]]:
+    """An entry of ``perplexity.json``, and the documents' scores.
+
+    The same on every process. Arguments as for :func:`score_documents`; ``seed`` is that of the bootstrap.
+    """
+    scored = score_pass(loaded, documents, settings, cache=cache)
+    figures = perplexity_summary(scored.documents, settings, seed=seed)
+    figures |= token_figures(scored.sums, seed=seed)
+    figures |= {"hardest_tokens": hardest_tokens(scored.windows, scored.scores, documents, loaded.tokenizer)}
+    figures |= {"data_sha256": documents_fingerprint(documents), "model": loaded.name}
+    return figures | floor_figures(documents, scored.documents, settings, seed=seed), scored.documents
+
+
+def documents_fingerprint(documents: Sequence[Document]) -> str:
+    """SHA-256 of the documents' ids and texts."""
+    return hashlib.sha256(json.dumps([(d.id, d.text) for d in documents]).encode()).hexdigest()
+
+
+def score_documents(
+    loaded: LoadedModel, documents: Sequence[Document], settings: WindowSettings, *, batch_tokens: int = BATCH_TOKENS
+) -> list[DocumentScore]:
+    """Each document's negative log-likelihood, in their order, the same on every process; see :func:`score_pass`."""
+    return score_pass(loaded, documents, settings, batch_tokens=batch_tokens).documents
+
+
+def score_pass(
+    loaded: LoadedModel,
+    documents: Sequence[Document],
+    settings: WindowSettings,
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    cache: ScoreCache | None = None,
+) -> PerplexityPass:
+    """Score every document.
+
+    Log-probabilities are float32 whatever the model's dtype, and sums are float64. Text is tokenised whole, without
+    the special tokens that some tokenizers add by themselves. With strided, the first token of all, which nothing
+    precedes, is not scored.
+
+    Args:
+        loaded: the model, prepared by Accelerate or not; it is evaluated without dropout.
+        documents: what to score.
+        settings: convention, context and stride.
+        batch_tokens: tokens in a batch, padding included; a single window may be longer.
+        cache: window scores of an interrupted pass that would compute the same are taken from here.
+
+    Raises:
+        UserError: the tokenizer lacks what the convention needs, or the model's likelihoods are not finite.
+    """
+    windows = settings.cut(loaded.tokenizer, documents)
+    scores = score_windows(loaded, windows, documents, settings, batch_tokens=batch_tokens, cache=cache)
+    parts: list[list[TokenSums]] = [[] for _ in documents]
+    for window, score in zip(windows, scores, strict=True):
+        for owner, sums in zip(sorted(set(window.owners.tolist())), score.sums, strict=True):
+            parts[owner].append(sums)
+    totals = [add_up(part) for part in parts]
+    for document, total in zip(documents, totals, strict=True):  # the same on every process: all have all sums
+        if not math.isfinite(total.nll):
+            raise UserError(
+                f"The negative log-likelihood of document {document.id!r} is {total.nll}: the model's logits are not "
+                "finite. Load it in float32, or check its weights for NaN."
+            )
+    found = [
+        DocumentScore(
+            document.id, total.nll, total.tokens, document.words, document.bytes, top_1=total.top_1, top_5=total.top_5
+        )
+        for document, total in zip(documents, totals, strict=True)
+    ]
+    return PerplexityPass(found, totals, windows, scores)

@@ -1,0 +1,93 @@
+"""Writing files that are never seen half-written, and reading JSON with errors that name the file."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from textgen.errors import UserError
+
+# Half a surrogate pair is a valid string but not valid UTF-8; Python's escape for it is also JSON's.
+ENCODING = ("utf-8", "backslashreplace")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON value, indented, atomically: readers see the old file or the whole new one.
+
+    Raises:
+        ValueError: the value holds a number that is not finite, which JSON cannot express.
+    """
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(*ENCODING))
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON value per line, atomically."""
+    write_bytes(path, b"".join(json_line(row) for row in rows))
+
+
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """A row as one line of JSON, newline included; floats are written so that they read back bit for bit."""
+    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode(*ENCODING)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file atomically, and return once it is on disk.
+
+    The data goes to a temporary file beside it, which is synced and renamed; then the directory is synced. The
+    directory is created if needed. A write that fails leaves the old file untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")  # a fixed name: what a kill leaves behind, the next write removes
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Flush a file to disk; of a directory, the names that were added to it or renamed in it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is no such file, or if it holds something other than an object.
+
+    Raises:
+        UserError: the file is not JSON.
+    """
+    if not path.exists():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}). Run the evaluation again to rewrite it.") from None
+    return value if isinstance(value, dict) else {}
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON Lines file, one at a time; none if there is no such file.
+
+    Raises:
+        UserError: a line is not JSON; the message has its number.
+    """
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise UserError(
+                    f"{path}, line {number}: not valid JSON ({error}). Run the evaluation again to rewrite it."
+                ) from None

@@ -1,0 +1,107 @@
+"""A model ready to be trained or measured: loaded, with adapters if asked for, on its device, in its leanest form."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from textgen.model.config import AdapterConfig
+from textgen.model.kernels.swap_modules import swap_modules
+from textgen.model.layers import checkpoint_activations
+from textgen.model.loading import load_model, parameter_counts, save_model, weights_fingerprint
+from textgen.model.locate import FoundModel
+from textgen.model.lora import add_adapters
+
+
+@dataclass(frozen=True)
+class TrainableModel:
+    """A model to train, and what is needed to save it.
+
+    Attributes:
+        found: where it came from, with its tokenizer and context.
+        model: a transformers model or, with adapters, a peft model.
+        base_fingerprint: SHA-256 of the weights before training, adapters excluded.
+        quantize_bits: bits of the frozen weights, if they are quantized.
+        trainable: number of trainable parameters.
+        total: number of all parameters.
+    """
+
+    found: FoundModel
+    model: Any
+    base_fingerprint: str
+    quantize_bits: int | None
+    trainable: int
+    total: int
+
+    def __str__(self) -> str:
+        share = self.trainable / self.total
+        return f"{self.trainable:,} of {self.total:,} parameters are trainable ({share:.1%})"
+
+    def facts(self) -> dict[str, Any]:
+        """What ``environment.json`` says of the model."""
+        sizes = {"trainable_parameters": self.trainable, "total_parameters": self.total}
+        return {"model": self.found.config.model} | sizes
+
+    def save(self, directory: Path, *, state: dict[str, torch.Tensor] | None = None) -> None:
+        """Write the model, or its adapters, and the tokenizer as transformers and peft load them.
+
+        Args:
+            directory: replaced if it exists.
+            state: the full state dictionary, if this process holds only a shard of the model.
+        """
+        adapted = self.found.config.method != "full"
+        save_model(
+            self.model,
+            self.found.tokenizer,
+            directory,
+            base_fingerprint=self.base_fingerprint if adapted else None,
+            quantize_bits=self.quantize_bits,
+            state=state,
+        )
+
+
+def build_model(
+    found: FoundModel,
+    adapters: AdapterConfig,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    seed: int,
+    gradient_checkpointing: bool = False,
+) -> TrainableModel:
+    """Load a model for training: all of it, or adapters on frozen weights, quantized or not.
+
+    Args:
+        found: the model; its configuration has the method and dropout.
+        adapters: what adapters look like, with lora and qlora.
+        device: where to put it.
+        dtype: that products are computed in; frozen weights are held in it.
+        seed: of random weights and fresh adapters.
+        gradient_checkpointing: recompute activations in the backward pass.
+
+    Raises:
+        UserError: the weights cannot be loaded, a target layer does not exist, or the architecture cannot recompute
+            activations.
+    """
+    adapted = found.config.method != "full"
+    bits = adapters.qlora_bits if found.config.method == "qlora" else None
+    model = load_model(
+        found.location, found.config, seed=seed, setting=found.setting, quantize_bits=bits, compute_dtype=dtype
+    )
+    base_fingerprint = weights_fingerprint(model)
+    if adapted:
+        model = add_adapters(model, adapters, found.location.base, seed=seed, dtype=None if bits else dtype)
+    model = swap_modules(model).to(device)
+    if gradient_checkpointing:
+        checkpoint_activations(model)
+    return TrainableModel(found, model, base_fingerprint, bits, *parameter_counts(model))
+
+
+def load_frozen(found: FoundModel, *, device: torch.device, seed: int) -> Any:
+    """Load a model to be measured as it is, on its device.
+
+    Raises:
+        UserError: its weights cannot be loaded.
+    """
+    return swap_modules(load_model(found.location, found.config, seed=seed, setting=found.setting)).to(device)

@@ -1,0 +1,22 @@
+"""What a run leaves for people: the report, the model card, and tables on the console."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from textgen.reporting.card import write_model_card
+from textgen.reporting.console import print_decoding, print_perplexity
+from textgen.reporting.report import write_report
+from textgen.reporting.results import EvaluationResults
+
+
+def publish(run_dir: Path, results: EvaluationResults, echo: Callable[[str], None]) -> None:
+    """Write ``report.html`` and ``README.md`` from the files of a run, and print its tables.
+
+    Raises:
+        UserError: a file of the run is damaged.
+    """
+    report = write_report(run_dir)
+    write_model_card(run_dir)
+    print_perplexity(results.perplexity())
+    print_decoding(results.decoding())
+    echo(f"report: {report}")

@@ -1,0 +1,126 @@
+"""The one object that a recipe logs to: metrics, timing, samples, status, experiment tracker and console."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from accelerate import Accelerator
+
+from textgen.evaluation.perplexity.summary import paired_difference
+from textgen.files import write_json
+from textgen.reporting.config import TrackingConfig
+from textgen.reporting.console import step_line
+from textgen.reporting.jsonl import StepRecord
+from textgen.reporting.publish import publish
+from textgen.reporting.results import EvaluationResults
+from textgen.reporting.wandb_mirror import WandbMirror
+from textgen.run.directory import RunDirectory
+from textgen.training.checkpoints import TrainState
+from textgen.training.environment import environment, peak_memory_bytes
+from textgen.training.step import StepResult
+
+
+class RunLog:
+    """Everything that a run writes while it goes on. All processes call it; only the main one writes.
+
+    The record in the run directory comes first: a row is on disk before the tracker or the console sees it.
+
+    Args:
+        accelerator: decides which process writes, and prints.
+        directory: of the run; it becomes this run's own, with ``config.yaml``, ``environment.json`` and a status.
+        tracking: the experiment tracker, which is started.
+        facts: what ``environment.json`` holds besides versions, processes and device.
+        total_steps: of training; 0 for an evaluation.
+
+    Raises:
+        UserError: the directory is not writable.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        directory: RunDirectory,
+        tracking: TrackingConfig,
+        facts: dict[str, Any],
+        *,
+        total_steps: int = 0,
+    ) -> None:
+        self.directory, self.total_steps = directory, total_steps
+        self._accelerator, self._writes = accelerator, accelerator.is_main_process
+        self._metrics, self._timing, self._samples = (
+            StepRecord(directory.path / f"{name}.jsonl") for name in ("metrics", "timing", "samples")
+        )
+        self._seconds, self._targets, self._logged_step = 0.0, 0, 0  # since the last row, and its step
+        accelerator.wait_for_everyone()  # all have checked the directory before one changes it
+        if self._writes:
+            step = directory.status().get("step", 0)
+            directory.create()
+            directory.write_status("running", step=step)
+            write_json(directory.path / "environment.json", environment(accelerator) | facts)
+            self._mirror = WandbMirror.start(
+                directory.path,
+                directory.flat,
+                run_id=directory.tracking_id(),
+                project=tracking.wandb_project,
+                mode=tracking.mode,
+                name=directory.path.name,
+                echo=accelerator.print,
+            )
+
+    def resume_from(self, state: TrainState) -> None:
+        """Drop rows after the checkpoint that training resumes from, and send the tracker those that it lacks."""
+        self._logged_step = state.step
+        if not self._writes:
+            return
+        last = state.step or -1  # a run that starts from nothing samples step 0 again
+        for record in (self._metrics, self._timing, self._samples):
+            record.truncate_after(last)
+        self.directory.write_status("running", step=state.step)
+        for row in self._metrics.read():
+            self._mirror.log(row)
+        self._mirror.log_samples(self._samples.read())
+
+    def count(self, result: StepResult) -> None:
+        """Count a training step towards the speed that the next row reports."""
+        self._seconds += result.seconds
+        self._targets += result.targets
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Write a row of metrics; it has a "step", and the other names are those of ``metrics.jsonl`` and W&B."""
+        step = row["step"]
+        if self._writes:
+            speed = self._targets / self._seconds
+            left = (self.total_steps - step) * self._seconds / (step - self._logged_step)
+            timing = {"step": step, "seconds": self._seconds, "tokens_per_second": speed}
+            self._metrics.append(row)
+            self._timing.append(timing | {"peak_memory_bytes": peak_memory_bytes(self._accelerator)})
+            self._mirror.log(row)
+            self.directory.write_status("running", step=step)
+            self._accelerator.print(step_line(row, self.total_steps, tokens_per_second=speed, seconds_left=left))
+        self._seconds, self._targets, self._logged_step = 0.0, 0, step
+
+    def log_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows of sample texts."""
+        if self._writes:
+            for row in rows:
+                self._samples.append(row)
+            self._mirror.log_samples(rows)
+
+    def finish(self, results: EvaluationResults, moments: tuple[str, str] | None, *, seed: int) -> None:
+        """Write the report and the model card, print the results, end the tracker's run, and mark the run as done.
+
+        Args:
+            results: what was measured.
+            moments: two moments whose paired difference is computed first; None if there is only one.
+            seed: of its bootstrap.
+
+        Raises:
+            UserError: a file of the run is damaged.
+        """
+        if not self._writes:
+            return
+        if moments:
+            first, second = moments
+            results.write_difference(paired_difference(results.scores(first), results.scores(second), seed=seed))
+        publish(self.directory.path, results, self._accelerator.print)
+        self._mirror.finish(self.directory.path)
+        self.directory.write_status("done", step=self.total_steps, exit_code=0)

@@ -1,0 +1,85 @@
+"""Settings of a run: where it is written, and how often it logs, evaluates, samples and saves."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from textgen.config import flag
+
+# Settings that no result depends on: two runs that differ in these alone are the same run.
+WITHOUT_EFFECT = {
+    "run_dir",
+    "output_dir",
+    "resume",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "track",
+    "wandb_project",
+    "wandb_mode",
+    "dry_run",
+    "threads",
+}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The run directory, and the intervals of logging, evaluation, sampling and checkpoints."""
+
+    config: str | None = None
+    """YAML file of settings; flags override it."""
+    run_dir: str | None = None
+    """Directory of the run. Default: a directory under runs/, named after the model, method, data and settings."""
+    resume: str = "auto"
+    """auto: continue this run if it was interrupted; never: start a new run alongside; PATH: continue from that
+    checkpoint."""
+    evaluate_every: int = 50
+    """Measure perplexity on the validation documents every N steps; 0: only before and after training."""
+    checkpoint_every: int = 50
+    """Save a checkpoint every N steps; 0: only after the last step."""
+    keep_checkpoints: int = 2
+    """Number of recent checkpoints to keep, in addition to the best one."""
+    log_every: int = 10
+    """Log metrics every N steps."""
+    sample_every: int = 0
+    """Generate sample texts every N steps, always from the same prompts and random seeds; 0: never."""
+    dry_run: bool = False
+    """Check all settings and inputs, print the plan, and exit without writing anything."""
+
+    def problems(self) -> list[str]:
+        """Invalid settings, one message each."""
+        least = {"evaluate_every": 0, "checkpoint_every": 0, "keep_checkpoints": 1, "log_every": 1, "sample_every": 0}
+        found = [
+            f"{flag(name)} {getattr(self, name)}: must be at least {minimum}."
+            for name, minimum in least.items()
+            if getattr(self, name) < minimum
+        ]
+        if self.resume not in ("auto", "never") and not (Path(self.resume) / "manifest.json").is_file():
+            found.append(
+                f"--resume {self.resume}: not a checkpoint (no manifest.json there). Use auto, never, or the path of a "
+                "checkpoint directory."
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """The output directory of an evaluation, the model to compare with, and how it computes."""
+
+    config: str | None = None
+    """YAML file of settings; flags override it."""
+    baseline: str | None = None
+    """A second model to compare with, specified like --model."""
+    output_dir: str | None = None
+    """Output directory. Default: a directory under runs/, named after the model, data and settings."""
+    resume: Literal["auto", "never"] = "auto"
+    """auto: continue this evaluation if it was interrupted; never: start a new one alongside."""
+    seed: int = 0
+    """Random seed of sampling and of the bootstrap."""
+    threads: int = 0
+    """CPU threads per process; 0: divide the machine's cores evenly."""
+    dry_run: bool = False
+    """Check all settings and inputs, print the plan, and exit without writing anything."""
+
+    def problems(self) -> list[str]:
+        """Invalid settings, one message each."""
+        return [] if self.threads >= 0 else [f"--threads {self.threads}: must be at least 0."]

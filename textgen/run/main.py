@@ -1,0 +1,64 @@
+"""The life of a recipe's process: parse the command line, run ``main``, exit with the documented code."""
+
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from textgen.config import parse
+from textgen.errors import Diverged, UserError
+from textgen.run.allocator import preload_allocator
+from textgen.run.directory import RunDirectory
+
+_HEAD_START = 5.0  # seconds that the main process gets to report an error before the others exit
+
+
+class _RecipeConfig(Protocol):
+    def directory(self) -> RunDirectory: ...
+
+
+C = TypeVar("C", bound=_RecipeConfig)
+
+
+def run_recipe(config_class: type[C], main: Callable[[C, RunDirectory], None], *, description: str) -> None:
+    """Parse the command line, call ``main(config, directory)``, and exit with the documented code.
+
+    0: done. 1: a bug, with its traceback. 2: invalid input or configuration. 3: training diverged. The code and the
+    message also go into the run directory's ``status.json``. With several processes, only the main one reports.
+
+    Args:
+        config_class: the recipe's configuration, a dataclass of the rooms' dataclasses with a ``directory()`` method.
+        main: the recipe.
+        description: first paragraph of ``--help``; usually the recipe's docstring.
+    """
+    directory = None
+    try:
+        preload_allocator(main.__code__.co_filename)
+        config = parse(config_class, description=description.strip().split("\n\n")[0])
+        directory = config.directory()
+        main(config, directory)
+    except (UserError, Diverged) as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            if directory is not None:
+                directory.record_failure(error.exit_code, str(error))
+        else:  # a launcher kills all processes as soon as one has ended; the main one must report first
+            time.sleep(_HEAD_START)
+        sys.stdout.flush()
+        _exit(error.exit_code)
+    except Exception as error:
+        if directory is not None and directory.created:
+            directory.record_failure(1, f"{type(error).__name__}: {error}")
+        raise
+
+
+def _exit(code: int) -> None:
+    if "torch.distributed" in sys.modules:
+        distributed = importlib.import_module("torch.distributed")
+        if distributed.is_available() and distributed.is_initialized():
+            # The other processes may be waiting for this one; a clean shutdown would wait for them.
+            sys.stderr.flush()
+            os._exit(code)
+    sys.exit(code)

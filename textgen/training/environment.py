@@ -1,0 +1,41 @@
+"""What a run was computed with: versions, processes, threads, device, memory. The part of a run that may vary."""
+
+import platform
+import resource
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from textgen.run.allocator import allocator
+from textgen.training.distributed.processes import precision_of, threads
+
+_PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "wandb", "tokenizers", "numpy")
+
+
+def environment(accelerator: Accelerator) -> dict[str, Any]:
+    """Versions, processes, threads, precision, allocator, device and command line, as in ``environment.json``."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "versions": versions,
+        "processes": accelerator.num_processes,
+        "threads": threads(),
+        "precision": precision_of(accelerator),
+        "allocator": allocator(),
+        "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else f"cpu ({platform.machine()})",
+        "command": " ".join(sys.argv),
+    }
+
+
+def peak_memory_bytes(accelerator: Accelerator) -> int:
+    """The most memory that this process has used so far: allocated on its GPU, or resident on a CPU."""
+    if accelerator.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(accelerator.device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

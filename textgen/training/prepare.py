@@ -1,0 +1,130 @@
+"""A model and its optimizer as the launcher wants them: alone, replicated (DDP), or sharded (FSDP2, DeepSpeed)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+
+from textgen.model.build import TrainableModel
+from textgen.model.config import AdapterConfig
+from textgen.model.contexts import evaluating
+from textgen.model.layers import compile_blocks
+from textgen.model.loss import ScoredModel
+from textgen.training.config import EngineConfig, TrainingConfig
+from textgen.training.distributed import deepspeed_zero
+from textgen.training.distributed.exact import same_start
+from textgen.training.distributed.processes import precision_of, threads
+from textgen.training.distributed.sharding import full_state, is_sharded, reshard, unsharded
+from textgen.training.optimizers import build_optimizer, evaluation_weights
+from textgen.training.precision import COMPUTE_DTYPES
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """A model and its optimizer, ready for training steps.
+
+    Attributes:
+        accelerator: of :func:`textgen.training.distributed.processes.start_process`.
+        trainable: the model as it was built; its ``.model`` is what is evaluated and saved.
+        scored: the same model, wrapped for training: it returns the summed loss.
+        optimizer: wrapped by Accelerate.
+        exact: whether gradients are summed in a fixed order.
+    """
+
+    accelerator: Accelerator
+    trainable: TrainableModel
+    scored: torch.nn.Module
+    optimizer: Any
+    exact: bool
+
+    @property
+    def model(self) -> Any:
+        """The transformers or peft model, unwrapped."""
+        return self.trainable.model
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Inside, :attr:`model` has the weights to evaluate, all of them on every process."""
+        with evaluation_weights(self.optimizer), unsharded(self.accelerator, self.scored):
+            yield
+
+    def fingerprints(self) -> dict[str, str]:
+        """What a resumed run must have in common with this one: base weights, precision and, if exact, threads."""
+        found = {"model": self.trainable.base_fingerprint, "precision": precision_of(self.accelerator)}
+        return found | ({"threads": str(threads())} if self.exact else {})
+
+    def save(self, directory: Path) -> None:
+        """Write the model, or its adapters, with the tokenizer. All processes call it; the main one writes."""
+        with evaluation_weights(self.optimizer):
+            state = full_state(self.model)
+            if self.accelerator.is_main_process:
+                self.trainable.save(directory, state=state)
+
+
+def prepare(
+    accelerator: Accelerator,
+    trainable: TrainableModel,
+    training: TrainingConfig,
+    engine: EngineConfig,
+    adapters: AdapterConfig,
+) -> PreparedModel:
+    """Build the optimizer, and wrap it and the model, in training mode, for however many processes there are.
+
+    Args:
+        accelerator: of :func:`textgen.training.distributed.processes.start_process`.
+        trainable: the model.
+        training: optimizer settings.
+        engine: whether to compile the model, and whether to sum gradients in a fixed order.
+        adapters: the learning rate of their B matrices.
+
+    Raises:
+        UserError: the model has no layers to compile.
+    """
+    if engine.compile:
+        compile_blocks(trainable.model)
+    optimizer = build_optimizer(trainable.model, training, lora_plus_ratio=adapters.lora_plus_ratio)
+    scored, wrapped = wrap(
+        accelerator, ScoredModel(trainable.model), optimizer, max_grad_norm=training.max_grad_norm, exact=engine.exact
+    )
+    scored.train()
+    return PreparedModel(accelerator, trainable, scored, wrapped, engine.exact)
+
+
+def wrap(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    max_grad_norm: float = 1.0,
+    exact: bool = False,
+) -> tuple[torch.nn.Module, Any]:
+    """Wrap model and optimizer as the launch file says: replicated (DDP), sharded (FSDP2, DeepSpeed), or neither.
+
+    Args:
+        accelerator: of :func:`textgen.training.distributed.processes.start_process`.
+        model: a :class:`textgen.model.loss.ScoredModel`.
+        optimizer: over its parameters.
+        max_grad_norm: that steps will clip to, which DeepSpeed has to know from the start.
+        exact: replicate the model without DDP, whose order of summation depends on the number of processes.
+    """
+    if exact:
+        alone = accelerator.prepare_model(model, evaluation_mode=True)
+        same_start(alone)
+        return alone, accelerator.prepare_optimizer(optimizer)
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        deepspeed_zero.configure(accelerator, max_grad_norm=max_grad_norm)
+        dtype = COMPUTE_DTYPES[precision_of(accelerator)]
+        if dtype != torch.float32:
+            model.forward = torch.autocast(accelerator.device.type, dtype)(model.forward)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    if is_sharded(model):  # the first module to run takes itself for the outermost; it had better be that
+        ids = torch.zeros(1, 2, dtype=torch.long, device=accelerator.device)
+        with evaluating(model), torch.no_grad():
+            model(ids, ids)
+        reshard(model)  # which leaves the outermost gathered; a checkpoint would then be read into what is thrown away
+    return model, optimizer
