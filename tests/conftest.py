@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from prefork import Prefork
 
 SENTENCES = [
     "The cat sat on the mat, and the dog sat on the cat.",
@@ -28,6 +29,13 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ |= {"WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     settings.register_profile("textgen", deadline=None)  # a busy machine is not a failing test
     settings.load_profile("textgen")
+
+
+@pytest.fixture(scope="session")
+def python() -> Iterator[Prefork]:
+    """``python.run(["script.py", "--flag"], processes=2)``: scripts as processes that start in no time."""
+    with Prefork() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True, scope="session")

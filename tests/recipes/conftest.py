@@ -1,31 +1,23 @@
 """The recipes' command lines, and a text for them."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from running import LIGHT, ROOT, WORDS, Ran
+from prefork import Ended, Prefork
+from running import LIGHT, ROOT, WORDS
 
 
 @pytest.fixture(scope="session")
-def run_recipe(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ran]:
+def run_recipe(python: Prefork, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ended]:
     """``run_recipe("finetune", "--steps", 3, processes=2, cwd=…)``."""
     home = tmp_path_factory.mktemp("home")
 
-    def run(recipe: str, *flags: object, processes: int = 1, cwd: Path = home, check: bool = True) -> Ran:
+    def run(recipe: str, *flags: object, processes: int = 1, cwd: Path = home, check: bool = True) -> Ended:
         environment = os.environ | {"TEXTGEN_CACHE": str(home / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-        script = [str(ROOT / "recipes" / f"{recipe}.py"), *map(str, flags)]
-        command = [sys.executable, *script]
-        if processes > 1:
-            torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-            command = [sys.executable, *torchrun, *script]
-        ended = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
-        if check:
-            assert ended.returncode == 0, ended.stdout + ended.stderr
-        return Ran(ended.returncode, ended.stdout, ended.stderr)
+        script = ROOT / "recipes" / f"{recipe}.py"
+        return python.run([script, *flags], processes=processes, cwd=cwd, env=environment, check=check)
 
     return run
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,6 @@ FSDP |= {"FSDP_RESHARD_AFTER_FORWARD": "true", "FSDP_STATE_DICT_TYPE": "SHARDED_
 # And launch/deepspeed_zero2.yaml.
 DEEPSPEED = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}
 DEEPSPEED |= {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1"}
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A recipe that has ended."""
-
-    code: int
-    out: str
-    error: str
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

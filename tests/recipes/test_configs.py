@@ -19,7 +19,7 @@ def test_none_was_missed() -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_passes_every_check(path: Path, run_recipe, tmp_path) -> None:
     ran = run_recipe("finetune", "--config", path, "--dry-run", cwd=tmp_path)
-    assert "everything checks out" in ran.out
+    assert "all checks passed" in ran.out
     assert not list(tmp_path.iterdir()), "a dry run writes nothing"
     first = path.read_text().splitlines()[0]
     assert first.startswith("# ")

@@ -65,7 +65,7 @@ def test_the_same_command_finds_its_finished_run(full_run: Path, run_recipe, tex
     before = tree(full_run)
     flags = ["--data", text_file, "--run-dir", full_run, "--strategies", "greedy,top_p"]
     ran = run_recipe("finetune", *QUICK, *flags)
-    assert "finished" in ran.out
+    assert "already complete" in ran.out
     assert tree(full_run) == before
 
 
@@ -74,7 +74,7 @@ def test_a_run_of_another_configuration_is_refused_untouched(full_run: Path, run
     flags = ["--data", text_file, "--run-dir", full_run, "--learning-rate", "0.5"]
     ran = run_recipe("finetune", *QUICK, *flags, check=False)
     assert ran.code == 2
-    assert "learning_rate 0.001 there and 0.5 here" in ran.error
+    assert "learning_rate: 0.001 (existing) vs 0.5 (requested)" in ran.error
     assert tree(full_run) == before
 
 
@@ -143,7 +143,7 @@ def test_killed_and_started_again_gives_the_same_bytes(
     assert json.loads((run_dir / "status.json").read_text())["state"] == "running"
 
     resumed = run_recipe("finetune", *flags)
-    assert "going on from" in resumed.out
+    assert "resuming from" in resumed.out
     whole = full_run if method == "full" else lora_run
     assert tree(run_dir / "model") == tree(whole / "model")
     assert (run_dir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
@@ -163,7 +163,7 @@ def test_a_checkpoint_goes_on_in_a_new_directory_and_before_stays_before(
 def test_without_a_run_directory_its_name_is_found_again(run_recipe, text_file, tmp_path) -> None:
     flags = [*QUICK, "--steps", 2, "--data", text_file, "--skip-decoding"]
     run_recipe("finetune", *flags, cwd=tmp_path)
-    assert "finished" in run_recipe("finetune", *flags, cwd=tmp_path).out
+    assert "already complete" in run_recipe("finetune", *flags, cwd=tmp_path).out
     run_recipe("finetune", *flags, "--resume", "never", cwd=tmp_path)
     names = sorted(path.name for path in (tmp_path / "runs").iterdir())
     assert len(names) == 2
@@ -229,6 +229,6 @@ def test_looking_at_samples_changes_nothing_and_survives_a_kill(
     shutil.rmtree(broken / "model")
     (broken / "status.json").write_text('{"state": "running"}')
     (broken / "samples.jsonl").write_bytes(unbroken[:-40])
-    assert "going on from" in run_recipe("finetune", *flags, "--run-dir", broken).out
+    assert "resuming from" in run_recipe("finetune", *flags, "--run-dir", broken).out
     assert (broken / "samples.jsonl").read_bytes() == unbroken
     assert (broken / "metrics.jsonl").read_bytes() == (full_run / "metrics.jsonl").read_bytes()

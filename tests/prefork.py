@@ -1,0 +1,182 @@
+"""Starts Python scripts as processes that have the heavy libraries imported already.
+
+A script of this project spends most of a test in `import torch` and its like: five seconds of processor time, where the
+test itself takes one. A server process imports them once and computes nothing; for each script it forks, and the child
+runs the script as `python script.py arguments` would: with a command line, environment, working directory, standard
+streams, exit code and process id of its own. Several ranks get the variables that torchrun sets.
+
+    with Prefork() as python:
+        ended = python.run(["recipes/finetune.py", "--help"], cwd=…, env=…, processes=2)
+
+What it does not show is how a process starts: a launcher, the memory allocator, the order of imports. Tests of those
+start real ones.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# What recipes import, but for what reads its settings from the environment at once (DeepSpeed, bitsandbytes, wandb).
+LIBRARIES = ("torch", "torch.distributed.fsdp", "torch.optim", "transformers", "transformers.models.gpt2", "accelerate")
+LIBRARIES += ("peft", "datasets", "tyro", "rich.console", "matplotlib.figure", "matplotlib.backends.backend_agg")
+LIBRARIES += ("jinja2", "huggingface_hub", "safetensors.torch", "yaml", "filelock", "psutil")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A script that has ended: exit code, standard output and standard error, of all ranks together."""
+
+    code: int
+    out: str
+    error: str
+
+
+class Prefork:
+    """The server, as its client sees it; started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._server: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> "Prefork":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._server is not None:
+            assert self._server.stdin is not None
+            self._server.stdin.close()
+            self._server.wait(timeout=30)
+
+    def run(
+        self,
+        argv: Sequence[object],
+        *,
+        processes: int = 1,
+        cwd: Path | str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 600,
+        check: bool = False,
+    ) -> Ended:
+        """Run a script to its end.
+
+        Args:
+            argv: the script and its arguments.
+            processes: ranks; the exit code is then 1 if any of them failed, as torchrun's is.
+            cwd: working directory.
+            env: the whole environment.
+            timeout: seconds after which all ranks are killed, and the code is that of SIGKILL.
+            check: raise AssertionError with the output if it fails.
+        """
+        if self._server is None:
+            command = [sys.executable, "-u", __file__]
+            self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        with tempfile.TemporaryDirectory() as scratch:
+            request = {
+                "argv": [str(word) for word in argv],
+                "processes": processes,
+                "cwd": str(cwd or Path.cwd()),
+                "env": dict(os.environ if env is None else env),
+                "timeout": timeout,
+                "streams": scratch,
+            }
+            self._server.stdin.write(json.dumps(request) + "\n")
+            self._server.stdin.flush()
+            codes = json.loads(self._server.stdout.readline())
+            out, error = (
+                "".join(path.read_text(errors="replace") for path in sorted(Path(scratch).glob(f"*.{stream}")))
+                for stream in ("out", "err")
+            )
+        code = codes[0] if processes == 1 else int(any(codes))
+        assert not check or code == 0, out + error
+        return Ended(code, out, error)
+
+
+def _serve() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # nothing that a library prints may pass for an answer
+    for library in LIBRARIES:
+        __import__(library)
+    for line in sys.stdin:
+        answers.write(json.dumps(_run_all(json.loads(line))) + "\n")
+        answers.flush()
+
+
+def _run_all(request: dict[str, Any]) -> list[int]:
+    """Exit codes of all ranks; once one has failed, the others are ended, as torchrun does."""
+    ranks = request["processes"]
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    children: dict[int, int] = {}
+    for rank in range(ranks):
+        pid = os.fork()
+        if pid == 0:
+            _become(request, rank, port)
+        children[pid] = rank
+    codes, deadline = [0] * ranks, time.monotonic() + request["timeout"]
+    while children:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            if time.monotonic() > deadline:
+                for child in children:
+                    os.kill(child, signal.SIGKILL)
+            time.sleep(0.005)
+        elif pid in children:
+            codes[children.pop(pid)] = code = os.waitstatus_to_exitcode(status)
+            if code:
+                deadline = min(deadline, time.monotonic() + 0.3)
+    return codes
+
+
+def _become(request: dict[str, Any], rank: int, port: int) -> None:
+    """Turn this forked process into one that runs the script; does not return."""
+    code = 1
+    try:
+        sys.stdin.close()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for stream, descriptor in (("out", 1), ("err", 2)):
+            path = Path(request["streams"], f"{rank:03}.{stream}")
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(fd, mode) for fd, mode in ((0, "r"), (1, "w"), (2, "w")))
+        os.environ.clear()
+        os.environ |= request["env"]
+        if request["processes"] > 1:
+            size = str(request["processes"])
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        os.chdir(request["cwd"])
+        sys.argv = request["argv"]
+        sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve()
