@@ -82,8 +82,9 @@ def _estimates(
         found["own_nll"] = estimate_of_ratio(own, lengths, **resampling)
     if judge:
         judged = judge_nlls(judge, [prompt.text for prompt in output.prompts], output.texts)
-        bits = [len(text.encode("utf-8", "replace")) * math.log(2) for text in output.texts]
-        found["judge_bits_per_byte"] = estimate_of_ratio(judged, bits, **resampling)
+        # bits / bytes = nats / (bytes · ln 2)
+        scaled_bytes = [len(text.encode("utf-8", "replace")) * math.log(2) for text in output.texts]
+        found["judge_bits_per_byte"] = estimate_of_ratio(judged, scaled_bytes, **resampling)
     # A continuation is shorter than the limit only if the text ended.
     found["end_of_text_rate"] = estimate_of_mean([float(n < config.max_new_tokens) for n in lengths], **resampling)
     return found
