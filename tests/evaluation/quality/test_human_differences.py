@@ -1,21 +1,16 @@
-"""Differences from human and from a baseline: keys, signs, and the family that p values are corrected for."""
+"""Differences from human and from a baseline: keys, signs, and which p values are corrected together."""
 
 import numpy as np
 import pytest
 from numpy.random import default_rng
 
 from textgen.evaluation.quality.human_differences import baseline_of, difference_columns
-from textgen.evaluation.uncertainty.estimate import (
-    difference,
-    estimate_of_mean,
-    p_value,
-    prompts_needed,
-    student_interval,
-)
+from textgen.evaluation.uncertainty.estimate import estimate_of_mean
+from textgen.evaluation.uncertainty.significance import difference, p_value, prompts_needed, student_interval
 
 
 def estimates(prompts: int = 30) -> dict:
-    """Three strategies and the humans; the first two are as the humans are, but for luck, the third is not."""
+    """Three strategies and human: the first two differ from human by noise only, the third by 1."""
     random = default_rng(0)
     hard = random.normal(5, 2, size=prompts)
     shift = {"greedy": 0.02, "top_p": 0.0, "beam": 1.0, "human": 0.0}
@@ -31,11 +26,11 @@ def estimates(prompts: int = 30) -> dict:
 
 
 def columns(**other) -> dict:
-    given = {"human": "human", "interval_width": 0.1, "samples": dict.fromkeys(("greedy", "top_p", "beam"), 1.0)}
+    given = {"interval_width": 0.1, "samples_per_prompt": dict.fromkeys(("greedy", "top_p", "beam"), 1.0)}
     return difference_columns(estimates(), **(given | other))
 
 
-def test_what_differs_is_told_apart_and_what_does_not_is_not():
+def test_a_difference_beyond_noise_is_significant_and_noise_is_not():
     found = columns()
     assert list(found) == ["greedy", "top_p", "beam"]
     assert found["beam"]["nll_minus_human"] == pytest.approx(1, abs=0.2)
@@ -47,11 +42,11 @@ def test_what_differs_is_told_apart_and_what_does_not_is_not():
         assert low < row["nll_minus_human"] < high
 
 
-def test_numbers_are_those_of_the_paired_estimates_corrected_within_a_metric():
+def test_columns_are_of_the_paired_estimates_with_p_values_corrected_within_a_metric():
     given, found = estimates(), columns()
     paired = {name: difference(given["human"]["nll"], given[name]["nll"]) for name in found}
     p = sorted(p_value(one) for one in paired.values())
-    assert found["beam"]["nll_minus_human_p"] == p[0] * 3  # the least of three; length is a family of its own
+    assert found["beam"]["nll_minus_human_p"] == p[0] * 3  # the smallest of three; those of length are corrected apart
     for name, one in paired.items():
         assert found[name]["nll_minus_human"] == one.value
         assert found[name]["nll_minus_human_interval"] == list(student_interval(one))
@@ -60,12 +55,12 @@ def test_numbers_are_those_of_the_paired_estimates_corrected_within_a_metric():
     assert found["greedy"]["length_minus_human"] == pytest.approx(10 * found["greedy"]["nll_minus_human"])
 
 
-def test_a_wider_interval_takes_fewer_prompts():
+def test_a_wider_interval_needs_fewer_prompts():
     narrow, wide = columns(interval_width=0.05)["beam"], columns(interval_width=0.1)["beam"]
     assert narrow["nll_prompts_needed"] == pytest.approx(4 * wide["nll_prompts_needed"], abs=4)
 
 
-def test_the_baseline_is_greedy_or_the_first_and_is_not_held_against_itself():
+def test_the_baseline_is_greedy_or_the_first_and_is_not_compared_with_itself():
     found = columns()
     assert [row["baseline"] for row in found.values()] == [None, "greedy", "greedy"]
     assert not any("minus_baseline" in key for key in found["greedy"])
@@ -75,7 +70,7 @@ def test_the_baseline_is_greedy_or_the_first_and_is_not_held_against_itself():
     assert baseline_of([]) is None
 
 
-def test_what_the_human_row_lacks_is_not_compared():
+def test_a_metric_that_the_human_row_lacks_is_not_compared():
     assert not any(key.startswith("own_nll") for key in columns()["top_p"])
 
 
@@ -83,7 +78,7 @@ def test_one_prompt_has_differences_without_uncertainty():
     given = {
         name: {"nll": estimate_of_mean(np.array([x]), clusters=[0], seed=0)} for name, x in (("a", 2), ("human", 3))
     }
-    (row,) = difference_columns(given, human="human", interval_width=0.1, samples={"a": 1.0}).values()
+    (row,) = difference_columns(given, interval_width=0.1, samples_per_prompt={"a": 1.0}).values()
     assert row["nll_minus_human"] == -1
     assert row["nll_minus_human_interval"] is row["nll_minus_human_p"] is row["nll_prompts_needed"] is None
     assert row["baseline"] is None

@@ -1,4 +1,4 @@
-"""MAUVE against its definition, cases whose value is known, and (where it is installed) the authors' package."""
+"""MAUVE against its definition, cases whose value is known, and the authors' package if it is installed."""
 
 import math
 
@@ -8,20 +8,22 @@ import torch
 from numpy.random import default_rng
 from scipy.integrate import quad
 
+from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.quality.mauve import (
-    LEAST,
-    area,
+    MIN_TEXTS,
+    area_under,
     divergence_curve,
-    features,
     k_means,
     mauve,
     mauve_columns,
-    reduced,
+    missing_mauve_columns,
+    reduce_features,
+    text_features,
 )
 
 
 def clouds(sizes: list[int], width: int = 6, seed: int = 0, spread: float = 0.05) -> np.ndarray:
-    """Points around as many random directions as there are sizes."""
+    """Points around random centres, ``sizes[i]`` of them around the i-th."""
     random = default_rng(seed)
     centres = random.normal(size=(len(sizes), width))
     return np.concatenate(
@@ -29,17 +31,17 @@ def clouds(sizes: list[int], width: int = 6, seed: int = 0, spread: float = 0.05
     )
 
 
-def test_equal_histograms_have_area_one_and_disjoint_ones_none():
+def test_equal_histograms_have_area_one_and_disjoint_ones_almost_none():
     even = np.full(4, 0.25)
-    assert area(divergence_curve(even, even)) == pytest.approx(1)
+    assert area_under(divergence_curve(even, even)) == pytest.approx(1)
     left, right = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     # disjoint: KL(q‖r) = −log(1−λ), KL(p‖r) = −log λ, so the curve is ((1−λ)^5, λ^5)
     expected, _ = quad(lambda weight: weight**5 * 5 * (1 - weight) ** 4, 0, 1)
-    assert area(divergence_curve(left, right)) == pytest.approx(expected, abs=0.002)
-    assert 0 < area(divergence_curve(left, right)) < 0.01
+    assert area_under(divergence_curve(left, right)) == pytest.approx(expected, abs=0.002)
+    assert 0 < area_under(divergence_curve(left, right)) < 0.01
 
 
-def test_the_curve_is_by_definition_and_falls():
+def test_the_curve_is_that_of_the_definition_and_falls():
     p, q = np.array([0.5, 0.3, 0.2, 0.0]), np.array([0.1, 0.4, 0.2, 0.3])
     curve = divergence_curve(p, q)
     assert curve.shape == (27, 2)
@@ -56,17 +58,17 @@ def test_the_curve_is_by_definition_and_falls():
 
 def test_area_of_a_straight_line_is_that_of_the_triangle():
     x = np.linspace(0, 1, 9)
-    assert area(np.stack([x, 1 - x], axis=1)) == pytest.approx(0.5)
+    assert area_under(np.stack([x, 1 - x], axis=1)) == pytest.approx(0.5)
 
 
 def test_area_is_the_same_over_both_axes():
     random = default_rng(9)
     p, q = random.dirichlet(np.ones(20), size=2)
     curve = divergence_curve(p, q)
-    assert area(curve) == pytest.approx(area(curve[::-1, ::-1]))
+    assert area_under(curve) == pytest.approx(area_under(curve[::-1, ::-1]))
 
 
-def test_k_means_finds_clusters_that_are_there():
+def test_k_means_finds_well_separated_clusters():
     data = clouds([30, 50, 20, 40])
     labels = k_means(data, 4, seed=0)
     truth = np.repeat(np.arange(4), [30, 50, 20, 40])
@@ -84,7 +86,7 @@ def test_k_means_is_as_good_as_scikit_learn_s():
     assert cost <= theirs * 1.03
 
 
-def test_k_means_of_copies_and_of_more_clusters_than_points_ends():
+def test_k_means_ends_with_identical_points_and_with_as_many_clusters_as_points():
     assert len(k_means(np.ones((20, 3)), 4, seed=0)) == 20
     assert sorted(k_means(np.eye(3), 3, seed=0).tolist()) == [0, 1, 2]
 
@@ -93,14 +95,14 @@ def test_reduction_keeps_nine_tenths_of_the_variance_of_unit_vectors():
     random = default_rng(2)
     data = random.normal(size=(200, 8)) * np.array([10, 9, 8, 1, 0.1, 0.1, 0.1, 0.1])
     unit = data / np.linalg.norm(data, axis=1, keepdims=True)
-    kept = reduced(data)
+    kept = reduce_features(data)
     whole = np.square(unit - unit.mean(axis=0)).sum()
     assert 0.9 <= np.square(kept).sum() / whole < 1
     assert kept.shape[1] == 3
-    assert reduced(np.ones((5, 2))).tolist() == [[0.0]] * 5
+    assert reduce_features(np.ones((5, 2))).tolist() == [[0.0]] * 5
 
 
-def test_mauve_of_one_source_is_near_one_and_of_two_far_from_it():
+def test_mauve_is_near_one_for_one_source_and_far_from_it_for_two():
     one, two = (clouds([100, 100, 100, 100], seed=3, spread=0.3)[default_rng(n).permutation(400)] for n in (0, 1))
     assert mauve(one[:200], one[200:], seed=0) > 0.9
     assert mauve(one[:200], two[:200] + 9, seed=0) < 0.05
@@ -122,25 +124,25 @@ def test_mauve_agrees_with_the_authors_package():
         assert mine == pytest.approx(theirs, abs=0.04)
 
 
-def test_with_too_few_texts_there_is_no_value_but_a_reason():
-    row = mauve_columns(None, None, 16, seed=0)
-    assert row["mauve"] is None
-    assert row["mauve_texts"] == 16
-    assert "16 continuations" in row["mauve_reason"]
-    data = default_rng(5).normal(size=(2 * LEAST, 4))
-    row = mauve_columns(data[:LEAST], data[LEAST:], LEAST, seed=0)
+def test_columns_are_the_mean_and_spread_over_seeds_or_the_reason_why_there_is_no_value():
+    data = default_rng(5).normal(size=(2 * MIN_TEXTS + 20, 4))
+    row = mauve_columns(data[:MIN_TEXTS], data[MIN_TEXTS:], seed=0)
     assert 0 < row["mauve"] <= 1
     assert 0 < row["mauve_spread"] < 0.2
+    assert row["mauve_texts"] == MIN_TEXTS
     assert row["mauve_reason"] is None
-    values = [mauve(data[:LEAST], data[LEAST:], seed=seed) for seed in range(5)]
+    values = [mauve(data[:MIN_TEXTS], data[MIN_TEXTS:], seed=seed) for seed in range(5)]
     assert row["mauve"] == pytest.approx(np.mean(values))
+    missing = missing_mauve_columns(16, "too few")
+    assert missing == {"mauve": None, "mauve_spread": None, "mauve_texts": 16, "mauve_reason": "too few"}
+    assert missing.keys() == row.keys()
 
 
 @pytest.mark.parametrize("architecture", ["tiny_gpt2", "tiny_llama"])
-def test_features_are_the_last_layer_s_state_at_the_last_token(accelerator, request, architecture):
+def test_features_are_the_last_layer_s_state_at_the_last_token(accelerator, tokenizer, request, architecture):
     model = request.getfixturevalue(architecture)(0).eval()
     sequences = [[5, 6, 7], [8], [9, 10, 11, 12, 13], [], list(range(1, 90))]
-    found = features(accelerator, model, sequences, context=64)
+    found = text_features(LoadedModel(accelerator, model, tokenizer, context=64), sequences)
     for sequence, feature in zip(sequences, found, strict=True):
         if sequence:
             with torch.no_grad():
@@ -148,3 +150,10 @@ def test_features_are_the_last_layer_s_state_at_the_last_token(accelerator, requ
             assert feature == pytest.approx(output.hidden_states[-1][0, -1].numpy(), abs=1e-5)
         else:
             assert not feature.any()
+
+
+def test_two_processes_compute_the_features_of_one(one_and_two_processes):
+    one, (two, other) = one_and_two_processes
+    assert two["features"] == other["features"]
+    assert np.array(two["features"]) == pytest.approx(np.array(one["features"]), rel=1e-5)
+    assert np.shape(two["features"]) == (10, 32)

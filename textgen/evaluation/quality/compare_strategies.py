@@ -1,6 +1,7 @@
-"""A paired comparison of decoding strategies: all continue the same prompts, and so did their human authors.
+"""A paired comparison of decoding strategies: all continue the same prompts, and so did the prompts' human authors.
 
-Continuations of one prompt stay together in every bootstrap, since the prompt is what was drawn independently.
+Every bootstrap resamples prompts and keeps all continuations of a prompt together, since only prompts were drawn
+independently.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,15 +33,16 @@ def compare_strategies(
 ) -> tuple[list[dict[str, Any]], list[Continuation]]:
     """The rows of ``decoding.json``, one per strategy and a last one for the human text; and every continuation.
 
-    The same on every process. See :func:`textgen.evaluation.quality.decoding_rows.decoding_rows` for what a row holds.
-    Besides that, ``tokens_per_second`` is the speed of one process; for a strategy that was decoded together with
-    others, that of such a batch, had all its rows been the strategy's.
+    The same on every process. The columns are those of
+    :func:`textgen.evaluation.quality.decoding_rows.decoding_rows`, and ``tokens_per_second``: the decoding speed of one
+    process. For a strategy that was decoded in one batch with others, it is the speed of such a batch if all of its
+    rows were this strategy's.
 
     Args:
         loaded: the model.
         prompts: what to continue.
-        strategies: how; those that are not stochastic give one continuation per prompt, the others ``config.samples``.
-        config: lengths, samples and the wanted interval width.
+        strategies: how; stochastic ones write ``config.samples`` continuations of each prompt, the others one.
+        config: the length limit, the number of samples and the target interval width.
         seed: of sampling and of the bootstrap.
         amateur: the weaker model, for strategies that need one.
         judge: a second model that scores the continuations.
@@ -48,9 +50,8 @@ def compare_strategies(
     """
     assert prompts, "nothing to continue"
     assert config.samples >= 1, config.samples
-    context = getattr(loaded.model.config, "max_position_embeddings", None)
     longest = max(len(prompt.token_ids) for prompt in prompts)
-    assert context is None or longest + config.max_new_tokens <= context, (longest, config.max_new_tokens, context)
+    assert longest + config.max_new_tokens <= loaded.context, (longest, config.max_new_tokens, loaded.context)
 
     with evaluating(loaded.model), evaluating(amateur) if amateur is not None else nullcontext(), torch.no_grad():
         outputs = generate_continuations(
@@ -70,7 +71,7 @@ def compare_strategies(
 
 
 def _speed(output: StrategyOutput, seed: int) -> dict[str, Any]:
-    """Generated tokens per second, ends of text included; with an interval over batches if there are several."""
+    """Generated tokens per second, end-of-text tokens included; with an interval over batches if there are several."""
     tokens, seconds = output.batch_tokens, output.batch_seconds
     if not seconds:
         return {"tokens_per_second": None, "tokens_per_second_interval": None}

@@ -1,7 +1,7 @@
-"""The rows of ``decoding.json``: every figure of each strategy's continuations.
+"""The rows of ``decoding.json``: all metrics of each strategy's continuations.
 
-Nothing is generated here: the continuations are read again by the model itself, by a judge if there is one, and as
-texts.
+Nothing is generated here. The continuations are measured as texts, and scored by the model itself and by a judge, if
+there is one.
 """
 
 import math
@@ -18,9 +18,9 @@ from textgen.evaluation.decoding.truncation import is_truncation, truncate
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.quality.human_differences import difference_columns
 from textgen.evaluation.quality.judge import judge_nlls, split_ids
-from textgen.evaluation.quality.mauve import LEAST, features, mauve_columns
+from textgen.evaluation.quality.mauve import MIN_TEXTS, mauve_columns, missing_mauve_columns, text_features
 from textgen.evaluation.quality.teacher_forcing import Span, read_spans
-from textgen.evaluation.quality.text_metrics import cluster_numbers, columns, text_estimates
+from textgen.evaluation.quality.text_metrics import cluster_numbers, estimate_columns, text_estimates
 from textgen.evaluation.uncertainty.estimate import Estimate, estimate_of_mean, estimate_of_ratio
 
 
@@ -32,27 +32,27 @@ def decoding_rows(
     seed: int,
     judge: LoadedModel | None = None,
 ) -> list[dict[str, Any]]:
-    """A row of figures for each output, one of which is the human one; the same on every process.
+    """One row for each output; the same on every process.
 
-    Keys: strategy, family, settings, continuations; the metrics of ``TEXT_METRICS``; nll, in nats per token under the
-    model at temperature 1; own_nll, the same under the distribution that the strategy drew from (None if that is not a
-    function of the model's next-token distribution); judge_bits_per_byte, with a judge; end_of_text_rate; each with its
-    ``_interval``. Then mauve (see ``mauve.py``) and the differences (see ``human_differences.py``).
+    Keys: strategy, family, settings, prompts, continuations; the metrics of ``TEXT_METRICS``; nll, in nats per token
+    under the model at temperature 1; own_nll, the same under the distribution that the strategy drew from (None if that
+    is not a function of the model's next-token distribution); judge_bits_per_byte, with a judge; end_of_text_rate; each
+    with its ``_interval``. Then mauve (see ``mauve.py``) and the differences (see ``human_differences.py``).
 
     Args:
         loaded: the model that wrote the continuations.
-        outputs: all over the same prompts in the same order.
-        config: the length limit and the wanted interval width.
+        outputs: of the strategies and of the human authors, all for the same prompts in the same order.
+        config: the length limit and the target interval width.
         seed: of the bootstrap and of MAUVE's clustering.
         judge: a second model that scores the continuations.
     """
     estimates = {output.name: _estimates(loaded, output, config, seed, judge) for output in outputs}
     samples = {output.name: len(output.prompts) / len(set(output.prompt_ids)) for output in outputs}
     differences = difference_columns(estimates, interval_width=config.interval_width, samples_per_prompt=samples)
-    likeness = _mauve(loaded, outputs, seed, judge)
+    mauve = _mauve(loaded, outputs, seed, judge)
     rows = []
     for output in outputs:
-        figures: dict[str, Any] = columns(estimates[output.name])
+        figures: dict[str, Any] = estimate_columns(estimates[output.name])
         figures.setdefault("own_nll", None)
         figures.setdefault("own_nll_interval", None)
         rows.append(
@@ -61,7 +61,7 @@ def decoding_rows(
                 "family": output.strategy.family,
                 "settings": dict(output.strategy.settings),
                 **figures,
-                **likeness[output.name],
+                **mauve[output.name],
                 **differences.get(output.name, {}),
                 "prompts": len(set(output.prompt_ids)),
                 "continuations": len(output.continuations),
@@ -74,28 +74,29 @@ def _estimates(
     loaded: LoadedModel, output: StrategyOutput, config: EvaluationConfig, seed: int, judge: LoadedModel | None
 ) -> dict[str, Estimate]:
     lengths = output.token_counts
-    over: dict[str, Any] = {"clusters": cluster_numbers(output.prompt_ids), "seed": seed}
+    resampling: dict[str, Any] = {"clusters": cluster_numbers(output.prompt_ids), "seed": seed}
     nlls, own = continuation_nlls(loaded, output)
     found = text_estimates(output.texts, lengths, seed, prompts=output.prompt_ids)
-    found["nll"] = estimate_of_ratio(nlls, lengths, **over)
+    found["nll"] = estimate_of_ratio(nlls, lengths, **resampling)
     if own is not None:
-        found["own_nll"] = estimate_of_ratio(own, lengths, **over)
+        found["own_nll"] = estimate_of_ratio(own, lengths, **resampling)
     if judge:
         judged = judge_nlls(judge, [prompt.text for prompt in output.prompts], output.texts)
-        bits = [len(text.encode("utf-8", "replace")) * math.log(2) for text in output.texts]
-        found["judge_bits_per_byte"] = estimate_of_ratio(judged, bits, **over)
-    # Only the end of the text makes a continuation shorter.
-    found["end_of_text_rate"] = estimate_of_mean([float(n < config.max_new_tokens) for n in lengths], **over)
+        # bits / bytes = nats / (bytes · ln 2)
+        scaled_bytes = [len(text.encode("utf-8", "replace")) * math.log(2) for text in output.texts]
+        found["judge_bits_per_byte"] = estimate_of_ratio(judged, scaled_bytes, **resampling)
+    # A continuation is shorter than the limit only if the text ended.
+    found["end_of_text_rate"] = estimate_of_mean([float(n < config.max_new_tokens) for n in lengths], **resampling)
     return found
 
 
 def continuation_nlls(loaded: LoadedModel, output: StrategyOutput) -> tuple[list[float], list[float] | None]:
-    """Nats of each continuation after its prompt, 0 for an empty one.
+    """Negative log-likelihood in nats of each continuation after its prompt, 0 for an empty one.
 
     Returns:
-        Under the model; and under the strategy's own distribution, after its temperature and truncation, or None if
-        that is not a function of the model's distribution at each position. A token that was drawn was kept: one that
-        rounding leaves just outside of the kept set counts as in it.
+        Under the model; and under the distribution that the strategy drew from, after its temperature and truncation,
+        or None if that is not a function of the model's next-token distribution. A token that was drawn counts as kept,
+        even if rounding leaves it just outside of the kept set.
     """
     strategy = output.strategy if is_truncation(output.strategy) else None
 
@@ -104,8 +105,8 @@ def continuation_nlls(loaded: LoadedModel, output: StrategyOutput) -> tuple[list
         if strategy is None:
             return nll
         own, mask = truncate(strategy, log_probs)
-        left = own.masked_fill(~mask.scatter(1, targets[:, None], True), -torch.inf).log_softmax(dim=-1)
-        return torch.cat([nll, -left.gather(1, targets[:, None])], dim=1)
+        kept = own.masked_fill(~mask.scatter(1, targets[:, None], True), -torch.inf).log_softmax(dim=-1)
+        return torch.cat([nll, -kept.gather(1, targets[:, None])], dim=1)
 
     pairs = zip(output.prompts, output.continuations, strict=True)
     spans = [Span(prompt.token_ids, one.token_ids) for prompt, one in pairs]
@@ -117,32 +118,30 @@ def continuation_nlls(loaded: LoadedModel, output: StrategyOutput) -> tuple[list
 def _mauve(
     loaded: LoadedModel, outputs: Sequence[StrategyOutput], seed: int, judge: LoadedModel | None
 ) -> dict[str, dict[str, Any]]:
-    """MAUVE of each strategy against the human text, by the features of the judge or, without one, of the model.
+    """MAUVE's columns for each strategy against the human text, with features of the judge if there is one.
 
-    Features are of prompt and continuation together, as in the paper. Only the first sample of each prompt counts, so
+    Features are of prompt and continuation together, as in the paper. Only the first sample of each prompt is used, so
     that both sets have one text per prompt.
     """
     human = next(output for output in outputs if output.strategy is HUMAN)
-    count = len(set(human.prompt_ids))
-    enough = count >= LEAST
-    reference = _features(loaded, human, judge) if enough else None
-    found: dict[str, dict[str, Any]] = {}
-    for output in outputs:
-        if output is human:
-            reason = "what the others are compared with"
-            found[output.name] = {"mauve": None, "mauve_spread": None, "mauve_texts": count, "mauve_reason": reason}
-        else:
-            own = _features(loaded, output, judge) if enough else None
-            found[output.name] = mauve_columns(reference, own, count, seed=seed)
-    return found
+    others = [output for output in outputs if output is not human]
+    texts = len(set(human.prompt_ids))
+    columns = {human.name: missing_mauve_columns(texts, "the reference that the others are compared with")}
+    if texts < MIN_TEXTS:
+        reason = f"{texts} continuations, but it needs at least {MIN_TEXTS} (--prompts)"
+        return columns | {output.name: missing_mauve_columns(texts, reason) for output in others}
+    reference = _features(loaded, human, judge)
+    for output in others:
+        columns[output.name] = mauve_columns(reference, _features(loaded, output, judge), seed=seed)
+    return columns
 
 
 def _features(loaded: LoadedModel, output: StrategyOutput, judge: LoadedModel | None) -> np.ndarray:
-    """One row of features per prompt, of its first continuation."""
+    """MAUVE's features of each prompt with its first continuation: [prompts, width]."""
     first = {prompt_id: index for index, prompt_id in reversed(list(enumerate(output.prompt_ids)))}
     chosen = [first[prompt_id] for prompt_id in dict.fromkeys(output.prompt_ids)]
     pairs = [(output.prompts[index], output.continuations[index]) for index in chosen]
     if judge is None:
-        return features(loaded, [[*prompt.token_ids, *one.token_ids] for prompt, one in pairs])
+        return text_features(loaded, [[*prompt.token_ids, *one.token_ids] for prompt, one in pairs])
     ids = [split_ids(judge.tokenizer, prompt.text, one.text) for prompt, one in pairs]
-    return features(judge, [[*before, *after] for before, after in ids], judge.context)
+    return text_features(judge, [[*before, *after] for before, after in ids])

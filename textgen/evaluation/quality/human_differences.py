@@ -1,19 +1,18 @@
-"""Differences of each strategy from the human text and from a baseline strategy: paired over prompts, with p values
-corrected for multiple comparisons.
+"""Paired differences of each strategy from the human text and from a baseline strategy.
 
-Keys that are added to a row of ``decoding.json``, for each metric that has an estimate in both rows:
+They add these keys to a row of ``decoding.json``, for each metric that both rows have:
 
 ``<metric>_minus_human``, ``<metric>_minus_human_interval``
-    The difference, and its 95 % interval for this comparison alone: the standard error of a bootstrap over prompts (of
-    the jackknife for distinct-n and Zipf), paired, times Student's t.
+    The difference, and its 95 % interval: plus or minus Student's t times the standard error of a paired bootstrap over
+    prompts (of the jackknife for distinct-n and Zipf). The interval is not corrected for multiple comparisons.
 ``<metric>_minus_human_p``
-    Its p value after Holm's correction for all the strategies of the table: from 0.05 on, the two are *not
-    distinguishable* on these prompts, which is not to say that they are equal.
+    The p value of the difference, with Holm's correction for all strategies of the table. If it is 0.05 or more, the
+    two are *not distinguishable* on these prompts, which does not mean that they are equal.
 ``<metric>_minus_baseline``, ``…_interval``, ``…_p``
-    The same against the strategy that the row's ``baseline`` names; the baseline's own row has none.
+    The same against the strategy that the row names as its ``baseline``; the row of the baseline itself has none.
 ``<metric>_prompts_needed``, ``<metric>_samples_needed``
-    How many prompts, or else samples of each of the same prompts, would make the interval of the difference from human
-    as narrow as wanted (``interval_width``, a share of the human value); None where nothing can be said or done.
+    The number of prompts, or of samples of each of the same prompts, for which the interval of the difference from
+    human is ``interval_width`` times the human value wide; None if it is unknown or no number is enough.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +31,7 @@ from textgen.evaluation.uncertainty.significance import (
 
 
 def baseline_of(strategies: Sequence[str]) -> str | None:
-    """The baseline strategy: greedy, or else the first; None if there is no other."""
+    """Name of the baseline strategy: greedy, or else the first; None for fewer than two strategies."""
     if len(strategies) < 2:
         return None
     return "greedy" if "greedy" in strategies else strategies[0]
@@ -44,11 +43,11 @@ def difference_columns(
     interval_width: float,
     samples_per_prompt: Mapping[str, float],
 ) -> dict[str, dict[str, Any]]:
-    """For each strategy the columns above.
+    """The keys above and their values, for each strategy.
 
     Args:
-        estimates: by strategy, the human row among them, and metric; all over the same prompts in the same order.
-        interval_width: wanted of a difference from human, as a share of the human value.
+        estimates: by strategy (or human) and metric, all over the same prompts in the same order.
+        interval_width: target width of the interval of a difference from human, as a share of the human value.
         samples_per_prompt: by strategy.
     """
     strategies = [name for name in estimates if name != HUMAN.name]

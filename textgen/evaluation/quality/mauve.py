@@ -1,9 +1,11 @@
-"""MAUVE: how near two sets of texts are as distributions (Pillutla et al., arXiv 2102.01454).
+"""MAUVE: how close two sets of texts are as distributions (Pillutla et al., arXiv 2102.01454).
 
-Both sets are turned into histograms over clusters of a language model's features, and the area under the curve of the
-two divergences from their mixtures is between 0 and 1, 1 for equal histograms. It needs many texts: with few, the
-clusters are few and two samples of one source look unlike by chance, and the number also moves with the size of the
-sets, so compare at equal size only. Holds against the authors' package up to its choice of k-means (theirs is faiss's).
+A language model's features of both sets are clustered together, so that each set becomes a histogram over clusters. The
+KL divergences of both histograms from their mixtures draw a curve, and MAUVE is the area under it: between 0 and 1, and
+1 for equal histograms. It needs many texts: with few, there are few clusters and two samples of one source look
+different by chance. It also depends on the number of texts, so compare only sets of equal size.
+
+Agrees with the authors' package (mauve-text, GPLv3) up to k-means, for which theirs uses faiss.
 """
 
 import math
@@ -19,61 +21,81 @@ from textgen.evaluation.sharing import pack_batches, share_batches
 from textgen.model.contexts import evaluating
 from textgen.model.layers import without_adapters
 
-LEAST = 100
-"""Texts a set from which on MAUVE is computed, which makes ten clusters; the paper used 5,000."""
-SEEDS = 5  # of k-means, whose spread is reported
+MIN_TEXTS = 100
+"""Texts per set below which MAUVE is not computed; it makes ten clusters. The paper used 5,000."""
+KMEANS_SEEDS = 5  # MAUVE is their mean, and its spread over them is reported
 SCALING = 5.0  # the paper's c
-EXPLAINED = 0.9  # share of the variance that is kept before clustering, as in the authors' package
-RESTARTS, ITERATIONS = 5, 100  # of k-means
-WEIGHTS = 25  # points on the curve
-_MAX_TOKENS = 4096
+EXPLAINED_VARIANCE = 0.9  # share of the variance that PCA keeps, as in the authors' package
+RESTARTS, MAX_ITERATIONS = 5, 100  # of k-means
+MIXTURES = 25  # points on the curve
+_MAX_TOKENS = 4096  # in a batch, padding included
+
+
+def mauve_columns(human: np.ndarray, machine: np.ndarray, *, seed: int) -> dict[str, Any]:
+    """The columns of ``decoding.json`` for features of two sets of texts, [texts, width] each.
+
+    Keys: mauve, the mean over :data:`KMEANS_SEEDS` seeds of k-means; mauve_spread, their standard deviation;
+    mauve_texts, the number of texts in the smaller set; and mauve_reason, None.
+    """
+    values = [mauve(human, machine, seed=seed + number) for number in range(KMEANS_SEEDS)]
+    return {
+        "mauve": float(np.mean(values)),
+        "mauve_spread": float(np.std(values, ddof=1)),
+        "mauve_texts": min(len(human), len(machine)),
+        "mauve_reason": None,
+    }
+
+
+def missing_mauve_columns(texts: int, reason: str) -> dict[str, Any]:
+    """The same columns without a value, and why there is none."""
+    return {"mauve": None, "mauve_spread": None, "mauve_texts": texts, "mauve_reason": reason}
 
 
 def mauve(human: np.ndarray, machine: np.ndarray, *, seed: int) -> float:
-    """MAUVE of two sets of features, [texts, width] each, with k = n/10 clusters, n the size of the smaller set.
+    """MAUVE of two sets of features, [texts, width] each, with n/10 clusters for n texts in the smaller set.
 
-    Features are scaled to unit length, reduced by PCA to 90 % of their variance and clustered by k-means, as in the
+    Features are scaled to unit length, reduced by PCA to 90 % of their variance, and clustered by k-means, as in the
     authors' package.
     """
     clusters = max(2, round(min(len(human), len(machine)) / 10))
-    data = reduced(np.concatenate([machine, human]).astype(np.float64))
+    data = reduce_features(np.concatenate([machine, human]).astype(np.float64))
     labels = k_means(data, clusters, seed=seed)
     q, p = (
         np.bincount(part, minlength=clusters) / len(part) for part in (labels[: len(machine)], labels[len(machine) :])
     )
-    return area(divergence_curve(p, q))
+    return area_under(divergence_curve(p, q))
 
 
 def divergence_curve(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Points (exp(−c·KL(q‖r)), exp(−c·KL(p‖r))) for mixtures r = λp + (1−λ)q: [points, 2], from (0, 1) to (1, 0).
 
-    Equation 2 of arXiv 2102.01454, with c = 5 and the mixtures and the ends of the authors' package; λ falls.
+    Equation 2 of arXiv 2102.01454, with c = 5 and the mixtures and end points of the authors' package; λ decreases.
     """
     points = [(0.0, 1.0)]
-    for weight in np.linspace(1 - 1e-6, 1e-6, WEIGHTS):
+    for weight in np.linspace(1 - 1e-6, 1e-6, MIXTURES):
         mixture = weight * p + (1 - weight) * q
         points.append((math.exp(-SCALING * _divergence(q, mixture)), math.exp(-SCALING * _divergence(p, mixture))))
     return np.array([*points, (1.0, 0.0)])
 
 
 def _divergence(p: np.ndarray, r: np.ndarray) -> float:
-    """KL(p‖r) in nats, where r is positive wherever p is."""
+    """KL(p‖r) in nats; r must be positive wherever p is."""
     where = p > 0
     return max(0.0, float((p[where] * np.log(p[where] / r[where])).sum()))
 
 
-def area(curve: np.ndarray) -> float:
-    """Area under a curve of points [points, 2] that goes from (0, 1) to (1, 0), by trapezoids.
+def area_under(curve: np.ndarray) -> float:
+    """Area under a curve of points [points, 2] from (0, 1) to (1, 0), by the trapezoidal rule.
 
-    In the order of the curve: sorted by one axis, as in the authors' package, points of equal x would lie in any order.
-    (Over the other axis the trapezoids have the same area, so there is nothing to average.)
+    In the order of the points. The authors' package sorts them by one axis, so points of equal x can be in any order.
+    (It also averages over both axes; the trapezoids over the other axis have the same area.)
     """
     x, y = curve.T
     return float(np.trapezoid(y, x))
 
 
-def reduced(features: np.ndarray) -> np.ndarray:
-    """Features [texts, width] of unit length on as many principal components as hold 90 % of the variance."""
+def reduce_features(features: np.ndarray) -> np.ndarray:
+    """Features [texts, width], scaled to unit length, on the principal components that hold 90 % of their variance."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     unit = features / np.where(lengths > 0, lengths, 1.0)
     centred = unit - unit.mean(axis=0)
@@ -81,21 +103,22 @@ def reduced(features: np.ndarray) -> np.ndarray:
     variance = np.square(singular)
     if variance.sum() == 0:
         return np.zeros((len(features), 1))
-    enough = int(np.argmax(np.cumsum(variance) / variance.sum() >= EXPLAINED)) + 1
+    enough = int(np.argmax(np.cumsum(variance) / variance.sum() >= EXPLAINED_VARIANCE)) + 1
     return left[:, :enough] * singular[:enough]
 
 
 def k_means(data: np.ndarray, clusters: int, *, seed: int) -> np.ndarray:
-    """Labels [items] of the best of several runs of Lloyd's algorithm (1982), each from k-means++ beginnings.
+    """Cluster labels [items] of data [items, width]: the best of several runs of k-means.
 
-    A cluster that loses all its items gets the one that is farthest from its own centre. Arthur & Vassilvitskii 2007.
+    Lloyd's algorithm (1982), initialised by k-means++ (Arthur & Vassilvitskii 2007). A cluster that loses all its items
+    gets the one that is farthest from its own centre.
     """
     random = np.random.default_rng(seed)
     best_labels, best_cost = np.zeros(len(data), dtype=np.int64), math.inf
     for _ in range(RESTARTS):
-        centres = _beginnings(data, clusters, random)
+        centres = _initial_centres(data, clusters, random)
         labels = np.full(len(data), -1)
-        for _ in range(ITERATIONS):
+        for _ in range(MAX_ITERATIONS):
             distances = _squared_distances(data, centres)
             nearest = distances.argmin(axis=1)
             if np.array_equal(nearest, labels):
@@ -115,13 +138,13 @@ def k_means(data: np.ndarray, clusters: int, *, seed: int) -> np.ndarray:
     return best_labels
 
 
-def _beginnings(data: np.ndarray, clusters: int, random: np.random.Generator) -> np.ndarray:
-    """Items [clusters, width], each drawn with probability in proportion to its squared distance from those before."""
+def _initial_centres(data: np.ndarray, clusters: int, random: np.random.Generator) -> np.ndarray:
+    """k-means++: items [clusters, width], each drawn in proportion to its squared distance from the ones before."""
     chosen = [int(random.integers(len(data)))]
     distances = _squared_distances(data, data[chosen])[:, 0]
     while len(chosen) < clusters:
         total = distances.sum()
-        # Where all that is left are copies of what was chosen, any will do.
+        # If only copies of chosen items are left, draw any.
         shares = distances / total if total > 0 else np.full(len(data), 1 / len(data))
         chosen.append(int(random.choice(len(data), p=shares)))
         distances = np.minimum(distances, _squared_distances(data, data[chosen[-1:]])[:, 0])
@@ -129,33 +152,19 @@ def _beginnings(data: np.ndarray, clusters: int, random: np.random.Generator) ->
 
 
 def _squared_distances(data: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """[items, centres], without ever holding the differences."""
+    """Squared distances [items, centres], without an array of all differences."""
     squared = np.square(data).sum(axis=1)[:, None] - 2 * data @ centres.T + np.square(centres).sum(axis=1)
     return np.maximum(squared, 0.0)
 
 
-def mauve_columns(human: np.ndarray | None, machine: np.ndarray | None, texts: int, *, seed: int) -> dict[str, Any]:
-    """What a row says: mauve, the mean over ``SEEDS`` seeds of k-means; mauve_spread, their standard deviation;
-    mauve_texts, the number of texts in the smaller set; and mauve_reason, why there is no value where there is none.
-    """
-    if texts < LEAST:
-        reason = f"{texts} continuations; from {LEAST} on it says something (--prompts)"
-        return {"mauve": None, "mauve_spread": None, "mauve_texts": texts, "mauve_reason": reason}
-    assert human is not None
-    assert machine is not None
-    values = [mauve(human, machine, seed=seed + number) for number in range(SEEDS)]
-    spread = float(np.std(values, ddof=1))
-    return {"mauve": float(np.mean(values)), "mauve_spread": spread, "mauve_texts": texts, "mauve_reason": None}
+def text_features(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+    """The last layer's hidden state at the last token of each sequence of token ids: [sequences, width], float32.
 
-
-def features(loaded: LoadedModel, sequences: Sequence[Sequence[int]], context: int | None = None) -> np.ndarray:
-    """The last layer's state at the last token of each sequence, [sequences, width], float32.
-
-    The last ``context`` tokens of a sequence are read, all if None; an empty sequence has zeros. The same on every
-    process. No logits are computed.
+    If a sequence is longer than the model's context, its last tokens are read; an empty sequence gives zeros. The same
+    on every process. No logits are computed.
     """
     body = without_adapters(loaded.model).base_model
-    cut = [tuple(sequence if context is None else sequence[-context:]) for sequence in sequences]
+    cut = [tuple(sequence[-loaded.context :]) for sequence in sequences]
     order = sorted((index for index, one in enumerate(cut) if one), key=lambda index: (-len(cut[index]), index))
     batches = pack_batches(order, [(0, len(one)) for one in cut], _MAX_TOKENS)
     mine: list[tuple[int, np.ndarray]] = []

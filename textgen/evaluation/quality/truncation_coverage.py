@@ -1,9 +1,9 @@
-"""Truncation diagnostics: what each truncation keeps of the model's distribution, without generating anything.
+"""Truncation diagnostics: the tokens that each truncation strategy keeps, measured without generating anything.
 
-At each position of the human continuations, a truncation strategy keeps some tokens of the model's distribution. How
-many, how much of the probability they hold, how uncertain the choice among them is, and how often the human's own token
-is among them, says in advance what the strategy can write at all: one that drops the human's token at every tenth
-position cannot have written the human's text.
+At each position of the human continuations, a truncation strategy keeps some tokens of the model's distribution. The
+number of these tokens, their total probability, the entropy of the choice among them, and how often the human's token
+is one of them show what the strategy can write at all: one that drops the human's token at every tenth position cannot
+have written the human text.
 """
 
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ UNTRUNCATED = "untruncated"
 """The row of the model's whole distribution."""
 
 FIGURES = ("kept_size", "kept_mass", "entropy", "human_coverage")
-"""Means over positions, each with its interval: number of tokens kept; their share of the probability, at temperature
-1; entropy in nats of the distribution that is drawn from, after temperature, truncation and renormalisation; share of
-positions at which the human's token is kept."""
+"""Means over positions, each with an interval: number of tokens kept; their total probability at temperature 1; entropy
+in nats of the distribution that is drawn from, after temperature, truncation and renormalisation; share of positions at
+which the human's token is kept."""
 
 
 def truncation_coverage(
     loaded: LoadedModel, prompts: Sequence[Prompt], strategies: Sequence[Strategy], *, seed: int
 ) -> list[dict[str, Any]]:
-    """One row for the whole distribution, and one for each strategy that truncates; the same on every process.
+    """One row for the whole distribution, and one for each truncation strategy; the same on every process.
 
-    A row has strategy, family, settings, positions, each of :data:`FIGURES` with its 95 % interval over prompts, and
+    Keys: strategy, family, settings, positions, each of :data:`FIGURES` with its 95 % interval over prompts, and
     kept_size_median. Strategies that do not draw from a function of the next-token distribution alone (beams,
-    penalties, mirostat, …) have no row. No rows if no strategy truncates or there is no human continuation.
+    penalties, mirostat, …) have no row. No rows if there is no truncation strategy or no human continuation.
     """
     chosen = [strategy for strategy in strategies if is_truncation(strategy)]
     if not chosen:
@@ -67,9 +67,12 @@ def truncation_coverage(
 def _figures(
     log_probs: torch.Tensor, own: torch.Tensor, mask: torch.Tensor, targets: torch.Tensor
 ) -> list[torch.Tensor]:
-    """The columns of :data:`FIGURES`, [positions] each: ``own`` is the distribution that ``mask`` truncates."""
-    left = own.masked_fill(~mask, -torch.inf).log_softmax(dim=-1)
-    surprise = left.exp() * left.clamp(min=torch.finfo(left.dtype).min)  # 0 for tokens that are dropped
+    """The columns of :data:`FIGURES`, [positions] each.
+
+    ``log_probs`` is the model's distribution; ``own`` is the strategy's before truncation, of which ``mask`` is kept.
+    """
+    kept = own.masked_fill(~mask, -torch.inf).log_softmax(dim=-1)
+    surprise = kept.exp() * kept.clamp(min=torch.finfo(kept.dtype).min)  # 0 for tokens that are dropped
     return [
         mask.sum(dim=-1).double(),
         (log_probs.exp() * mask).double().sum(dim=-1),
@@ -79,7 +82,7 @@ def _figures(
 
 
 def _row(found: Sequence[np.ndarray], seed: int) -> dict[str, Any]:
-    """A strategy's figures from its columns [positions, figures] of each prompt."""
+    """A strategy's means, intervals and median, from the values [positions, figures] of each prompt."""
     positions = [len(one) for one in found]
     row: dict[str, Any] = {"positions": sum(positions)}
     for column, name in enumerate(FIGURES):
