@@ -1,23 +1,32 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LAUNCH := $(BIN)/accelerate launch --quiet --config_file launch/cpu.yaml
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint clean
+.PHONY: help quickstart check test lint docs clean
 
-help:  ## what there is to make
+help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 quickstart: .venv/installed  ## install, then fine-tune the bundled model on the bundled text and report how good it is
 	$(LAUNCH) recipes/finetune.py
 
-test: .venv/installed-test  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+check: .venv/installed-test  ## lint, and the fast tests of what you changed: under a minute
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(PYTEST) -q -m "not slow" $$($(BIN)/python tests/touched.py)
+
+test: .venv/installed-test  ## run all tests, and show the ten slowest
+	$(PYTEST) --durations=10
 
 lint: .venv/installed-test  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/installed  ## write docs/code.md and docs/flags.md anew from the code
+	$(BIN)/python docs/generate.py
 
 clean:  ## delete the environment, caches and build products; runs/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

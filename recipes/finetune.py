@@ -114,15 +114,17 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         judge=checked.judge, amateur=checked.amateur, score_cache=results.score_cache,
     )  # fmt: skip
 
-    def measure(moment: str, name: str) -> None:
+    names = {"before": config.model.model, "after": str(directory.path / "model")}
+
+    def measure(moment: str) -> None:
         if results.has(moment):
             return
         with prepared.evaluation():
-            measurement = evaluation.measure(replace(loaded, name=name), echo)
+            measurement = evaluation.measure(replace(loaded, name=names[moment]), echo)
         if accelerator.is_main_process:
             results.write(moment, measurement)
 
-    measure("before", config.model.model)  # ahead of resuming, which puts trained weights in place
+    measure("before")  # ahead of resuming, which puts trained weights in place
     state = checkpoints.load(checkpoint, echo)
     restore_loss_scale(accelerator, state.loss_scale)
     run_log.resume_from(state)
@@ -177,7 +179,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     # ------------------------------------------------------------------------------ the result, and how good it is
     prepared.save(directory.path / "model")
-    measure("after", str(directory.path / "model"))
+    measure("after")
     run_log.finish(results, ("before", "after"), seed=config.training.seed)
     echo(f"model:  {directory.path / 'model'}")
     accelerator.end_training()
