@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from textgen.evaluation.decoding.dispatch import Request, decode_batch
+from textgen.evaluation.decoding.dispatch import decode_batch
 from textgen.evaluation.decoding.gumbel import NoiseKey
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
+from textgen.evaluation.decoding.token_loop import Request
 from textgen.evaluation.quality.text_metrics import diversity
 
 PAIRS = (
@@ -36,7 +37,7 @@ def load() -> tuple[Any, Any, list[str]]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from textgen.data.config import DataConfig
-    from textgen.data.sources import held_out_documents
+    from textgen.data.readers import held_out_documents
     from textgen.model.locate import BUNDLED_MODELS
 
     place = BUNDLED_MODELS["tiny-gpt2"]

@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
-from textgen.evaluation.decoding.dispatch import Request, decode_batch
+from textgen.evaluation.decoding.dispatch import decode_batch
 from textgen.evaluation.decoding.gumbel import NoiseKey
 from textgen.evaluation.decoding.strategies import Strategy
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
+from textgen.evaluation.decoding.token_loop import Request
 from textgen.model.kernels.swap_modules import swap_modules
 
 # Name here → what `generate` calls it.

@@ -46,8 +46,8 @@ def prompts(rows: int, length: int = 7) -> torch.Tensor:
 
 def contrastive_search(model: PreTrainedModel, prompts: torch.Tensor, **settings: object) -> torch.Tensor:
     with torch.no_grad():
-        reading = prefill(model, prompts, room=10, states=True, layers=False)
-    return contrastive_module.contrastive_search(reading, **settings)
+        prefix = prefill(model, prompts, new_tokens=10, states=True)
+    return contrastive_module.contrastive_search(prefix, **settings)
 
 
 def brute_force(

@@ -150,8 +150,8 @@ def test_first_tokens_follow_the_models_distribution(model: PreTrainedModel) -> 
 
 
 def test_the_noise_makes_strategies_agree_where_they_keep_the_same_tokens(model: PreTrainedModel) -> None:
-    everything = Strategy("top_p", {"top_p": 1.0}, True, "", "", main="top_p")
-    most = Strategy("min_p", {"min_p": 0.0}, True, "", "", main="min_p")
+    everything = Strategy("top_p", {"top_p": 1.0}, True, "", "", main_setting="top_p")
+    most = Strategy("min_p", {"min_p": 0.0}, True, "", "", main_setting="min_p")
     given = prompts(4)
     results = [
         decode(model, strategy, given, keys(4), max_new_tokens=12, eos_token_id=None)
@@ -273,7 +273,7 @@ def test_all_strategies_together_give_what_each_gives_alone(model: PreTrainedMod
                     assert found.seconds > 0
 
 
-@pytest.mark.parametrize("limit", ["_ROWS_AT_ONCE", "_CACHE_AT_ONCE"])
+@pytest.mark.parametrize("limit", ["_MAX_ROWS", "_MAX_CACHE_BYTES"])
 def test_nothing_depends_on_how_many_rows_are_decoded_at_once(
     model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:

@@ -11,7 +11,7 @@ from textgen.evaluation.decoding.dispatch import decode
 from textgen.evaluation.decoding.gumbel import NoiseKey, gumbel_noise
 from textgen.evaluation.decoding.strategies import Strategy
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
-from textgen.evaluation.decoding.truncation import is_truncation, sampling_log_probs
+from textgen.evaluation.decoding.truncation import is_truncation, truncate
 
 NEW = 14
 
@@ -49,7 +49,8 @@ def decoded(model: Any, strategy: Strategy, rows: int = 3) -> list[list[int]]:
 
 def drawing(strategy: Strategy, row: int) -> Callable[[torch.Tensor, list[int], int], int]:
     def choose(logits: torch.Tensor, ids: list[int], position: int) -> int:
-        scores = sampling_log_probs(strategy, logits[None].log_softmax(dim=-1))[0]
+        own, mask = truncate(strategy, logits[None].log_softmax(dim=-1))
+        scores = own[0].masked_fill(~mask[0], -torch.inf).log_softmax(dim=-1)
         return int((scores + gumbel_noise(key(row), position, 40)).argmax())
 
     return choose

@@ -9,7 +9,7 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from textgen.evaluation.decoding.dispatch import decode
 from textgen.evaluation.decoding.gumbel import NoiseKey
-from textgen.evaluation.decoding.search.speculative import look_up
+from textgen.evaluation.decoding.search.speculative import prompt_lookup
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
 
 NEW = 20
@@ -65,7 +65,7 @@ def test_speculative_sampling_gives_the_targets_own_draws(
 
 
 @pytest.mark.parametrize("settings", ["1", "10", "3,max_ngram=1", "30"])
-def test_prompt_look_up_gives_the_greedy_tokens(model: Any, settings: str) -> None:
+def test_prompt_lookup_gives_the_greedy_tokens(model: Any, settings: str) -> None:
     assert run(f"prompt_lookup[{settings}]", model) == run("greedy", model)
 
 
@@ -95,8 +95,8 @@ def test_a_good_draft_saves_passes(model: Any, amateur: Any) -> None:
 
 
 def test_what_is_looked_up_followed_the_longest_match_last() -> None:
-    assert look_up([1, 2, 3, 9, 2, 3, 5, 1, 2, 3], 3, longest=3) == [9, 2, 3]
-    assert look_up([1, 2, 3, 9, 2, 3, 5, 1, 2, 3], 2, longest=2) == [5, 1]
-    assert look_up([1, 2, 3, 4], 5, longest=3) == []
-    assert look_up([4, 4], 5, longest=3) == [4]
-    assert look_up([4], 5, longest=3) == []
+    assert prompt_lookup([1, 2, 3, 9, 2, 3, 5, 1, 2, 3], 3, longest=3) == [9, 2, 3]
+    assert prompt_lookup([1, 2, 3, 9, 2, 3, 5, 1, 2, 3], 2, longest=2) == [5, 1]
+    assert prompt_lookup([1, 2, 3, 4], 5, longest=3) == []
+    assert prompt_lookup([4, 4], 5, longest=3) == [4]
+    assert prompt_lookup([4], 5, longest=3) == []

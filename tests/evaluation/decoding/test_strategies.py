@@ -26,7 +26,7 @@ def test_the_table_holds_these_strategies() -> None:
     assert {strategy.decoder for strategy in STRATEGIES.values()} == set(DECODERS)
     for name, strategy in STRATEGIES.items():
         assert strategy.name == strategy.family == name
-        assert strategy.main is None or strategy.main in strategy.settings
+        assert strategy.main_setting is None or strategy.main_setting in strategy.settings
         assert all(RANGES[setting].holds(value) for setting, value in strategy.settings.items())
         assert strategy.source
         assert strategy.description
@@ -89,7 +89,7 @@ def test_importing_the_table_imports_nothing_heavy() -> None:
 )
 def test_brackets_sweep_the_main_setting(text: str, expected: dict[str, float]) -> None:
     found = parse_strategies(text)
-    assert {s.name: s.settings[s.main] if s.main else None for s in found} == expected
+    assert {s.name: s.settings[s.main_setting] if s.main_setting else None for s in found} == expected
     for strategy in found:
         original = STRATEGIES[strategy.family]
         assert strategy.name.split("[")[0] == strategy.family

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from textgen.evaluation.decoding.prompts import Prompt
-from textgen.evaluation.decoding.training_samples import write_samples
+from textgen.evaluation.decoding.training_samples import sample_texts
+from textgen.evaluation.loaded_model import LoadedModel
 
-DEVICE = torch.device("cpu")
 PROMPTS = [
     Prompt(f"texts#{number}", tuple(range(5 + number, 5 + number + length)), f"beginning {number}", ())
     for number, length in enumerate((4, 6, 4))
@@ -14,9 +14,10 @@ PROMPTS = [
 
 
 @pytest.fixture
-def write(tokenizer):
+def write(accelerator, tokenizer):
     def rows(model, prompts=PROMPTS, step=3, seed=0):
-        return write_samples(model, tokenizer, prompts, step=step, max_new_tokens=12, seed=seed, device=DEVICE)
+        loaded = LoadedModel(accelerator, model, tokenizer, context=64)
+        return sample_texts(loaded, prompts, step=step, max_new_tokens=12, seed=seed)
 
     return rows
 

@@ -18,7 +18,7 @@ from transformers.generation.logits_process import (
 from textgen.evaluation.decoding import truncation
 from textgen.evaluation.decoding.strategies import STRATEGIES
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
-from textgen.evaluation.decoding.truncation import TRUNCATIONS, is_truncation, keep_mask, kept, sampling_log_probs
+from textgen.evaluation.decoding.truncation import TRUNCATIONS, is_truncation, keep_mask, truncate
 
 VOCABULARY = 40
 
@@ -131,7 +131,7 @@ def test_transformers_keeps_the_same_where_it_has_the_rule(name: str, processor:
     (strategy,) = parse_strategies(name)
     rows = log_probs(50).float()
     expected = processor(torch.zeros((50, 1), dtype=torch.long), rows).isfinite()  # type: ignore[operator]
-    assert torch.equal(kept(strategy, rows), expected)
+    assert torch.equal(truncate(strategy, rows)[1], expected)
 
 
 @pytest.mark.parametrize("family", ["top_p", "typical", "top_h"])
@@ -165,17 +165,18 @@ def test_temperature_comes_first_and_what_is_drawn_from_is_normalised() -> None:
     (strategy,) = parse_strategies("top_p[0.7,temperature=0.5]")
     rows = log_probs(5)
     colder = (rows / 0.5).log_softmax(dim=-1)
-    assert torch.equal(kept(strategy, rows), kept(parse_strategies("top_p[0.7]")[0], colder))
-    drawn = sampling_log_probs(strategy, rows).exp()
+    assert torch.equal(truncate(strategy, rows)[1], truncate(parse_strategies("top_p[0.7]")[0], colder)[1])
+    own, mask = truncate(strategy, rows)
+    drawn = own.masked_fill(~mask, -torch.inf).log_softmax(dim=-1).exp()
     assert torch.allclose(drawn.sum(dim=-1), torch.ones(5).double())
-    assert torch.equal(drawn > 0, kept(strategy, rows))
+    assert torch.equal(drawn > 0, truncate(strategy, rows)[1])
     ratio = drawn / colder.exp()
     assert torch.allclose(ratio.amax(dim=-1), ratio.where(drawn > 0, torch.inf).amin(dim=-1))
 
 
 def test_top_h_on_a_uniform_distribution_keeps_the_vocabulary_to_the_power_of_alpha() -> None:
     uniform = torch.zeros((1, 100)).double() + torch.linspace(0, 1e-9, 100).double()  # no ties
-    assert kept(STRATEGIES["top_h"], uniform.log_softmax(dim=-1)).sum() == 6  # 100 ** 0.4 = 6.3
+    assert truncate(STRATEGIES["top_h"], uniform.log_softmax(dim=-1))[1].sum() == 6  # 100 ** 0.4 = 6.3
 
 
 @pytest.mark.parametrize("family", list(TRUNCATIONS))
