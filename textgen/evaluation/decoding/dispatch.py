@@ -38,7 +38,7 @@ def decode_batch(
     """The continuation for every request; strategies may be mixed.
 
     ``seconds`` of a continuation are an equal share of the prefill, plus those of :func:`decode_rows` or, for a search,
-    an equal share of the search's.
+    an equal share of the search's. The prefill of the amateur is not counted.
 
     Args:
         model: full or with adapters, in evaluation mode.
@@ -220,7 +220,7 @@ def decode(
         model: full or with adapters, in evaluation mode.
         strategy: an entry of the table, or a variant of one.
         prompts: token ids [rows, length], without padding.
-        keys: of each row's noise; only stochastic strategies use it.
+        keys: noise key of each row; only stochastic strategies use it.
         max_new_tokens: maximum length of a continuation.
         eos_token_id: the token that ends a continuation early; None for no such token.
         amateur: the weaker model, if the strategy needs one.

@@ -41,7 +41,7 @@ class StrategyOutput:
     """All continuations by one strategy, or by the human authors (``HUMAN``).
 
     Attributes:
-        strategy: that produced them.
+        strategy: the strategy, or ``HUMAN``.
         prompts: the prompt of each continuation, in the given order of prompts; samples of a prompt are adjacent.
         continuations: one per entry of ``prompts``.
         batch_tokens: number of generated tokens of each batch of prompts, including ends of text.
@@ -91,11 +91,11 @@ def generate_continuations(
 
     Args:
         loaded: the model, in evaluation mode.
-        prompts: to continue.
-        strategies: to continue them by.
+        prompts: the prompts to continue.
+        strategies: the strategies to continue them with.
         max_new_tokens: maximum length of a continuation.
         samples_per_prompt: number of continuations of each prompt by a stochastic strategy; the others produce one.
-        seed: of the noise.
+        seed: random seed.
         amateur: the weaker model, in evaluation mode on the same device, for strategies that need one.
         echo: prints progress.
     """

@@ -19,8 +19,8 @@ class RowGroup:
     """Rows of one family that are decoded together.
 
     Attributes:
-        family: of the rows' strategies.
-        keys: of each row's noise.
+        family: the family of all their strategies.
+        keys: noise key of each row.
         history: tokens so far, prompt included, [rows, length].
         settings: by name, [rows, 1], float64.
         main_setting: the setting that a truncation depends on, [rows, 1].

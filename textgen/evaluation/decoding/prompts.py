@@ -15,10 +15,10 @@ class Prompt:
     """The beginning of a document.
 
     Attributes:
-        id: of the document.
-        token_ids: of the prompt.
-        text: of the prompt.
-        reference_ids: the tokens that follow it in the document, which are the human continuation.
+        id: id of the document.
+        token_ids: tokens of the prompt.
+        text: text of the prompt.
+        reference_ids: tokens that follow the prompt in the document: the human continuation.
     """
 
     id: str

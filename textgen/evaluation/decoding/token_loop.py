@@ -1,7 +1,7 @@
 """The token-by-token loop: decodes many rows together from one prefix cache, each with its own strategy's rule."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +19,7 @@ class Request:
     Attributes:
         prompt: index of the prompt in the batch.
         strategy: how to decode.
-        key: of the noise.
+        key: noise key of the continuation.
     """
 
     prompt: int
@@ -115,14 +115,17 @@ def _choose_all(
 ) -> torch.Tensor:
     """The next token of every row, [rows]; adds the time taken to ``seconds`` of the rows ``alive``."""
     started = time.perf_counter()
-    stochastic = [group.keys for group in groups if group.is_stochastic]
-    keys = [key for group_keys in stochastic for key in group_keys]
-    noise = gumbel_rows(keys, position, logits.shape[1], logits.device).split([*map(len, stochastic)]) if keys else ()
+    stochastic = [group for group in groups if group.is_stochastic]
+    keys = [key for group in stochastic for key in group.keys]
+    noise: Iterator[torch.Tensor] = iter(())
+    if keys:
+        rows_of_noise = gumbel_rows(keys, position, logits.shape[1], logits.device)
+        noise = iter(rows_of_noise.split([len(group.keys) for group in stochastic]))
     noise_seconds = (time.perf_counter() - started) / max(1, len(keys))
-    noise_of_groups, sizes, chosen = iter(noise), [len(group.keys) for group in groups], []
+    sizes, chosen = [len(group.keys) for group in groups], []
     for group, group_logits, rows in zip(groups, logits.split(sizes), alive.cpu().split(sizes), strict=True):
         started = time.perf_counter()
-        tokens = choose_next(group_logits, next(noise_of_groups) if group.is_stochastic else None, group)
+        tokens = choose_next(group_logits, next(noise) if group.is_stochastic else None, group)
         group.history = torch.cat([group.history, tokens[:, None]], dim=1)
         chosen.append(tokens)
         choosing_seconds = (time.perf_counter() - started) / len(rows)

@@ -31,7 +31,7 @@ class Sampler:
         loaded: the model being trained.
         documents: the validation documents.
         config: lengths of prompts and continuations.
-        seed: of the noise.
+        seed: random seed.
 
     Raises:
         UserError: no document has two tokens.
