@@ -1,14 +1,15 @@
-"""Decoding of 16 prompts by eight strategies: by textgen together, by `generate` strategy by strategy and one by one.
+"""Decoding 16 prompts by eight strategies: textgen with all strategies in one batch, compared with `generate`.
 
     python benchmarks/decoding.py                      # GPT-2 124M's shape, 64 new tokens
     python benchmarks/decoding.py --new-tokens 16 --rounds 1
 
-Contestants take turns in one process, round by round, on the same weights and prompts: textgen's `decode_batch`;
-`generate` once a strategy, with all prompts in its batch; and `generate` once a prompt and strategy, which is measured
-on `--single-prompts` of the prompts and multiplied up. The model has the shape of GPT-2 124M and random weights, scaled
-so that the entropy of the next token is what a trained GPT-2 has on web text, about 3.5 nats: sorting costs the same
-whatever the distribution, but a partial sort is enough only where the mass is in few tokens. `--flat` leaves the
-weights as they are, which gives nearly equal probabilities and so the worst case. Reported are medians over rounds.
+Three methods alternate in one process, on the same weights and prompts: textgen's `decode_batch`; one call of
+`generate` per strategy, with all prompts in its batch; and one call of `generate` per prompt and strategy, measured on
+`--single-prompts` prompts and extrapolated to all. The model has the shape of GPT-2 124M and random weights, scaled so
+that the entropy of the next token is about 3.5 nats, as for a trained GPT-2 on web text. This matters because a full
+sort takes the same time for any distribution, but a partial sort suffices only if few tokens have most of the
+probability. `--flat` does not scale the weights, so probabilities are nearly equal: the worst case. The results are
+medians over rounds.
 """
 
 import argparse
@@ -22,13 +23,14 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
-from textgen.evaluation.decoding.dispatch import Request, decode_batch
+from textgen.evaluation.decoding.dispatch import decode_batch
 from textgen.evaluation.decoding.gumbel import NoiseKey
 from textgen.evaluation.decoding.strategies import Strategy
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
+from textgen.evaluation.decoding.token_loop import Request
 from textgen.model.kernels.swap_modules import swap_modules
 
-# Name here → what `generate` calls it.
+# Strategy → arguments of `generate`.
 STRATEGIES: dict[str, dict[str, Any]] = {
     "greedy": {},
     "temperature[0.8]": {"do_sample": True, "top_k": 0, "temperature": 0.8},
@@ -47,7 +49,7 @@ ENTROPY = 3.5  # nats
 
 
 def build_model(shape: str, flat: bool) -> GPT2LMHeadModel:
-    """Random weights; the last layer norm's gain is set so that the logits have the spread that gives the entropy."""
+    """A model with random weights; the gain of its last layer norm is set so that the logits give the entropy."""
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(**SHAPES[shape], bos_token_id=None, eos_token_id=None)).eval()
     if not flat:
@@ -64,8 +66,8 @@ def build_model(shape: str, flat: bool) -> GPT2LMHeadModel:
 
 
 def textgen(model: Any, prompts: torch.Tensor, strategies: list[Strategy], new: int) -> dict[str, Any]:
-    rows = [Request(n, s, NoiseKey(0, str(n), 0)) for s in strategies for n in range(len(prompts))]
-    decoded = [row.tokens for row in decode_batch(model, prompts, rows, max_new_tokens=new, eos_token_id=None)]
+    requests = [Request(n, s, NoiseKey(0, str(n), 0)) for s in strategies for n in range(len(prompts))]
+    decoded = [row.tokens for row in decode_batch(model, prompts, requests, max_new_tokens=new, eos_token_id=None)]
     return {s.name: decoded[i * len(prompts) : (i + 1) * len(prompts)] for i, s in enumerate(strategies)}
 
 
@@ -80,8 +82,8 @@ def generate(model: Any, prompts: torch.Tensor, new: int) -> dict[str, Any]:
 
 def timed(run: Callable[[], dict[str, Any]]) -> tuple[float, dict[str, Any]]:
     started = time.perf_counter()
-    made = run()
-    return time.perf_counter() - started, made
+    result = run()
+    return time.perf_counter() - started, result
 
 
 def main() -> None:
@@ -98,11 +100,11 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     model = build_model(options.shape, options.flat)
-    own = swap_modules(copy.deepcopy(model))  # as the recipes have it; `generate` has the model as transformers does
+    own = swap_modules(copy.deepcopy(model))  # as in the recipes; `generate` runs transformers' own modules
     prompts = torch.randint(model.config.vocab_size, (options.prompts, options.prompt_tokens))
     strategies = parse_strategies(",".join(STRATEGIES))
     new, single = options.new_tokens, options.single_prompts
-    textgen(own, prompts, strategies, 2)  # the first pass of a process is the slowest
+    textgen(own, prompts, strategies, 2)  # warm-up
     generate(model, prompts[:1], 2)
 
     seconds: dict[str, list[float]] = {"textgen": [], "generate, a strategy": [], "generate, a prompt": []}
@@ -114,7 +116,7 @@ def main() -> None:
         seconds["generate, a strategy"].append(theirs_took)
         seconds["generate, a prompt"].append(sum(alone) / single * options.prompts)
     for name in ("greedy", "repetition_penalty[1.2]"):
-        assert ours[name] == theirs[name], f"{name}: other tokens than generate's"
+        assert ours[name] == theirs[name], f"{name}: tokens differ from generate's"
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     tokens = len(strategies) * options.prompts * new
     print(

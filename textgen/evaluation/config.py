@@ -1,4 +1,4 @@
-"""Settings of an evaluation: the perplexity convention, and which strategies continue which prompts."""
+"""Settings of an evaluation: the perplexity convention, and the comparison of decoding strategies."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,31 +12,33 @@ from textgen.model.config import ModelConfig
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Perplexity of the validation documents, and the comparison of decoding strategies on their beginnings."""
+    """Perplexity of validation documents, and a comparison of decoding strategies that continue their beginnings."""
 
     convention: Literal["rolling", "strided"] = "rolling"
-    """Perplexity convention: each document on its own (as lm-evaluation-harness), or overlapping windows over the
-    joined text (as the transformers guide)."""
+    """Perplexity convention: rolling scores each document separately (as lm-evaluation-harness does), strided scores
+    overlapping windows of the concatenated documents (as in the transformers guide)."""
     stride: int | None = None
-    """Tokens between two windows of the strided convention. Default: half of the model's context."""
+    """Tokens between the starts of consecutive windows, for --convention strided. Default: half of the model's
+    context."""
     prompts: int = 16
-    """Number of validation documents whose beginnings are prompts."""
+    """Number of prompts; each is the beginning of a validation document."""
     prompt_tokens: int = 32
     """Length of a prompt in tokens."""
     max_new_tokens: int = 64
     """Maximum length of a continuation in tokens."""
     strategies: str = DEFAULT_STRATEGIES
-    """Decoding strategies to compare, comma-separated, or all. 'top_p[0.8,0.9]' sweeps a setting."""
+    """Decoding strategies to compare: comma-separated names, or all. 'top_p[0.8,0.9]' sweeps a setting."""
     samples: int = 1
-    """Continuations of each prompt by each strategy that samples."""
+    """Continuations per prompt for each stochastic strategy."""
     amateur: str | None = None
-    """A weaker model with the same tokenizer, specified like --model; contrastive_decoding and speculative need it."""
+    """A weaker model with the same tokenizer, specified like --model; required by contrastive_decoding and
+    speculative."""
     judge: str | None = None
-    """A second model that scores every continuation in bits per byte and provides MAUVE's features, specified like
-    --model."""
+    """A second model, specified like --model, that scores every continuation in bits per byte and provides the
+    features for MAUVE."""
     interval_width: float = 0.1
-    """Target width of the 95 % interval of a difference from human, as a share of the human value; the report says how
-    many prompts or samples it takes."""
+    """Target width of the 95 % interval of a difference from human, as a fraction of the human value; the report shows
+    how many prompts or samples are needed to reach it."""
     skip_decoding: bool = False
     """Measure perplexity only."""
 
@@ -44,15 +46,15 @@ class EvaluationConfig:
         """Invalid settings, one message each."""
         found = []
         if self.stride is not None and self.convention != "strided":
-            found.append(f"--stride {self.stride}: only --convention strided has a stride. Add it, or omit --stride.")
+            found.append(f"--stride {self.stride}: requires --convention strided. Set it, or omit --stride.")
         for name in ("stride", "prompts", "prompt_tokens", "max_new_tokens", "samples"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 found.append(f"{flag(name)} {value}: must be at least 1.")
         if not 0 < self.interval_width < float("inf"):
-            found.append(f"--interval-width {self.interval_width}: must be a share of the human value, such as 0.1.")
+            found.append(f"--interval-width {self.interval_width}: must be a positive fraction, such as 0.1.")
         if self.judge is not None and self.skip_decoding:
-            found.append(f"--judge {self.judge}: --skip-decoding leaves nothing to judge. Omit one of them.")
+            found.append(f"--judge {self.judge}: with --skip-decoding there is nothing to judge. Omit one of them.")
         if not self.skip_decoding:
             try:
                 parse_strategies(self.strategies, amateur=self.amateur is not None)
@@ -61,13 +63,13 @@ class EvaluationConfig:
         return found
 
     def second_models(self, model: ModelConfig) -> dict[str, ModelConfig]:
-        """The judge and the amateur, by the flag that names them, as models to load; those that are used only.
+        """The judge and the amateur as models to load, by their flag; only those that will be used.
 
-        Everything but their name is as in ``model``.
+        ``revision`` and ``from_scratch`` have their defaults; all other settings are those of ``model``.
         """
         named = {"--judge": self.judge, "--amateur": None if self.skip_decoding else self.amateur}
         return {
-            setting: replace(model, model=name, revision=None, from_scratch=False)
-            for setting, name in named.items()
+            flag_name: replace(model, model=name, revision=None, from_scratch=False)
+            for flag_name, name in named.items()
             if name is not None
         }

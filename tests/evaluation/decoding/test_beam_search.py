@@ -1,4 +1,4 @@
-"""Beam search against transformers' own, and with groups and draws against its definition over whole texts."""
+"""Beam search against transformers'; with groups and with sampling, against the definition over whole texts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +15,9 @@ NEW, VOCABULARY = 8, 30
 
 
 @pytest.fixture(params=["gpt2", "llama"])
-def model(request: pytest.FixtureRequest, tiny_gpt2: Callable[..., Any], tiny_llama: Callable[..., Any]) -> Any:
-    small = {"vocab_size": VOCABULARY}
-    made = tiny_gpt2(2, **small, tie_word_embeddings=False) if request.param == "gpt2" else tiny_llama(2, **small)
-    with torch.no_grad():
-        made.get_output_embeddings().weight.mul_(12)
-    return made.eval()
+def model(request: pytest.FixtureRequest, sharpen: Callable[..., Any]) -> Any:
+    build = request.getfixturevalue(f"tiny_{request.param}")
+    return sharpen(build(2, vocab_size=VOCABULARY, tie_word_embeddings=False), by=12)
 
 
 def prompts(rows: int = 4) -> torch.Tensor:
@@ -40,7 +37,7 @@ def run(model: Any, strategy: str, eos: int | None, rows: int = 4) -> list[list[
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
 @pytest.mark.parametrize("eos", [None, *range(VOCABULARY)])
-def test_beam_search_gives_the_tokens_of_generate(model: Any, eos: int | None, length_penalty: float) -> None:
+def test_tokens_equal_those_of_transformers_beam_search(model: Any, eos: int | None, length_penalty: float) -> None:
     model.generation_config = GenerationConfig()
     config = GenerationConfig(
         num_beams=3, length_penalty=length_penalty, max_new_tokens=NEW, eos_token_id=eos, pad_token_id=eos or 0
@@ -59,7 +56,7 @@ def next_log_probs(model: Any, ids: list[int]) -> list[float]:
 def by_definition(
     model: Any, prompt: list[int], *, beams: int, groups: int, penalty: float, eos: int | None, key: NoiseKey | None
 ) -> list[int]:
-    """All of it in plain Python: texts with the score that the search goes by, and their own log-probability."""
+    """The search in plain Python. Every text has two numbers: the score it is ranked by, and its log-probability."""
     size = beams // groups
     opened = [[((), 0.0, 0.0)] for _ in range(groups)]
     ended: list[list[tuple[tuple[int, ...], float, float]]] = [[] for _ in range(groups)]
@@ -75,8 +72,8 @@ def by_definition(
                 for token, value in enumerate(next_log_probs(model, prompt + list(text))):
                     place = group * size * VOCABULARY + number * VOCABULARY + token
                     total = score + value - penalty * taken[token]
-                    luck = total + draws[place] if draws else total
-                    grown.append((luck, (*text, token), total, own + value))
+                    noisy = total + draws[place] if draws else total
+                    grown.append((noisy, (*text, token), total, own + value))
             grown = sorted(sorted(grown, key=lambda one: -one[0])[: 2 * size], key=lambda one: -one[2])
             for rank, (_, text, score, own) in enumerate(grown):
                 if rank < size and (text[-1] == eos or position + 1 == NEW):
@@ -90,7 +87,7 @@ def by_definition(
 
 @pytest.mark.parametrize("eos", [None, 3, 11, 20])
 @pytest.mark.parametrize("penalty", [0.5, 3.0])
-def test_groups_of_beams_are_kept_apart_as_defined(model: Any, penalty: float, eos: int | None) -> None:
+def test_diverse_beam_search_follows_its_definition(model: Any, penalty: float, eos: int | None) -> None:
     found = run(model, f"diverse_beam[{penalty},num_beams=4,num_beam_groups=2]", eos, rows=2)
     expected = [
         by_definition(model, prompt, beams=4, groups=2, penalty=penalty, eos=eos, key=None)
@@ -100,7 +97,7 @@ def test_groups_of_beams_are_kept_apart_as_defined(model: Any, penalty: float, e
 
 
 @pytest.mark.parametrize("eos", [None, 3, 11, 20])
-def test_drawn_beams_are_drawn_without_replacement(model: Any, eos: int | None) -> None:
+def test_beam_sampling_draws_without_replacement(model: Any, eos: int | None) -> None:
     found = run(model, "beam_sampling[3]", eos, rows=2)
     expected = [
         by_definition(model, prompt, beams=3, groups=1, penalty=0.0, eos=eos, key=key(row))

@@ -1,4 +1,4 @@
-"""Contrastive decoding and DoLa against their definition, computed without cache and batch."""
+"""Contrastive decoding and DoLa against their definitions, computed without cache and batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,20 +14,21 @@ from textgen.evaluation.decoding.strategy_parser import parse_strategies
 NEW = 10
 
 
-def peaked(model: Any) -> Any:
-    with torch.no_grad():
-        model.get_output_embeddings().weight.mul_(20)
-        if model.config.model_type == "gpt2":  # or its earlier layers, not yet normalised, prefer no token
-            model.get_input_embeddings().weight.mul_(30)
-    return model.eval()
-
-
 @pytest.fixture(params=["gpt2", "llama"])
-def models(request: pytest.FixtureRequest, tiny_gpt2: Callable[..., Any], tiny_llama: Callable[..., Any]) -> list[Any]:
+def models(
+    request: pytest.FixtureRequest,
+    tiny_gpt2: Callable[..., Any],
+    tiny_llama: Callable[..., Any],
+    sharpen: Callable[..., Any],
+) -> list[Any]:
     """An expert of four layers, and an amateur."""
-    if request.param == "gpt2":
-        return [peaked(tiny_gpt2(seed, n_layer=4, tie_word_embeddings=False)) for seed in (0, 1)]
-    return [peaked(tiny_llama(seed, num_hidden_layers=4)) for seed in (0, 1)]
+    if request.param == "llama":
+        return [sharpen(tiny_llama(seed, num_hidden_layers=4)) for seed in (0, 1)]
+    models = [sharpen(tiny_gpt2(seed, n_layer=4, tie_word_embeddings=False)) for seed in (0, 1)]
+    with torch.no_grad():
+        for model in models:  # the head is applied to earlier layers without normalisation: make them large enough
+            model.get_input_embeddings().weight.mul_(30)
+    return models
 
 
 def prompts() -> torch.Tensor:
@@ -42,7 +43,9 @@ def run(strategy: str, model: Any, amateur: Any = None, **other: Any) -> list[li
 
 
 @torch.no_grad()
-def plain_contrastive_decoding(expert: Any, amateur: Any, prompt: list[int], alpha: float, tau: float) -> list[int]:
+def brute_force_contrastive_decoding(
+    expert: Any, amateur: Any, prompt: list[int], alpha: float, tau: float
+) -> list[int]:
     ids = list(prompt)
     for _ in range(NEW):
         p = expert(torch.tensor([ids]), use_cache=False).logits[0, -1].double().softmax(dim=-1)
@@ -53,18 +56,18 @@ def plain_contrastive_decoding(expert: Any, amateur: Any, prompt: list[int], alp
 
 
 @pytest.mark.parametrize(("alpha", "tau"), [(0.1, 0.5), (0.01, 1.0), (0.5, 0.5)])
-def test_contrastive_decoding_is_as_defined(models: list[Any], alpha: float, tau: float) -> None:
+def test_contrastive_decoding_follows_its_definition(models: list[Any], alpha: float, tau: float) -> None:
     found = run(f"contrastive_decoding[{alpha},amateur_temperature={tau}]", *models)
-    assert found == [plain_contrastive_decoding(*models, prompt, alpha, tau) for prompt in prompts().tolist()]
+    assert found == [brute_force_contrastive_decoding(*models, prompt, alpha, tau) for prompt in prompts().tolist()]
 
 
-def test_where_only_the_best_is_plausible_contrastive_decoding_is_greedy(models: list[Any]) -> None:
+def test_contrastive_decoding_is_greedy_if_only_the_best_token_is_plausible(models: list[Any]) -> None:
     assert run("contrastive_decoding[1]", *models) == run("greedy", models[0])
     assert run("contrastive_decoding", *models) != run("greedy", models[0])
 
 
 @torch.no_grad()
-def plain_dola(model: Any, prompt: list[int], alpha: float, penalty: float) -> list[int]:
+def brute_force_dola(model: Any, prompt: list[int], alpha: float, penalty: float) -> list[int]:
     ids = list(prompt)
     layers = 4
     for _ in range(NEW):
@@ -87,14 +90,14 @@ def plain_dola(model: Any, prompt: list[int], alpha: float, penalty: float) -> l
 
 
 @pytest.mark.parametrize(("alpha", "penalty"), [(0.1, 1.2), (0.01, 1.0), (0.3, 2.0)])
-def test_dola_is_as_defined(models: list[Any], alpha: float, penalty: float) -> None:
+def test_dola_follows_its_definition(models: list[Any], alpha: float, penalty: float) -> None:
     found = run(f"dola[{alpha},repetition_penalty={penalty}]", models[0])
-    assert found == [plain_dola(models[0], prompt, alpha, penalty) for prompt in prompts().tolist()]
+    assert found == [brute_force_dola(models[0], prompt, alpha, penalty) for prompt in prompts().tolist()]
     assert found != run("greedy", models[0])
 
 
 @pytest.mark.parametrize("name", ["contrastive_decoding", "dola"])
-def test_rows_that_end_are_left_out_and_change_no_other(models: list[Any], name: str) -> None:
+def test_rows_that_end_do_not_affect_others(models: list[Any], name: str) -> None:
     whole = run(name, *models)
     eos = whole[1][3]
     stopped = run(name, *models, eos_token_id=eos)

@@ -1,46 +1,28 @@
-"""Drafts change how many passes it takes, and nothing else."""
+"""Drafts change the number of forward passes, and nothing else."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from transformers import MistralConfig, MistralForCausalLM
 
 from textgen.evaluation.decoding.dispatch import decode
 from textgen.evaluation.decoding.gumbel import NoiseKey
-from textgen.evaluation.decoding.search.speculative import look_up
+from textgen.evaluation.decoding.search.speculative import prompt_lookup
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
 
 NEW = 20
 
 
-def peaked(model: Any, by: float = 20) -> Any:
-    with torch.no_grad():
-        model.get_output_embeddings().weight.mul_(by)
-    return model.eval()
-
-
-def mistral(seed: int) -> Any:
-    """With a window so short that the cache drops tokens on the way."""
-    sizes = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-    torch.manual_seed(seed)
-    config = MistralConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, sliding_window=7)
-    return peaked(MistralForCausalLM(config))
-
-
 @pytest.fixture(params=["gpt2", "llama", "mistral"])
-def model(request: pytest.FixtureRequest, tiny_gpt2: Callable[..., Any], tiny_llama: Callable[..., Any]) -> Any:
-    if request.param == "mistral":
-        return mistral(0)
-    if request.param == "llama":
-        return peaked(tiny_llama(0, vocab_size=60))
-    return peaked(tiny_gpt2(0, vocab_size=60, tie_word_embeddings=False))
+def model(request: pytest.FixtureRequest, sharpen: Callable[..., Any]) -> Any:
+    build = request.getfixturevalue(f"tiny_{request.param}")
+    return sharpen(build(0, vocab_size=60, tie_word_embeddings=False))
 
 
 @pytest.fixture
-def amateur(tiny_gpt2: Callable[..., Any]) -> Any:
-    return peaked(tiny_gpt2(5, vocab_size=60, tie_word_embeddings=False))
+def amateur(tiny_gpt2: Callable[..., Any], sharpen: Callable[..., Any]) -> Any:
+    return sharpen(tiny_gpt2(5, vocab_size=60, tie_word_embeddings=False))
 
 
 def prompts(rows: int = 4) -> torch.Tensor:
@@ -56,21 +38,21 @@ def run(strategy: str, model: Any, amateur: Any = None, eos: int | None = None) 
 
 @pytest.mark.parametrize("draft_tokens", [1, 4, 30])
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 3.0])
-def test_speculative_sampling_gives_the_targets_own_draws(
+def test_speculative_sampling_draws_the_tokens_of_its_target(
     model: Any, amateur: Any, temperature: float, draft_tokens: int
 ) -> None:
     expected = run(f"temperature[{temperature}]", model)
-    for draft in (amateur, model):  # one that is mostly wrong, and one that is always right
+    for draft in (amateur, model):  # one is mostly wrong, the other always right
         assert run(f"speculative[{draft_tokens},temperature={temperature}]", model, draft) == expected
 
 
 @pytest.mark.parametrize("settings", ["1", "10", "3,max_ngram=1", "30"])
-def test_prompt_look_up_gives_the_greedy_tokens(model: Any, settings: str) -> None:
+def test_prompt_lookup_gives_the_greedy_tokens(model: Any, settings: str) -> None:
     assert run(f"prompt_lookup[{settings}]", model) == run("greedy", model)
 
 
 @pytest.mark.parametrize("place", [0, 3, 9])
-def test_they_end_where_their_targets_end(model: Any, amateur: Any, place: int) -> None:
+def test_continuations_end_where_those_of_the_target_end(model: Any, amateur: Any, place: int) -> None:
     eos = run("greedy", model)[0][place]
     assert run("prompt_lookup", model, eos=eos) == run("greedy", model, eos=eos)
     eos = run("temperature", model)[0][place]
@@ -78,11 +60,9 @@ def test_they_end_where_their_targets_end(model: Any, amateur: Any, place: int) 
         assert run("speculative", model, draft, eos=eos) == run("temperature", model, eos=eos)
 
 
-def test_a_good_draft_saves_passes(model: Any, amateur: Any) -> None:
+def test_a_good_draft_saves_forward_passes(model: Any, amateur: Any) -> None:
     passes: list[int] = []
     model.register_forward_pre_hook(lambda *_: passes.append(1))
-    run("temperature[0.8]", model)  # all rows together
-    passes.clear()
     run("speculative[4,temperature=0.8]", model, amateur)
     poor = len(passes)
     passes.clear()
@@ -94,9 +74,9 @@ def test_a_good_draft_saves_passes(model: Any, amateur: Any) -> None:
     assert greedy.shape == (1, NEW)
 
 
-def test_what_is_looked_up_followed_the_longest_match_last() -> None:
-    assert look_up([1, 2, 3, 9, 2, 3, 5, 1, 2, 3], 3, longest=3) == [9, 2, 3]
-    assert look_up([1, 2, 3, 9, 2, 3, 5, 1, 2, 3], 2, longest=2) == [5, 1]
-    assert look_up([1, 2, 3, 4], 5, longest=3) == []
-    assert look_up([4, 4], 5, longest=3) == [4]
-    assert look_up([4], 5, longest=3) == []
+def test_prompt_lookup_uses_the_longest_and_then_latest_match() -> None:
+    assert prompt_lookup([1, 2, 3, 9, 2, 3, 5, 1, 2, 3], 3, max_ngram=3) == [9, 2, 3]
+    assert prompt_lookup([1, 2, 3, 9, 2, 3, 5, 1, 2, 3], 2, max_ngram=2) == [5, 1]
+    assert prompt_lookup([1, 2, 3, 4], 5, max_ngram=3) == []
+    assert prompt_lookup([4, 4], 5, max_ngram=3) == [4]
+    assert prompt_lookup([4], 5, max_ngram=3) == []

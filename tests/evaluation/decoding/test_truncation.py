@@ -1,4 +1,4 @@
-"""What each strategy keeps, against its published definition written out token by token; and without a full sort."""
+"""Truncation rules against their published definitions, one token at a time; and partial against full sorts."""
 
 import math
 
@@ -18,7 +18,7 @@ from transformers.generation.logits_process import (
 from textgen.evaluation.decoding import truncation
 from textgen.evaluation.decoding.strategies import STRATEGIES
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
-from textgen.evaluation.decoding.truncation import TRUNCATIONS, is_truncation, keep_mask, kept, sampling_log_probs
+from textgen.evaluation.decoding.truncation import TRUNCATIONS, is_truncation, keep_mask, truncate
 
 VOCABULARY = 40
 
@@ -33,7 +33,7 @@ def entropy_of(probabilities: list[float]) -> float:
 
 
 def by_definition(family: str, p: list[float], setting: float) -> set[int]:
-    """The kept tokens, one at a time, in plain Python."""
+    """The tokens kept, determined one at a time in plain Python."""
     order = sorted(range(len(p)), key=lambda token: -p[token])
     h = entropy_of(p)
     if family == "temperature":
@@ -88,18 +88,18 @@ VALUES = {
 }
 
 
-def test_there_are_values_for_every_rule() -> None:
+def test_every_rule_is_tested() -> None:
     assert VALUES.keys() == TRUNCATIONS.keys()
     assert {name for name, strategy in STRATEGIES.items() if is_truncation(strategy)} == set(TRUNCATIONS)
 
 
-@pytest.mark.parametrize("few", [4, 512])
+@pytest.mark.parametrize("partial_sort", [4, 512])
 @pytest.mark.parametrize("spread", [0.1, 1.0, 4.0])
 @pytest.mark.parametrize("family", list(TRUNCATIONS))
-def test_what_is_kept_is_what_the_definition_keeps(
-    family: str, spread: float, few: int, monkeypatch: pytest.MonkeyPatch
+def test_rules_keep_the_tokens_of_their_definition(
+    family: str, spread: float, partial_sort: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(truncation, "_FEW", few)
+    monkeypatch.setattr(truncation, "_PARTIAL_SORT", partial_sort)
     rows = log_probs(12, spread=spread)
     for value in VALUES[family]:
         mask = keep_mask(family, rows, torch.full((12, 1), value, dtype=torch.float64))
@@ -127,27 +127,27 @@ def test_each_row_has_its_own_setting(family: str) -> None:
         ("min_p[0.1]", MinPLogitsWarper(0.1)),
     ],
 )
-def test_transformers_keeps_the_same_where_it_has_the_rule(name: str, processor: object) -> None:
+def test_rules_that_transformers_has_keep_the_same_tokens(name: str, processor: object) -> None:
     (strategy,) = parse_strategies(name)
     rows = log_probs(50).float()
     expected = processor(torch.zeros((50, 1), dtype=torch.long), rows).isfinite()  # type: ignore[operator]
-    assert torch.equal(kept(strategy, rows), expected)
+    assert torch.equal(truncate(strategy, rows)[1], expected)
 
 
 @pytest.mark.parametrize("family", ["top_p", "typical", "top_h"])
 @given(seed=st.integers(0, 10_000), spread=st.floats(0.01, 6), value=st.floats(0.01, 0.999))
-def test_a_partial_sort_and_a_full_one_keep_the_same(family: str, seed: int, spread: float, value: float) -> None:
+def test_partial_and_full_sorts_keep_the_same_tokens(family: str, seed: int, spread: float, value: float) -> None:
     rows = log_probs(3, seed=seed, spread=spread, vocabulary=1500).float()
     setting = torch.full((3, 1), value, dtype=torch.float64)
     found = keep_mask(family, rows, setting)
-    few, truncation._FEW = truncation._FEW, 1500
+    size, truncation._PARTIAL_SORT = truncation._PARTIAL_SORT, 1500
     try:
         assert torch.equal(found, keep_mask(family, rows, setting))
     finally:
-        truncation._FEW = few
+        truncation._PARTIAL_SORT = size
 
 
-def test_most_rows_are_settled_without_a_full_sort(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_rows_that_need_it_are_sorted_completely(monkeypatch: pytest.MonkeyPatch) -> None:
     sorted_rows = []
     sort = torch.Tensor.sort
 
@@ -161,25 +161,24 @@ def test_most_rows_are_settled_without_a_full_sort(monkeypatch: pytest.MonkeyPat
     assert sorted_rows == [2]
 
 
-def test_temperature_comes_first_and_what_is_drawn_from_is_normalised() -> None:
+def test_temperature_is_applied_before_truncation() -> None:
     (strategy,) = parse_strategies("top_p[0.7,temperature=0.5]")
     rows = log_probs(5)
     colder = (rows / 0.5).log_softmax(dim=-1)
-    assert torch.equal(kept(strategy, rows), kept(parse_strategies("top_p[0.7]")[0], colder))
-    drawn = sampling_log_probs(strategy, rows).exp()
-    assert torch.allclose(drawn.sum(dim=-1), torch.ones(5).double())
-    assert torch.equal(drawn > 0, kept(strategy, rows))
-    ratio = drawn / colder.exp()
-    assert torch.allclose(ratio.amax(dim=-1), ratio.where(drawn > 0, torch.inf).amin(dim=-1))
+    own, mask = truncate(strategy, rows)
+    assert torch.equal(own, colder)
+    assert torch.allclose(own.exp().sum(dim=-1), torch.ones(5).double())
+    assert torch.equal(mask, truncate(parse_strategies("top_p[0.7]")[0], colder)[1])
+    assert not torch.equal(mask, truncate(parse_strategies("top_p[0.7]")[0], rows)[1])
 
 
 def test_top_h_on_a_uniform_distribution_keeps_the_vocabulary_to_the_power_of_alpha() -> None:
     uniform = torch.zeros((1, 100)).double() + torch.linspace(0, 1e-9, 100).double()  # no ties
-    assert kept(STRATEGIES["top_h"], uniform.log_softmax(dim=-1)).sum() == 6  # 100 ** 0.4 = 6.3
+    assert truncate(STRATEGIES["top_h"], uniform.log_softmax(dim=-1))[1].sum() == 6  # 100 ** 0.4 = 6.3
 
 
 @pytest.mark.parametrize("family", list(TRUNCATIONS))
-def test_one_token_at_least_is_kept_whatever_the_distribution(family: str) -> None:
+def test_at_least_one_token_is_kept_for_any_distribution(family: str) -> None:
     certain = torch.full((1, 6), -torch.inf)
     certain[0, 2] = 0
     uniform = torch.zeros((1, 6)).log_softmax(dim=-1)

@@ -1,8 +1,8 @@
-"""Decoding: continuations of prompts by every strategy, with shared random numbers.
+"""Decoding: continuations of prompts by every strategy, with common random numbers.
 
 Read in this order: ``strategies.py`` (the table), ``strategy_parser.py`` (``--strategies``), ``prompts.py``,
-``gumbel.py`` (random numbers keyed by what is decoded), ``prefix_cache.py`` (prompts that were read, and their KV
-cache), ``token_loop.py`` with ``next_token.py`` and ``truncation.py`` (strategies that choose token by token),
-``contrasted_logits.py`` (contrastive decoding, DoLa), ``search/`` (the other algorithms), ``dispatch.py`` (which
-strategy runs where), ``generate.py`` (all of them over processes) and ``training_samples.py`` (``--sample-every``).
+``gumbel.py`` (random numbers keyed by what is decoded), ``prefix_cache.py`` (the KV cache of prompts),
+``token_loop.py`` with ``next_token.py`` and ``truncation.py`` (strategies that choose token by token),
+``contrasted_logits.py`` (contrastive decoding, DoLa), ``search/`` (the other algorithms), ``dispatch.py`` (runs each
+strategy), ``generate.py`` (all prompts, divided over processes) and ``training_samples.py`` (``--sample-every``).
 """

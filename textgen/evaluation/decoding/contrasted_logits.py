@@ -1,8 +1,8 @@
-"""Scores that contrast the model's log-probabilities with weaker ones: an amateur model's, or an earlier layer's.
+"""The model's log-probabilities minus weaker ones: those of an amateur model (contrastive decoding) or layer (DoLa).
 
-Both classes take the place of a prefix cache in :func:`textgen.evaluation.decoding.token_loop.decode_rows`. Only
-plausible tokens have a score: those at least a share ``plausibility`` as probable as the most probable one. All others
-are −inf.
+Both classes replace the prefix cache in :func:`textgen.evaluation.decoding.token_loop.decode_rows`. Only plausible
+tokens can be chosen: those at least ``plausibility`` times as probable as the most probable one. All others have score
+−inf.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from textgen.evaluation.decoding.strategies import Strategy
 
 
 class AmateurContrast:
-    """Contrastive decoding (Li et al., arXiv 2210.15097, equations 2 and 3): log p − log p_amateur, where the amateur
-    has a temperature of its own."""
+    """Contrastive decoding (Li et al., arXiv 2210.15097, equations 2 and 3): log p − log p_amateur, where p_amateur has
+    its own temperature."""
 
     def __init__(self, expert: PrefixCache, amateur: PrefixCache, strategies: Sequence[Strategy]) -> None:
         self.expert, self.amateur = expert, amateur
@@ -24,7 +24,7 @@ class AmateurContrast:
         self.logits = self._contrast()
 
     def append(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Append one token to every row, [rows]; returns the scores of the next one, [rows, vocabulary]."""
+        """Append one token to every row, [rows]; returns the scores of the next token, [rows, vocabulary]."""
         self.expert.append(tokens)
         self.amateur.append(tokens)
         self.logits = self._contrast()
@@ -38,27 +38,27 @@ class AmateurContrast:
         self.logits = self.logits[which]
 
     def _contrast(self) -> torch.Tensor:
-        own = self.expert.logits.log_softmax(dim=-1)
+        expert = self.expert.logits.log_softmax(dim=-1)
         amateur = (self.amateur.logits / self.temperature).log_softmax(dim=-1)
-        return (own - amateur).masked_fill_(~plausible(own, self.plausibility), -torch.inf)
+        return (expert - amateur).masked_fill_(~plausible_tokens(expert, self.plausibility), -torch.inf)
 
 
 class LayerContrast:
     """DoLa (Chuang et al., arXiv 2309.03883, section 2): log p − log p_j, where p_j is the output head's distribution
-    for an earlier layer j, the one that is farthest from p in Jensen–Shannon divergence.
+    for the earlier layer j with the largest Jensen–Shannon divergence from p.
 
-    Candidates are every other layer of the later half. As in the authors' code, the head reads an earlier layer as it
-    is, without the normalisation that follows the last one.
+    Candidates are every other layer of the second half. As in the authors' code, the head is applied to an earlier
+    layer directly, without the final normalisation.
     """
 
     def __init__(self, prefix: PrefixCache, strategies: Sequence[Strategy]) -> None:
-        assert prefix.layers, "prefill with layers=True"
+        assert prefix.layer_states, "prefill with layer_states=True"
         self.prefix = prefix
         self.plausibility = setting_column(strategies, "plausibility", prefix.logits)
         self.logits = self._contrast()
 
     def append(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Append one token to every row, [rows]; returns the scores of the next one, [rows, vocabulary]."""
+        """Append one token to every row, [rows]; returns the scores of the next token, [rows, vocabulary]."""
         self.prefix.append(tokens)
         self.logits = self._contrast()
         return self.logits
@@ -69,17 +69,18 @@ class LayerContrast:
         self.plausibility, self.logits = self.plausibility[which], self.logits[which]
 
     def _contrast(self) -> torch.Tensor:
-        own = self.prefix.logits.log_softmax(dim=-1)
-        last = len(self.prefix.layers) - 1  # layer 0 is the embedding
+        final = self.prefix.logits.log_softmax(dim=-1)
+        layers = self.prefix.layer_states
+        last = len(layers) - 1  # layer 0 is the embedding
         head = self.prefix.model.get_output_embeddings()
-        farthest = torch.full((len(own), 1), -torch.inf, dtype=own.dtype, device=own.device)
-        premature = own
-        for layer in self.prefix.layers[last // 2 : last : 2]:
-            early = head(layer).float().log_softmax(dim=-1)
-            distance = jensen_shannon(own, early)
-            premature = torch.where(distance > farthest, early, premature)
-            farthest = torch.maximum(farthest, distance)
-        return (own - premature).masked_fill_(~plausible(own, self.plausibility), -torch.inf)
+        largest = torch.full((len(final), 1), -torch.inf, dtype=final.dtype, device=final.device)
+        contrasted = final
+        for states in layers[last // 2 : last : 2]:
+            early = head(states).float().log_softmax(dim=-1)
+            divergence = jensen_shannon(final, early)
+            contrasted = torch.where(divergence > largest, early, contrasted)
+            largest = torch.maximum(largest, divergence)
+        return (final - contrasted).masked_fill_(~plausible_tokens(final, self.plausibility), -torch.inf)
 
 
 def jensen_shannon(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -89,9 +90,9 @@ def jensen_shannon(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return 0.5 * halves.sum(dim=-1, keepdim=True)
 
 
-def plausible(log_probs: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """Tokens at least ``share`` [rows, 1] as probable as the most probable one: bool [rows, vocabulary]."""
-    return log_probs >= share.log() + log_probs.amax(dim=-1, keepdim=True)
+def plausible_tokens(log_probs: torch.Tensor, fraction: torch.Tensor) -> torch.Tensor:
+    """Tokens at least ``fraction`` [rows, 1] times as probable as the most probable one: bool [rows, vocabulary]."""
+    return log_probs >= fraction.log() + log_probs.amax(dim=-1, keepdim=True)
 
 
 def setting_column(strategies: Sequence[Strategy], name: str, like: torch.Tensor) -> torch.Tensor:

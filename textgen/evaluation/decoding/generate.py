@@ -1,4 +1,4 @@
-"""Continuations of all prompts by all strategies, shared out over processes; the same on any number of them."""
+"""Continuations of all prompts by all strategies, divided over processes; the same on any number of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from textgen.evaluation.decoding.token_loop import Request
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.sharing import same_length_batches
 
-# Two batches from the default 16 prompts: two processes share them, and speed has an interval.
-_MAX_PROMPTS = 8
+# With the default 16 prompts there are two batches, so that two processes can share them and speed has an interval.
+_PROMPTS_PER_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class Continuation:
 
 @dataclass(frozen=True)
 class StrategyOutput:
-    """Everything that one strategy, or the human authors (``HUMAN``), wrote.
+    """All continuations by one strategy, or by the human authors (``HUMAN``).
 
     Attributes:
-        strategy: which one.
-        prompts: the prompt of each continuation, in the order of the prompts, samples of a prompt next to each other.
+        strategy: the strategy, or ``HUMAN``.
+        prompts: the prompt of each continuation, in the given order of prompts; samples of a prompt are adjacent.
         continuations: one per entry of ``prompts``.
-        batch_tokens: number of generated tokens of each batch of prompts, ends of text included.
-        batch_seconds: time that each batch took; see :func:`textgen.evaluation.decoding.token_loop.decode_rows` for
-            what that means if strategies are decoded together.
+        batch_tokens: number of generated tokens of each batch of prompts, including ends of text.
+        batch_seconds: time of each batch; see :func:`textgen.evaluation.decoding.token_loop.decode_rows` for its
+            meaning if strategies are decoded together.
     """
 
     strategy: Strategy
@@ -63,12 +63,12 @@ class StrategyOutput:
     @cached_property
     def texts(self) -> list[str]:
         """The text of each continuation."""
-        return [one.text for one in self.continuations]
+        return [continuation.text for continuation in self.continuations]
 
     @cached_property
     def token_counts(self) -> list[int]:
         """The length of each continuation in tokens."""
-        return [len(one.token_ids) for one in self.continuations]
+        return [len(continuation.token_ids) for continuation in self.continuations]
 
     @cached_property
     def prompt_ids(self) -> list[str]:
@@ -91,13 +91,13 @@ def generate_continuations(
 
     Args:
         loaded: the model, in evaluation mode.
-        prompts: what to continue.
-        strategies: how.
-        max_new_tokens: where every continuation ends.
-        samples_per_prompt: continuations of each prompt by stochastic strategies; the others give one.
-        seed: of the noise.
+        prompts: the prompts to continue.
+        strategies: the strategies to continue them with.
+        max_new_tokens: maximum length of a continuation.
+        samples_per_prompt: number of continuations of each prompt by a stochastic strategy; the others produce one.
+        seed: random seed.
         amateur: the weaker model, in evaluation mode on the same device, for strategies that need one.
-        echo: prints a line of progress.
+        echo: prints progress.
     """
     batches = plan_batches(prompts)
     # The first forward pass of a process is the slowest, and must not count against the first batch's strategies.
@@ -119,33 +119,20 @@ def generate_continuations(
         batch = [prompts[index] for index in batches[number]]
         mine.append((number, _run_batch(loaded, batch, requests, max_new_tokens, amateur)))
     results = [result for _, result in sorted(gather_object(mine), key=lambda pair: pair[0])]
-    place = {prompts[index].id: index for batch in batches for index in batch}
-    outputs = []
-    for strategy in strategies:
-        parts = [result[strategy.name] for result in results]
-        found = sorted(
-            (one for part in parts for one in part.continuations), key=lambda c: (place[c.prompt_id], c.sample)
-        )
-        outputs.append(
-            StrategyOutput(
-                strategy,
-                [prompts[place[one.prompt_id]] for one in found],
-                found,
-                [part.tokens for part in parts],
-                [part.seconds for part in parts],
-            )
-        )
-    return outputs
+    return [
+        _merge_batches(strategy, prompts, batches, [result[strategy.name] for result in results])
+        for strategy in strategies
+    ]
 
 
 def plan_batches(prompts: Sequence[Prompt]) -> list[list[int]]:
     """Indices of prompts, in batches of one length, so that there is no padding."""
-    return same_length_batches([len(prompt.token_ids) for prompt in prompts], _MAX_PROMPTS)
+    return same_length_batches([len(prompt.token_ids) for prompt in prompts], _PROMPTS_PER_BATCH)
 
 
 @dataclass
 class _BatchOutput:
-    """What one strategy wrote for one batch of prompts: continuations, generated tokens, seconds."""
+    """Output of one strategy for one batch: continuations, number of generated tokens, seconds."""
 
     continuations: list[Continuation]
     tokens: int = 0
@@ -166,21 +153,43 @@ def _run_batch(
         eos_token_id=loaded.eos_token_id,
         amateur=amateur,
     )
-    found: dict[str, _BatchOutput] = {}
-    for request, one in zip(requests, decoded, strict=True):
-        output = found.setdefault(request.strategy.name, _BatchOutput([]))
-        prompt, ids = batch[request.prompt], before_end_of_text(one.tokens, loaded.eos_token_id)
+    outputs: dict[str, _BatchOutput] = {}
+    for request, result in zip(requests, decoded, strict=True):
+        output = outputs.setdefault(request.strategy.name, _BatchOutput([]))
+        prompt, ids = batch[request.prompt], before_end_of_text(result.tokens, loaded.eos_token_id)
         output.continuations.append(_continuation(loaded, prompt, request.strategy, request.key.sample, ids))
-        output.tokens += len(one.tokens)
-        output.seconds += one.seconds
-    return found
+        output.tokens += len(result.tokens)
+        output.seconds += result.seconds
+    return outputs
+
+
+def _merge_batches(
+    strategy: Strategy,
+    prompts: Sequence[Prompt],
+    batches: Sequence[Sequence[int]],
+    outputs: Sequence[_BatchOutput],
+) -> StrategyOutput:
+    """The strategy's outputs for all batches as one, in the order of the prompts."""
+    found: list[tuple[int, Continuation]] = []
+    for batch, output in zip(batches, outputs, strict=True):
+        samples = len(output.continuations) // len(batch)
+        owners = [index for index in batch for _ in range(samples)]
+        found += zip(owners, output.continuations, strict=True)
+    found.sort(key=lambda pair: pair[0])  # stable, so samples stay in order
+    return StrategyOutput(
+        strategy,
+        [prompts[index] for index, _ in found],
+        [continuation for _, continuation in found],
+        [output.tokens for output in outputs],
+        [output.seconds for output in outputs],
+    )
 
 
 def human_output(loaded: LoadedModel, prompts: Sequence[Prompt], max_new_tokens: int) -> StrategyOutput:
-    """What really followed the prompts, as the output of the strategy ``HUMAN``."""
+    """The text that actually followed the prompts, as the output of the strategy ``HUMAN``."""
     ids = [before_end_of_text(prompt.reference_ids[:max_new_tokens], loaded.eos_token_id) for prompt in prompts]
-    written = [_continuation(loaded, prompt, HUMAN, 0, tokens) for prompt, tokens in zip(prompts, ids, strict=True)]
-    return StrategyOutput(HUMAN, prompts, written)
+    references = [_continuation(loaded, prompt, HUMAN, 0, tokens) for prompt, tokens in zip(prompts, ids, strict=True)]
+    return StrategyOutput(HUMAN, prompts, references)
 
 
 def _continuation(

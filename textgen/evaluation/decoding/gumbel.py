@@ -1,8 +1,9 @@
-"""Random numbers that are a function of what is decoded and not of how.
+"""Random numbers keyed by (seed, prompt, sample, position), so that sampling does not depend on batching.
 
 Exact sampling is an argmax: the token that maximises log p + Gumbel noise is a draw from p (Gumbel 1954; Maddison et
-al., arXiv 1411.0030). The noise is keyed by (seed, prompt, sample, position), so that a continuation does not depend on
-the other rows of its batch, and all strategies share the luck of the draw: what differs is their own doing.
+al., arXiv 1411.0030). Because the noise depends on nothing but its key, a continuation does not depend on the other
+rows of its batch, and all strategies use the same noise (common random numbers), which reduces the variance of their
+differences.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ import torch
 
 @dataclass(frozen=True)
 class NoiseKey:
-    """What the noise of a row depends on, besides the position."""
+    """Determines a row's noise, together with the position."""
 
     seed: int
     prompt_id: str
@@ -23,13 +24,13 @@ class NoiseKey:
 
 
 def gumbel_noise(key: NoiseKey, position: int, size: int) -> torch.Tensor:
-    """Standard Gumbel noise [size], float32 on the CPU: always the same for the same key and position.
+    """Standard Gumbel noise [size], float32 on the CPU: the same for the same key and position, on any machine.
 
     Position 0 is the first token of the continuation. The key's hash is the 128-bit key of a Philox generator (Salmon
-    et al. 2011). Not a ``torch.Generator``: on the CPU, that one keeps only 32 bits of its seed, so that among 100,000
-    positions some two would probably share their noise.
+    et al. 2011). A ``torch.Generator`` would not do: on the CPU it keeps only 32 bits of its seed, so two of 100,000
+    positions would probably have the same noise.
     """
-    # repr() quotes the prompt's id, so no two different keys are written alike.
+    # repr() quotes the prompt's id, so different keys have different representations.
     written = repr((key.seed, key.prompt_id, key.sample, position)).encode("utf-8", "backslashreplace")
     digest = hashlib.blake2b(written, digest_size=16).digest()
     random = np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
@@ -38,10 +39,10 @@ def gumbel_noise(key: NoiseKey, position: int, size: int) -> torch.Tensor:
 
 
 def gumbel_rows(keys: Sequence[NoiseKey], position: int, size: int, device: torch.device) -> torch.Tensor:
-    """The noise of each key at one position, [keys, size]; keys that are there twice are drawn once."""
+    """The noise of each key at one position, [keys, size]; repeated keys are drawn only once."""
     distinct = list(dict.fromkeys(keys))
-    drawn = torch.stack([gumbel_noise(key, position, size) for key in distinct]).to(device)
+    noise = torch.stack([gumbel_noise(key, position, size) for key in distinct]).to(device)
     if len(distinct) == len(keys):
-        return drawn
-    places = {key: place for place, key in enumerate(distinct)}
-    return drawn[torch.tensor([places[key] for key in keys], device=device)]
+        return noise
+    index = {key: row for row, key in enumerate(distinct)}
+    return noise[torch.tensor([index[key] for key in keys], device=device)]

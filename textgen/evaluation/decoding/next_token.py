@@ -1,6 +1,6 @@
-"""How a strategy chooses the next token from the model's logits: one function per family, for a group of rows.
+"""Rules that choose the next token from the logits: one function per family, for a group of rows.
 
-Settings are columns, so that variants of a strategy (``top_p[0.9]``, ``top_p[0.95]``) form one group.
+Settings are columns, so variants of a strategy (``top_p[0.9]``, ``top_p[0.95]``) are in the same group.
 """
 
 import math
@@ -19,13 +19,13 @@ class RowGroup:
     """Rows of one family that are decoded together.
 
     Attributes:
-        family: of the strategies.
-        keys: of each row's noise.
+        family: the family of all their strategies.
+        keys: noise key of each row.
         history: tokens so far, prompt included, [rows, length].
         settings: by name, [rows, 1], float64.
         main_setting: the setting that a truncation depends on, [rows, 1].
-        is_stochastic: whether it needs noise.
-        state: what a rule carries from token to token, each [rows, …].
+        is_stochastic: whether the rule needs noise.
+        state: what the rule carries over from one token to the next, each [rows, …].
     """
 
     family: str
@@ -49,17 +49,18 @@ Rule = Callable[[torch.Tensor, torch.Tensor | None, RowGroup], torch.Tensor]
 
 
 def group_rows(strategies: Sequence[Strategy], keys: Sequence[NoiseKey], history: torch.Tensor) -> RowGroup:
-    """A group of rows of one family; ``history`` [rows, length] holds their tokens so far."""
+    """A group of rows of one family; ``history`` [rows, length] contains their tokens so far."""
     first = strategies[0]
     assert all(strategy.family == first.family for strategy in strategies), "one family per group"
     names = dict.fromkeys(name for strategy in strategies for name in strategy.settings)
     settings = {
-        # temperature is the only setting that a variant may have and another of its family may not
+        # Only temperature may be set in one variant of a family and not in another.
         name: _column([strategy.settings.get(name, 1.0) for strategy in strategies], history.device)
         for name in names
     }
-    if all(bool((column == 1).all()) for name, column in settings.items() if name == "temperature"):
-        settings.pop("temperature", None)
+    temperature = settings.get("temperature")
+    if temperature is not None and bool((temperature == 1).all()):
+        del settings["temperature"]  # saves dividing the logits by 1
     main = settings.get(first.main_setting or "", _column([1.0] * len(strategies), history.device))
     return RowGroup(first.family, list(keys), history, settings, main, first.is_stochastic)
 
@@ -70,60 +71,60 @@ def _column(values: Sequence[float], device: torch.device) -> torch.Tensor:
 
 def choose_next(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
     """The next token of each row of the group, [rows]."""
-    rule = RULES.get(group.family, _draw if group.family in TRUNCATIONS else _best)
+    rule = RULES.get(group.family, _sample if group.family in TRUNCATIONS else _greedy)
     return rule(logits, noise, group)
 
 
-def _best(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
+def _greedy(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
     return logits.argmax(dim=-1)
 
 
-def _at_temperature(logits: torch.Tensor, group: RowGroup) -> torch.Tensor:
+def _apply_temperature(logits: torch.Tensor, group: RowGroup) -> torch.Tensor:
     temperature = group.settings.get("temperature")
     return logits if temperature is None else logits / temperature.to(logits.dtype)
 
 
-def _draw(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
+def _sample(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
     """A draw from the tokens that the family's truncation keeps: temperature first, then truncation, then noise."""
     assert noise is not None
-    scores = _at_temperature(logits, group)
-    if group.family != "temperature":  # which keeps everything
+    scores = _apply_temperature(logits, group)
+    if group.family != "temperature":  # which keeps every token
         scores = scores.log_softmax(dim=-1)
         scores = scores.masked_fill_(~keep_mask(group.family, scores, group.main_setting), -torch.inf)
     return (scores + noise).argmax(dim=-1)
 
 
 def _mirostat(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
-    """A draw from the tokens whose surprise is at most μ bits; then μ −= η·(surprise of the draw − τ), from μ = 2τ.
+    """A draw from the tokens with a surprisal of at most μ bits; then μ −= η·(surprisal of the draw − τ), from μ = 2τ.
 
-    The surprise of the draw is that among the kept tokens, as in the authors' code (github.com/basusourya/mirostat,
-    version 2); the most probable token is kept whatever its surprise.
+    The surprisal of the draw is that among the kept tokens, as in the authors' code (github.com/basusourya/mirostat,
+    version 2). The most probable token is always kept.
     """
     assert noise is not None
     tau, eta = group.settings["tau"], group.settings["eta"]
     mu = group.state.setdefault("mu", 2 * tau)
-    log_probs = _at_temperature(logits, group).log_softmax(dim=-1)
+    log_probs = _apply_temperature(logits, group).log_softmax(dim=-1)
     mask = log_probs >= (-mu * math.log(2)).to(log_probs.dtype)
     mask.scatter_(1, log_probs.argmax(dim=-1, keepdim=True), True)
     scores = log_probs.masked_fill_(~mask, -torch.inf).log_softmax(dim=-1)
     drawn = (scores + noise).argmax(dim=-1, keepdim=True)
-    surprise = -scores.gather(1, drawn).double() / math.log(2)
-    group.state["mu"] = mu - eta * (surprise - tau)
+    surprisal = -scores.gather(1, drawn).double() / math.log(2)
+    group.state["mu"] = mu - eta * (surprisal - tau)
     return drawn[:, 0]
 
 
-def _penalised(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
-    """The most probable token after logits of tokens in the history were divided by the penalty if positive, and
-    multiplied by it if negative (arXiv 1909.05858, equation 2, and its code)."""
+def _repetition_penalty(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
+    """The most probable token after penalising those in the history: their logits are divided by the penalty if
+    positive, and multiplied by it if negative (arXiv 1909.05858, equation 2, and its code)."""
     penalty = group.settings["repetition_penalty"].to(logits.dtype)
     seen = logits.gather(1, group.history)
     seen = torch.where(seen > 0, seen / penalty, seen * penalty)
     return logits.scatter(1, group.history, seen).argmax(dim=-1)
 
 
-def _without_repeats(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
-    """The most probable token that does not complete a run of n tokens which is in the history already (arXiv
-    1705.04304, section 2.5)."""
+def _no_repeat_ngram(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
+    """The most probable token that does not complete an n-gram already in the history (arXiv 1705.04304, section
+    2.5)."""
     logits = logits.clone()
     sizes = group.settings["no_repeat_ngram_size"][:, 0].long()
     for size in sizes.unique().tolist():
@@ -131,17 +132,17 @@ def _without_repeats(logits: torch.Tensor, noise: torch.Tensor | None, group: Ro
         history = group.history[rows]
         if history.shape[1] < size:
             continue
-        runs = history.unfold(1, size, 1)  # [rows, runs, size]
-        now = history[:, history.shape[1] - size + 1 :]
-        row, run = (runs[..., :-1] == now[:, None]).all(dim=-1).nonzero(as_tuple=True)
-        logits[rows[row], runs[row, run, -1]] = -torch.inf
+        ngrams = history.unfold(1, size, 1)  # [rows, ngrams, size]
+        last = history[:, history.shape[1] - size + 1 :]  # the first n − 1 tokens of the next n-gram
+        row, match = (ngrams[..., :-1] == last[:, None]).all(dim=-1).nonzero(as_tuple=True)
+        logits[rows[row], ngrams[row, match, -1]] = -torch.inf
     return logits.argmax(dim=-1)
 
 
-# Family → its rule, if it is neither a truncation, which draws, nor greedy.
+# Family → its rule. Families that are not listed sample from their truncation, or are greedy if they have none.
 RULES: dict[str, Rule] = {
     "mirostat": _mirostat,
-    "repetition_penalty": _penalised,
-    "dola": _penalised,
-    "no_repeat_ngram": _without_repeats,
+    "repetition_penalty": _repetition_penalty,
+    "dola": _repetition_penalty,
+    "no_repeat_ngram": _no_repeat_ngram,
 }

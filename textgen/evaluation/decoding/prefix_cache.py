@@ -1,4 +1,4 @@
-"""Rows of text that a model has read: their KV cache, and the logits of the next token.
+"""The KV cache of token sequences that a model has read, with the logits of the next token.
 
 Prompts are read once (:func:`prefill`); every strategy continues from a copy.
 """
@@ -16,7 +16,7 @@ from textgen.model.layers import accepts_logits_to_keep
 
 
 class PreallocatedLayer(DynamicLayer):
-    """A cache layer that appends into preallocated memory; the one of transformers copies everything for each token.
+    """A cache layer that appends into preallocated memory; transformers' own copies everything for each token.
 
     ``keys`` and ``values`` are views of the part in use.
     """
@@ -29,7 +29,7 @@ class PreallocatedLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append keys and values; returns all of them, [rows, heads, length, width]."""
+        """Append keys and values; returns all of them, [rows, heads, length, head width]."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         used = self.get_seq_length()
@@ -45,7 +45,7 @@ class PreallocatedLayer(DynamicLayer):
         return self.keys, self.values
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
-        """Replace the rows by those with these indices; in new tensors, so that a copy of the layer is unaffected."""
+        """Select rows by index, into new tensors: a shallow copy of the layer keeps its own rows."""
         if self.buffers is not None:
             length = self.get_seq_length()
             self.buffers = (self.buffers[0].index_select(0, beam_idx), self.buffers[1].index_select(0, beam_idx))
@@ -62,87 +62,102 @@ def _grown(old: torch.Tensor | None, new: torch.Tensor, used: int, length: int) 
 
 @dataclass
 class PrefixCache:
-    """Rows of text that a model has read.
+    """Rows of tokens that a model has read, all of the same length.
 
     Attributes:
         model: full or with adapters; in evaluation mode.
-        cache: of all rows, which have the same length.
+        cache: keys and values of all rows.
         logits: of the next token, [rows, vocabulary], float32.
-        states: the last layer's hidden states at all positions so far as unit vectors, [rows, length, width], float32;
+        token_states: hidden states of the last layer at all positions, as unit vectors, [rows, length, width], float32;
             None unless requested.
-        layers: hidden states of every layer at the last position, each [rows, width]; empty unless requested.
+        layer_states: hidden states of every layer at the last position, each [rows, width]; empty unless requested.
     """
 
     model: PreTrainedModel
     cache: DynamicCache
     logits: torch.Tensor
-    states: torch.Tensor | None = None
-    layers: tuple[torch.Tensor, ...] = ()
+    token_states: torch.Tensor | None = None
+    layer_states: tuple[torch.Tensor, ...] = ()
 
-    def copy_rows(self, which: torch.Tensor) -> "PrefixCache":
-        """An independent copy of the rows with these indices, each as often as it occurs."""
-        other = copy.copy(self)
-        other.cache = copy.copy(self.cache)
-        other.cache.layers = [
+    def copy_rows(
+        self, which: torch.Tensor, *, token_states: bool = False, layer_states: bool = False
+    ) -> "PrefixCache":
+        """An independent copy of the rows with these indices, which may repeat.
+
+        Hidden states are copied, and later updated, only on request.
+        """
+        cache = copy.copy(self.cache)
+        cache.layers = [
             copy.copy(layer) if isinstance(layer, PreallocatedLayer) else copy.deepcopy(layer)
             for layer in self.cache.layers
         ]
-        other.select_rows(which)
-        return other
-
-    def without(self, *, states: bool = True, layers: bool = True) -> "PrefixCache":
-        """The same rows without hidden states, which are then not updated either."""
-        return replace(self, states=None if states else self.states, layers=() if layers else self.layers)
+        rows = replace(
+            self,
+            cache=cache,
+            token_states=self.token_states if token_states else None,
+            layer_states=self.layer_states if layer_states else (),
+        )
+        rows.select_rows(which)
+        return rows
 
     def select_rows(self, which: torch.Tensor) -> None:
         """Replace the rows by those with these indices."""
         self.cache.reorder_cache(which)  # type: ignore[arg-type]
         self.logits = self.logits[which]
-        self.states = None if self.states is None else self.states[which]
-        self.layers = tuple(layer[which] for layer in self.layers)
+        self.token_states = None if self.token_states is None else self.token_states[which]
+        self.layer_states = tuple(states[which] for states in self.layer_states)
 
     def append(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Append one token to every row, [rows]; returns the logits of the next one, [rows, vocabulary]."""
-        output = _forward(self.model, tokens[:, None], self.cache, hidden=self.states is not None or bool(self.layers))
+        """Append one token to every row, [rows]; returns the logits of the next token, [rows, vocabulary]."""
+        hidden = self.token_states is not None or bool(self.layer_states)
+        output = _forward(self.model, tokens[:, None], self.cache, hidden=hidden)
         self.logits = output.logits[:, -1].float()
-        if self.states is not None:
-            self.states = torch.cat([self.states, _directions(output)], dim=1)
-        if self.layers:
-            self.layers = tuple(layer[:, -1] for layer in output.hidden_states)
+        if self.token_states is not None:
+            self.token_states = torch.cat([self.token_states, _unit_states(output)], dim=1)
+        if self.layer_states:
+            self.layer_states = tuple(states[:, -1] for states in output.hidden_states)
         return self.logits
 
     def append_many(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Append several tokens to every row, [rows, n]; returns the logits after each, [rows, n, vocabulary]."""
+        """Append several tokens to every row, [rows, n]; returns the logits after each, [rows, n, vocabulary].
+
+        Hidden states are not updated.
+        """
         logits = _forward(self.model, tokens, self.cache, keep=tokens.shape[1]).logits[:, -tokens.shape[1] :].float()
         self.logits = logits[:, -1]
         return logits
 
     def rewind(self, tokens: int) -> None:
-        """Remove the last ``tokens`` tokens of every row; ``logits`` are then outdated."""
+        """Remove the last ``tokens`` tokens of every row; ``logits`` are invalid until the next append."""
         self.cache.crop(-tokens)
 
 
 def prefill(
-    model: PreTrainedModel, prompts: torch.Tensor, *, new_tokens: int, states: bool = False, layers: bool = False
+    model: PreTrainedModel,
+    prompts: torch.Tensor,
+    *,
+    new_tokens: int,
+    token_states: bool = False,
+    layer_states: bool = False,
 ) -> PrefixCache:
-    """Read prompts in one forward pass.
+    """The cache after one forward pass over the prompts.
 
     Args:
         model: in evaluation mode.
         prompts: token ids [rows, length], without padding.
-        new_tokens: how many tokens will be appended at most.
-        states: keep hidden states of all positions.
-        layers: keep hidden states of every layer at the last position.
+        new_tokens: number of tokens to preallocate memory for.
+        token_states: keep the last layer's hidden states of all positions.
+        layer_states: keep the last position's hidden states of every layer.
     """
     cache = DynamicCache(config=model.config)
     cache.layers = [PreallocatedLayer(new_tokens) if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    output = _forward(model, prompts, cache, hidden=states or layers)
+    output = _forward(model, prompts, cache, hidden=token_states or layer_states)
     return PrefixCache(
         model,
         cache,
         output.logits[:, -1].float(),
-        _directions(output) if states else None,
-        tuple(layer[:, -1] for layer in output.hidden_states) if layers else (),
+        _unit_states(output) if token_states else None,
+        tuple(states[:, -1] for states in output.hidden_states) if layer_states else (),
     )
 
 
@@ -153,5 +168,5 @@ def _forward(
     return model(input_ids=tokens, past_key_values=cache, use_cache=True, output_hidden_states=hidden, **kept)
 
 
-def _directions(output: Any) -> torch.Tensor:
+def _unit_states(output: Any) -> torch.Tensor:
     return F.normalize(output.hidden_states[-1].float(), dim=-1)

@@ -1,4 +1,4 @@
-"""Beginnings of documents for every strategy to continue, and what the document itself goes on with."""
+"""Prompts: beginnings of documents, with the tokens that follow in the document as the reference."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,14 @@ from textgen.errors import UserError
 
 @dataclass(frozen=True)
 class Prompt:
-    """The beginning of a document, and the tokens that follow it there: what a human went on with."""
+    """The beginning of a document.
+
+    Attributes:
+        id: id of the document.
+        token_ids: tokens of the prompt.
+        text: text of the prompt.
+        reference_ids: tokens that follow the prompt in the document: the human continuation.
+    """
 
     id: str
     token_ids: tuple[int, ...]
@@ -28,28 +35,32 @@ def select_prompts(
     prompt_tokens: int,
     max_new_tokens: int,
 ) -> list[Prompt]:
-    """Up to ``prompts`` beginnings of ``prompt_tokens`` tokens, of the first documents to go on for half as long again.
+    """Up to ``prompts`` prompts of ``prompt_tokens`` tokens, from the first documents that are long enough.
 
-    If there are fewer such documents, shorter ones follow with the first half of theirs. References have up to
-    ``max_new_tokens`` tokens. Raises UserError if no document has two tokens.
+    Long enough means that more than half of ``prompt_tokens`` tokens follow the prompt. If there are too few such
+    documents, shorter ones fill the list; their prompt is the first half of their tokens. References have up to
+    ``max_new_tokens`` tokens.
+
+    Raises:
+        UserError: no document has two tokens.
     """
-    least = prompt_tokens + prompt_tokens // 2 + 1
-    chosen: list[Prompt] = []
+    min_tokens = prompt_tokens + prompt_tokens // 2 + 1
+    selected: list[Prompt] = []
     short: list[Prompt] = []
     for document in documents:
-        if len(chosen) == prompts:
+        if len(selected) == prompts:
             break
-        ids = encode_start(tokenizer, document.text, max(least, prompt_tokens + max_new_tokens))
-        if len(ids) >= least:
-            chosen.append(_prompt(document, ids, prompt_tokens, max_new_tokens, tokenizer))
-        elif len(ids) >= 2 and len(short) < prompts:  # fewer tokens than asked for: these are all that it has
+        ids = encode_start(tokenizer, document.text, max(min_tokens, prompt_tokens + max_new_tokens))
+        if len(ids) >= min_tokens:
+            selected.append(_prompt(document, ids, prompt_tokens, max_new_tokens, tokenizer))
+        elif len(ids) >= 2 and len(short) < prompts:  # fewer tokens than requested, so these are all of the document
             short.append(_prompt(document, ids, len(ids) // 2, max_new_tokens, tokenizer))
-    if not chosen and not short:
+    if not selected and not short:
         raise UserError(
-            f"Decoding comparison: none of the {len(documents)} validation documents has two tokens, so there is "
-            "nothing to continue. Give longer ones (--validation-data), or leave this out with --skip-decoding."
+            f"Decoding comparison: none of the {len(documents)} validation documents has at least two tokens, so there "
+            "are no prompts. Specify longer documents with --validation-data, or use --skip-decoding."
         )
-    return (chosen + short)[:prompts]
+    return (selected + short)[:prompts]
 
 
 def _prompt(

@@ -1,7 +1,7 @@
-"""The token-by-token loop: many rows decoded together from one prefix cache, each by its own strategy's rule."""
+"""The token-by-token loop: decodes many rows together from one prefix cache, each with its own strategy's rule."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +19,7 @@ class Request:
     Attributes:
         prompt: index of the prompt in the batch.
         strategy: how to decode.
-        key: of the row's noise.
+        key: noise key of the continuation.
     """
 
     prompt: int
@@ -29,14 +29,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A continuation's tokens, end of text included if it ended; and the seconds that it took."""
+    """The tokens of a continuation, including the end of text if it was reached, and the seconds they took."""
 
     tokens: list[int]
     seconds: float
 
 
 class LogitsSource(Protocol):
-    """Where scores of the next token come from: a prefix cache, or a contrast of two."""
+    """Where the scores of the next token come from: a prefix cache, or a contrast of two."""
 
     logits: torch.Tensor  # [rows, vocabulary]
 
@@ -54,19 +54,19 @@ def decode_rows(
 ) -> list[Decoded]:
     """A continuation for every request, decoded together.
 
-    Rows that have ended are dropped. ``seconds``: the time of a forward pass is divided equally among the rows that
-    took part; the time of choosing, among the rows of the family that chose. So a strategy's tokens divided by their
-    seconds are the speed of a batch like this one, had all its rows been that strategy's.
+    Rows that have ended are dropped. ``seconds``: the time of a forward pass is divided equally among the rows in it,
+    and the time of choosing tokens among the rows of the family that chose. So a strategy's tokens divided by their
+    seconds are its speed in a batch of this size, as if all rows were the strategy's.
 
     Args:
         source: has read the prompt of each request, in their order; it is consumed.
         prompts: token ids [prompts, length], without padding.
         requests: with those of one family next to each other.
-        max_new_tokens: where every row ends.
-        eos_token_id: where a row ends earlier; None for no such token.
+        max_new_tokens: maximum length of a continuation.
+        eos_token_id: the token that ends a continuation early; None for no such token.
     """
     device = prompts.device
-    groups = _grouped(requests, prompts)
+    groups = _group_by_family(requests, prompts)
     alive = torch.arange(len(requests), device=device)
     ended = torch.zeros(len(requests), dtype=torch.bool, device=device)
     tokens = torch.full((len(requests), max_new_tokens), -1, device=device)
@@ -79,22 +79,22 @@ def decode_rows(
             ended = ended | (chosen == eos_token_id)
             if position + 1 == max_new_tokens or bool(ended.all()):
                 break
-            if 8 * int(ended.sum()) > len(ended):  # dropping rows copies the cache, which a few of them are not worth
-                left = (~ended).nonzero()[:, 0]
-                source.select_rows(left)
-                groups, chosen = _without_ended(groups, ended), chosen[left]
-                alive, ended = alive[left], ended[left]
+            if 8 * int(ended.sum()) > len(ended):  # dropping rows copies the cache, too costly for only a few of them
+                remaining = (~ended).nonzero()[:, 0]
+                source.select_rows(remaining)
+                groups, chosen = _drop_ended(groups, ended), chosen[remaining]
+                alive, ended = alive[remaining], ended[remaining]
         if position + 1 < max_new_tokens:
             started = time.perf_counter()
             source.append(chosen)
             seconds[alive.cpu()] += (time.perf_counter() - started) / len(alive)
     return [
-        Decoded([token for token in row if token >= 0], spent)
-        for row, spent in zip(tokens.tolist(), seconds.tolist(), strict=True)
+        Decoded([token for token in row if token >= 0], row_seconds)
+        for row, row_seconds in zip(tokens.tolist(), seconds.tolist(), strict=True)
     ]
 
 
-def _grouped(requests: Sequence[Request], prompts: torch.Tensor) -> list[RowGroup]:
+def _group_by_family(requests: Sequence[Request], prompts: torch.Tensor) -> list[RowGroup]:
     members: dict[str, list[Request]] = {}
     for request in requests:
         members.setdefault(request.strategy.family, []).append(request)
@@ -113,37 +113,31 @@ def _grouped(requests: Sequence[Request], prompts: torch.Tensor) -> list[RowGrou
 def _choose_all(
     logits: torch.Tensor, groups: Sequence[RowGroup], position: int, seconds: torch.Tensor, alive: torch.Tensor
 ) -> torch.Tensor:
-    """The next token of every row, [rows]; the time it took is added to ``seconds`` of the rows ``alive``."""
+    """The next token of every row, [rows]; adds the time taken to ``seconds`` of the rows ``alive``."""
     started = time.perf_counter()
-    keys = [key for group in groups if group.is_stochastic for key in group.keys]
-    distinct = list(dict.fromkeys(keys))
-    place = {key: number for number, key in enumerate(distinct)}
-    drawn = gumbel_rows(distinct, position, logits.shape[1], logits.device) if keys else None
-    drawing = (time.perf_counter() - started) / max(1, len(keys))
-    chosen, first, owners = [], 0, alive.cpu()
-    for group in groups:
+    stochastic = [group for group in groups if group.is_stochastic]
+    keys = [key for group in stochastic for key in group.keys]
+    noise: Iterator[torch.Tensor] = iter(())
+    if keys:
+        rows_of_noise = gumbel_rows(keys, position, logits.shape[1], logits.device)
+        noise = iter(rows_of_noise.split([len(group.keys) for group in stochastic]))
+    noise_seconds = (time.perf_counter() - started) / max(1, len(keys))
+    sizes, chosen = [len(group.keys) for group in groups], []
+    for group, group_logits, rows in zip(groups, logits.split(sizes), alive.cpu().split(sizes), strict=True):
         started = time.perf_counter()
-        size = len(group.keys)
-        noise = None
-        if group.is_stochastic:
-            assert drawn is not None
-            noise = drawn[torch.tensor([place[key] for key in group.keys], device=drawn.device)]
-        tokens = choose_next(logits[first : first + size], noise, group)
+        tokens = choose_next(group_logits, next(noise) if group.is_stochastic else None, group)
         group.history = torch.cat([group.history, tokens[:, None]], dim=1)
         chosen.append(tokens)
-        spent = (time.perf_counter() - started) / size + (drawing if group.is_stochastic else 0.0)
-        seconds[owners[first : first + size]] += spent
-        first += size
+        choosing_seconds = (time.perf_counter() - started) / len(rows)
+        seconds[rows] += choosing_seconds + (noise_seconds if group.is_stochastic else 0.0)
     return torch.cat(chosen)
 
 
-def _without_ended(groups: Sequence[RowGroup], ended: torch.Tensor) -> list[RowGroup]:
-    left, first = [], 0
-    for group in groups:
-        size = len(group.keys)
-        which = (~ended[first : first + size]).nonzero()[:, 0]
-        first += size
+def _drop_ended(groups: Sequence[RowGroup], ended: torch.Tensor) -> list[RowGroup]:
+    remaining = []
+    for group, group_ended in zip(groups, ended.split([len(group.keys) for group in groups]), strict=True):
+        which = (~group_ended).nonzero()[:, 0]
         if len(which):
             group.select_rows(which)
-            left.append(group)
-    return left
+            remaining.append(group)
+    return remaining

@@ -1,7 +1,7 @@
-"""Sample texts during training: the same prompts with the same random seeds, every so many steps.
+"""Sample texts during training (``--sample-every``): always the same prompts with the same random seeds.
 
-All randomness is noise keyed by (seed, prompt, sample, position), so that only the model changes from one sample to the
-next, and sampling does not affect training: no generator that training uses is touched.
+All randomness is noise keyed by (seed, prompt, sample, position). So texts of different steps differ only because the
+model does, and sampling does not affect training: it does not use the random number generators that training uses.
 """
 
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ from textgen.evaluation.sharing import same_length_batches
 from textgen.model.contexts import evaluating
 
 PROMPTS = 4
-SHOWN = ("greedy", "top_p")  # what the model considers most probable, and a draw
+STRATEGY_NAMES = ("greedy", "top_p")  # the most probable tokens, and a random draw
 
 
 class Sampler:
-    """Generates sample texts from the beginnings of the first few validation documents.
+    """Continues the beginnings of the first few validation documents.
 
     Args:
-        loaded: the model that is being trained.
+        loaded: the model being trained.
         documents: the validation documents.
         config: lengths of prompts and continuations.
-        seed: of the noise.
+        seed: random seed.
 
     Raises:
         UserError: no document has two tokens.
@@ -54,24 +54,24 @@ def sample_texts(
 ) -> list[dict[str, Any]]:
     """Rows for ``samples.jsonl``: step, prompt_id, prompt, strategy, text; one per prompt and strategy.
 
-    Every process that calls this decodes the same batches, so the texts are the same on each, and on any number.
+    Every process decodes the same batches, so all get the same texts, regardless of the number of processes.
     """
     texts: dict[tuple[str, str], str] = {}
-    strategies = [STRATEGIES[name] for name in SHOWN]
+    strategies = [STRATEGIES[name] for name in STRATEGY_NAMES]
     batches = same_length_batches([len(prompt.token_ids) for prompt in prompts])
     with evaluating(loaded.model), torch.no_grad():
         for strategy in strategies:
             for batch in batches:
-                alike = [prompts[index] for index in batch]
+                batch_prompts = [prompts[index] for index in batch]
                 ids = decode(
                     loaded.model,
                     strategy,
-                    torch.tensor([prompt.token_ids for prompt in alike], device=loaded.device),
-                    [NoiseKey(seed, prompt.id, 0) for prompt in alike],
+                    torch.tensor([prompt.token_ids for prompt in batch_prompts], device=loaded.device),
+                    [NoiseKey(seed, prompt.id, 0) for prompt in batch_prompts],
                     max_new_tokens=max_new_tokens,
                     eos_token_id=loaded.eos_token_id,
                 ).tolist()
-                for prompt, tokens in zip(alike, ids, strict=True):
+                for prompt, tokens in zip(batch_prompts, ids, strict=True):
                     written = before_end_of_text(tokens, loaded.eos_token_id)
                     texts[prompt.id, strategy.name] = decode_text(loaded.tokenizer, written, skip_special_tokens=True)
     return [

@@ -1,9 +1,9 @@
-"""Which tokens a sampling strategy keeps: pure functions from log-probabilities to masks, a row at a time.
+"""Truncation rules of sampling strategies: pure functions from log-probabilities to the tokens kept, row by row.
 
-Every rule is a threshold on a score of the tokens, so tokens with the very same score are kept or dropped together, and
-the kept set does not depend on the order in which a sort happens to leave them. Rules that accumulate (top-p, typical,
-top-H) sort no more than they must: the best few hundred tokens usually prove the threshold; a row where they do not is
-sorted whole. Both ways give the same set.
+Every rule is a threshold on a score of the tokens, so tokens with equal scores are kept or dropped together, and the
+result does not depend on how a sort orders ties. Rules that accumulate probability (top-p, typical, top-H) sort only
+the best few hundred tokens, which usually determines the threshold; rows where it does not are sorted completely. Both
+give the same tokens.
 """
 
 from collections.abc import Callable
@@ -12,21 +12,22 @@ import torch
 
 from textgen.evaluation.decoding.strategies import Strategy
 
-_FEW = 512  # tokens that are sorted in the hope that they prove the threshold
+_PARTIAL_SORT = 512  # number of tokens sorted at first
 
 # (log_probs [rows, vocabulary], setting [rows, 1], float64) → bool [rows, vocabulary]
-Rule = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-# (log-probabilities in order [rows, n], which rows) → where the last kept one is [rows, 1], and whether that is certain
-Last = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Truncation = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+# (log-probabilities, best scores first [rows, n], indices of these rows [rows])
+# → index of the last token kept [rows, 1], and whether these n tokens suffice to know it, bool [rows, 1]
+FindLast = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 def is_truncation(strategy: Strategy) -> bool:
-    """Whether the strategy draws from a function of the model's next-token distribution alone."""
+    """Whether the strategy samples from a function of the model's next-token distribution alone."""
     return strategy.decoder == "tokens" and strategy.family in TRUNCATIONS
 
 
 def truncate(strategy: Strategy, log_probs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The distribution at the strategy's temperature, and the tokens of it that the strategy keeps.
+    """The distribution at the strategy's temperature, and which tokens of it the strategy keeps.
 
     Args:
         strategy: one for which :func:`is_truncation`.
@@ -52,32 +53,33 @@ def keep_mask(family: str, log_probs: torch.Tensor, setting: torch.Tensor) -> to
 
 def entropy(log_probs: torch.Tensor) -> torch.Tensor:
     """Entropy in nats, [rows, 1]; a token of probability 0 adds nothing."""
-    return -_surprise(log_probs).sum(dim=-1, keepdim=True)
+    return -_p_log_p(log_probs).sum(dim=-1, keepdim=True)
 
 
-def _surprise(log_probs: torch.Tensor) -> torch.Tensor:
-    return log_probs.exp() * log_probs.clamp(min=torch.finfo(log_probs.dtype).min)  # p·log p, 0 where p is
+def _p_log_p(log_probs: torch.Tensor) -> torch.Tensor:
+    return log_probs.exp() * log_probs.clamp(min=torch.finfo(log_probs.dtype).min)  # 0, not NaN, where p is 0
 
 
-def _everything(log_probs: torch.Tensor, setting: torch.Tensor) -> torch.Tensor:
+def _keep_all(log_probs: torch.Tensor, setting: torch.Tensor) -> torch.Tensor:
     return torch.ones_like(log_probs, dtype=torch.bool)
 
 
 def _top_k(log_probs: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    widest = min(int(k.max()), log_probs.shape[-1])
-    best = log_probs.topk(widest, dim=-1).values
-    return log_probs >= best.gather(1, (k.long() - 1).clamp(max=widest - 1))
+    largest = min(int(k.max()), log_probs.shape[-1])
+    best = log_probs.topk(largest, dim=-1).values
+    return log_probs >= best.gather(1, (k.long() - 1).clamp(max=largest - 1))
 
 
 def _top_p(log_probs: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     """The fewest most probable tokens whose probabilities sum to at least p (arXiv 1904.09751, equation 2)."""
-    return log_probs >= -_threshold(-log_probs, log_probs, _holding(p))
+    return log_probs >= -_threshold(-log_probs, log_probs, _until_mass(p))
 
 
 def _typical(log_probs: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
-    """The fewest tokens nearest in surprise to the entropy that hold the mass (arXiv 2202.00666, section 4)."""
+    """The fewest tokens with surprisal closest to the entropy whose probabilities sum to at least the mass (arXiv
+    2202.00666, section 4)."""
     distance = (-log_probs - entropy(log_probs)).abs()
-    return distance <= _threshold(distance, log_probs, _holding(mass))
+    return distance <= _threshold(distance, log_probs, _until_mass(mass))
 
 
 def _epsilon(log_probs: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
@@ -91,40 +93,46 @@ def _eta(log_probs: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
     return _or_best(log_probs >= threshold.to(log_probs.dtype), log_probs)
 
 
-def _min_p(log_probs: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """p ≥ share · max p (arXiv 2407.01082)."""
-    return log_probs >= share.log().to(log_probs.dtype) + log_probs.amax(dim=-1, keepdim=True)
+def _min_p(log_probs: torch.Tensor, fraction: torch.Tensor) -> torch.Tensor:
+    """p ≥ fraction · max p (arXiv 2407.01082)."""
+    return log_probs >= fraction.log().to(log_probs.dtype) + log_probs.amax(dim=-1, keepdim=True)
 
 
 def _top_n_sigma(log_probs: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
-    """logit ≥ max − n·σ, with σ over the vocabulary (arXiv 2411.07641): no shift of the logits matters, and no
-    temperature, so log-probabilities do as well."""
+    """logit ≥ max − n·σ, with σ over the vocabulary (arXiv 2411.07641).
+
+    The rule is invariant to shifting or scaling the logits, so it can be applied to log-probabilities at any
+    temperature.
+    """
     deviation = log_probs.std(dim=-1, keepdim=True, correction=0)
     return _or_best(log_probs >= log_probs.amax(dim=-1, keepdim=True) - n.to(log_probs.dtype) * deviation, log_probs)
 
 
 def _top_h(log_probs: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """As many of the most probable tokens as have H(q) ≤ α·H(p), q their renormalised distribution (arXiv 2509.02510,
-    algorithm 1).
+    """The most probable tokens, as many as have H(q) ≤ α·H(p), where q is their renormalised distribution (arXiv
+    2509.02510, algorithm 1).
 
-    With mass Γ, H(q) = log Γ − (Σ p·log p) / Γ. A further token, never more probable than those before it, cannot lower
-    that, so to stop at the first excess, as the algorithm does, is to count the prefixes within the bound. (At α = 1
-    that is all of them, whatever rounding says.)
+    With mass Γ, H(q) = log Γ − (Σ p·log p) / Γ. Adding a token, never more probable than those before it, cannot
+    decrease H(q). So the algorithm, which stops at the first excess, keeps as many tokens as there are prefixes within
+    the bound. (At α = 1 these are all tokens, regardless of rounding.)
     """
     bound = alpha * entropy(log_probs)
 
-    def last(ordered: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def find_last(ordered: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         ordered = ordered.double()
         mass = ordered.exp().cumsum(dim=-1)
-        within = mass.log() - _surprise(ordered).cumsum(dim=-1) / mass <= bound[rows]
+        within = mass.log() - _p_log_p(ordered).cumsum(dim=-1) / mass <= bound[rows]
         count = (within | (alpha[rows] >= 1)).sum(dim=-1, keepdim=True)
         return (count - 1).clamp(min=0), count < ordered.shape[-1]
 
-    return log_probs >= -_threshold(-log_probs, log_probs, last)
+    return log_probs >= -_threshold(-log_probs, log_probs, find_last)
 
 
 def _p_less(log_probs: torch.Tensor, setting: torch.Tensor) -> torch.Tensor:
-    """p ≥ Σ p², the probability that two draws agree (arXiv 2509.23234); only rounding can leave none."""
+    """p ≥ Σ p², the probability that two independent draws are equal (arXiv 2509.23234).
+
+    Mathematically, the most probable token always qualifies; rounding could exclude it.
+    """
     return _or_best(log_probs >= (2 * log_probs).logsumexp(dim=-1, keepdim=True), log_probs)
 
 
@@ -132,37 +140,39 @@ def _or_best(mask: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
     return mask.scatter_(1, log_probs.argmax(dim=-1, keepdim=True), True)
 
 
-def _holding(share: torch.Tensor) -> Last:
-    """The last token needed for a share [all rows, 1] of the probability; of a share of 1, every token is."""
+def _until_mass(mass: torch.Tensor) -> FindLast:
+    """Finds the token at which the cumulative probability reaches the mass [all rows, 1]; the last one for mass 1."""
 
-    def last(ordered: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        wanted = share[rows]
+    def find_last(ordered: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        wanted = mass[rows]
         short = (ordered.double().exp().cumsum(dim=-1) < wanted) | (wanted >= 1)
         count = short.sum(dim=-1, keepdim=True)
         return count.clamp(max=ordered.shape[-1] - 1), count < ordered.shape[-1]
 
-    return last
+    return find_last
 
 
-def _threshold(score: torch.Tensor, log_probs: torch.Tensor, last: Last) -> torch.Tensor:
-    """The score [rows, 1] of the last token kept, where tokens are kept from the lowest score on; no full sort, if the
-    first few settle it."""
-    few = min(_FEW, score.shape[-1])
+def _threshold(score: torch.Tensor, log_probs: torch.Tensor, find_last: FindLast) -> torch.Tensor:
+    """The score [rows, 1] of the last token kept, where lower scores are kept first.
+
+    A full sort is done only for rows whose threshold is not among the first ``_PARTIAL_SORT`` tokens.
+    """
+    size = min(_PARTIAL_SORT, score.shape[-1])
     rows = torch.arange(len(score), device=score.device)
-    best, where = score.topk(few, dim=-1, largest=False)
-    index, certain = last(log_probs.gather(1, where), rows)
-    threshold = best.gather(1, index)
-    unsettled = rows[~certain[:, 0]]
-    if few < score.shape[-1] and len(unsettled):
-        best, where = score[unsettled].sort(dim=-1)
-        index, _ = last(log_probs[unsettled].gather(1, where), unsettled)
-        threshold[unsettled] = best.gather(1, index)
+    best, tokens = score.topk(size, dim=-1, largest=False)
+    last, found = find_last(log_probs.gather(1, tokens), rows)
+    threshold = best.gather(1, last)
+    remaining = rows[~found[:, 0]]
+    if size < score.shape[-1] and len(remaining):
+        best, tokens = score[remaining].sort(dim=-1)
+        last, _ = find_last(log_probs[remaining].gather(1, tokens), remaining)
+        threshold[remaining] = best.gather(1, last)
     return threshold
 
 
 # Family of strategies → its rule.
-TRUNCATIONS: dict[str, Rule] = {
-    "temperature": _everything,
+TRUNCATIONS: dict[str, Truncation] = {
+    "temperature": _keep_all,
     "top_k": _top_k,
     "top_p": _top_p,
     "typical": _typical,

@@ -1,5 +1,5 @@
-"""Decoding algorithms that do not choose one token after another by a rule of their own.
+"""Decoding algorithms that are not a rule for one token at a time.
 
-``beam_search.py``: beam search, diverse beam search, and stochastic beams. ``contrastive_search.py``: SimCTG's search.
-``speculative.py``: several tokens per forward pass, drafted by an amateur model or looked up in the text so far.
+``beam_search.py``: beam search, diverse beam search, and beam sampling. ``contrastive_search.py``: SimCTG's search.
+``speculative.py``: several tokens per forward pass, drafted by an amateur model or by prompt lookup.
 """

@@ -1,4 +1,4 @@
-"""Beam search over whole texts (Lowerre 1976), in groups kept apart (arXiv 1610.02424), and by drawing."""
+"""Beam search (Lowerre 1976), diverse beam search (arXiv 1610.02424), and beams sampled without replacement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,35 +12,76 @@ from textgen.evaluation.decoding.strategies import Strategy
 
 @dataclass(frozen=True)
 class Beam:
-    """A text that is still open.
+    """A partial continuation.
 
     Attributes:
         row: its row of the prefix cache.
-        score: that the search goes by: its log-probability, less what diversity has cost it.
-        log_probability: of the text.
-        tokens: of the continuation.
+        score: its log-probability, less diversity penalties; the search ranks by it.
+        log_prob: its log-probability.
+        tokens: its token ids.
     """
 
     row: int
     score: float
-    log_probability: float
+    log_prob: float
     tokens: tuple[int, ...]
 
 
 @dataclass
-class Search:
-    """One group of beams of one prompt: those still open, and the best that have ended."""
+class BeamGroup:
+    """Beams of one prompt that are ranked together: those still open, and the best that are finished.
 
+    Attributes:
+        size: maximum number of each.
+        length_penalty: finished beams are ranked by their score divided by their length to this power.
+        open: best first.
+        finished: with the score divided as above, best first.
+    """
+
+    size: int
+    length_penalty: float
     open: list[Beam]
-    ended: list[tuple[float, Beam]] = field(default_factory=list)  # with the score that texts of any length compare by
+    finished: list[tuple[float, Beam]] = field(default_factory=list)
 
-    def done(self, size: int, length: int, length_penalty: float) -> bool:
-        """Whether as many as ``size`` texts have ended, and no open one is better, were it to end now."""
+    def is_done(self, length: int) -> bool:
+        """Whether ``size`` beams are finished, and no open one, of this length, would be better if it ended now."""
         if not self.open:
             return True
-        if len(self.ended) < size:
+        if len(self.finished) < self.size:
             return False
-        return max(beam.score for beam in self.open) / length**length_penalty <= self.ended[-1][0]
+        return max(beam.score for beam in self.open) / length**self.length_penalty <= self.finished[-1][0]
+
+    def candidates(self, log_probs: torch.Tensor, penalty: torch.Tensor, noise: torch.Tensor | None) -> list[Beam]:
+        """Extensions of the open beams by one token, twice ``size``, best first; ``row`` is that of the extended beam.
+
+        Args:
+            log_probs: of the next token, [rows of the prefix cache, vocabulary].
+            penalty: subtracted from each token's score, [vocabulary].
+            noise: Gumbel noise to sample extensions by, [size · vocabulary]; None to take the best.
+        """
+        vocabulary = log_probs.shape[1]
+        step = log_probs[[beam.row for beam in self.open]]
+        scores = (step - penalty + torch.tensor([[beam.score] for beam in self.open], device=step.device)).flatten()
+        ranking = scores if noise is None else scores + noise[: len(scores)]
+        best = ranking.topk(min(2 * self.size, len(scores))).indices
+        best = best[scores[best].sort(descending=True, stable=True).indices]
+        found = []
+        for place, score, log_prob in zip(
+            best.tolist(), scores[best].tolist(), step.flatten()[best].tolist(), strict=True
+        ):
+            beam, token = self.open[place // vocabulary], place % vocabulary
+            found.append(Beam(beam.row, score, beam.log_prob + log_prob, (*beam.tokens, token)))
+        return found
+
+    def advance(self, candidates: Sequence[Beam], eos_token_id: int | None, *, last: bool) -> None:
+        """Finish those that end among the first ``size`` candidates, and keep the best of the others open.
+
+        At the last position, ``last``, every candidate ends.
+        """
+        ending = [beam for beam in candidates[: self.size] if last or beam.tokens[-1] == eos_token_id]
+        self.finished += [(beam.score / len(beam.tokens) ** self.length_penalty, beam) for beam in ending]
+        self.finished = sorted(self.finished, key=lambda pair: -pair[0])[: self.size]
+        self.open = [beam for beam in candidates if beam.tokens[-1] != eos_token_id][: self.size]
 
 
 def beam_search(
@@ -51,108 +92,63 @@ def beam_search(
     max_new_tokens: int,
     eos_token_id: int | None,
 ) -> list[list[int]]:
-    """Token ids of the continuation of each row of ``prefix``, the end of text included; ``prefix`` is consumed.
+    """Token ids of the continuation of each row of ``prefix``, including the end of text if it was reached.
 
-    Of the continuations of a group's beams by one token, twice as many as there are beams are looked at, in order of
-    their score: the sum of the log-probabilities. One that ends the text, if among the first half, is kept aside; the
-    best that do not go on. A search is over when as many texts have ended as there are beams and the best open one has
-    a score no higher than the worst of those, each divided by its length to the power of ``length_penalty``: with 0,
-    nothing better can come any more. This is what transformers does, with ``early_stopping=False``.
+    At every position, a group takes twice as many candidates as it has beams: the extensions of its beams by one token
+    with the highest scores, which are sums of log-probabilities. Candidates in the better half that end the text are
+    finished; the best that do not end are the new beams. A group is done when as many texts are finished as there are
+    beams, and the best open score is no higher than the worst finished one, each divided by its length to the power of
+    ``length_penalty``; with 0, no better text is possible then. transformers does the same with
+    ``early_stopping=False``.
 
-    Groups go one after another: for each time an earlier group took a token at this place, it costs
-    ``diversity_penalty`` (Hamming diversity). Of all that ended in any group, the result is the one with the best own
-    log-probability. A strategy that samples draws the candidates without replacement, by their probability as texts.
+    Groups take turns: each time that an earlier group chose a token at this position costs it ``diversity_penalty``
+    (Hamming diversity). The result is the best finished text of all groups, ranked without diversity penalties. A
+    stochastic strategy samples its candidates without replacement, by the probability of the whole text.
+
+    ``prefix`` is consumed.
     """
     settings = strategy.settings
-    groups = int(settings.get("num_beam_groups", 1))
-    size = int(settings["num_beams"]) // groups
-    length_penalty = float(settings["length_penalty"])
-    rows = len(prefix.logits)
-    searches = {row: [Search([Beam(row, 0.0, 0.0, ())]) for _ in range(groups)] for row in range(rows)}
+    num_groups = int(settings.get("num_beam_groups", 1))
+    size, length_penalty = int(settings["num_beams"]) // num_groups, float(settings["length_penalty"])
+    rows = range(len(prefix.logits))
+    searches = {
+        row: [BeamGroup(size, length_penalty, [Beam(row, 0.0, 0.0, ())]) for _ in range(num_groups)] for row in rows
+    }
     found: dict[int, list[int]] = {}
     for position in range(max_new_tokens):
-        log_probs = _log_probs(prefix, strategy)
-        for row, search in searches.items():
-            noise = (
-                _noise(keys[row], position, (groups, size * log_probs.shape[1]), log_probs)
-                if strategy.is_stochastic
-                else None
-            )
-            taken = torch.zeros(log_probs.shape[1], device=log_probs.device)
-            for number, group in enumerate(search):
-                if group.done(size, max(1, position), length_penalty):
+        log_probs = (prefix.logits / float(settings.get("temperature", 1.0))).log_softmax(dim=-1)
+        for row, groups in searches.items():
+            noise: Sequence[torch.Tensor | None] = [None] * num_groups
+            if strategy.is_stochastic:
+                drawn = gumbel_rows([keys[row]], position, num_groups * size * log_probs.shape[1], log_probs.device)
+                noise = drawn.view(num_groups, -1).unbind()
+            chosen_counts = torch.zeros(log_probs.shape[1], device=log_probs.device)  # of each token, by earlier groups
+            for group, group_noise in zip(groups, noise, strict=True):
+                if group.is_done(max(1, position)):
                     continue
-                candidates = _candidates(
-                    group,
-                    log_probs,
-                    float(settings.get("diversity_penalty", 0.0)) * taken,
-                    2 * size,
-                    None if noise is None else noise[number],
-                )
-                last = position + 1 == max_new_tokens
-                _advance(group, candidates, size, length_penalty, eos_token_id, last)
+                penalty = float(settings.get("diversity_penalty", 0.0)) * chosen_counts
+                candidates = group.candidates(log_probs, penalty, group_noise)
+                group.advance(candidates, eos_token_id, last=position + 1 == max_new_tokens)
                 for beam in group.open:
-                    taken[beam.tokens[-1]] += 1
-        length = position + 1
-        for row in [
-            r for r, s in searches.items() if length == max_new_tokens or _over(s, size, length, length_penalty)
-        ]:
-            found[row] = _best(searches.pop(row), length_penalty)
+                    chosen_counts[beam.tokens[-1]] += 1
+        for row, groups in list(searches.items()):
+            if position + 1 == max_new_tokens or all(group.is_done(position + 1) for group in groups):
+                found[row] = _best(searches.pop(row))
         if not searches:
             break
         _append(prefix, searches)
-    return [found[row] for row in range(rows)]
+    return [found[row] for row in rows]
 
 
-def _log_probs(prefix: PrefixCache, strategy: Strategy) -> torch.Tensor:
-    return (prefix.logits / float(strategy.settings.get("temperature", 1.0))).log_softmax(dim=-1)
-
-
-def _noise(key: NoiseKey, position: int, shape: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
-    return gumbel_rows([key], position, shape[0] * shape[1], like.device).view(shape)
-
-
-def _candidates(
-    group: Search, log_probs: torch.Tensor, cost: torch.Tensor, count: int, noise: torch.Tensor | None
-) -> list[Beam]:
-    """The best continuations by one token, or drawn ones, best first; ``row`` is that of the beam they continue."""
-    rows = [beam.row for beam in group.open]
-    own = log_probs[rows]
-    scores = own - cost + torch.tensor([[beam.score] for beam in group.open], device=own.device)
-    flat = scores.flatten()
-    luck = flat if noise is None else flat + noise[: len(flat)]
-    chosen = luck.topk(min(count, len(flat))).indices
-    chosen = chosen[flat[chosen].sort(descending=True, stable=True).indices]
-    vocabulary = log_probs.shape[1]
-    made = []
-    for place, score, step in zip(chosen.tolist(), flat[chosen].tolist(), own.flatten()[chosen].tolist(), strict=True):
-        beam, token = group.open[place // vocabulary], place % vocabulary
-        made.append(Beam(beam.row, score, beam.log_probability + step, (*beam.tokens, token)))
-    return made
-
-
-def _advance(
-    group: Search, candidates: Sequence[Beam], size: int, length_penalty: float, eos_token_id: int | None, last: bool
-) -> None:
-    """Keep aside what has ended among the first ``size`` candidates, and go on with the best of the others."""
-    ending = [beam for beam in candidates[:size] if last or beam.tokens[-1] == eos_token_id]
-    group.ended += [(beam.score / len(beam.tokens) ** length_penalty, beam) for beam in ending]
-    group.ended = sorted(group.ended, key=lambda pair: -pair[0])[:size]
-    group.open = [beam for beam in candidates if beam.tokens[-1] != eos_token_id][:size]
-
-
-def _over(groups: Sequence[Search], size: int, length: int, length_penalty: float) -> bool:
-    return all(group.done(size, length, length_penalty) for group in groups)
-
-
-def _best(groups: Sequence[Search], length_penalty: float) -> list[int]:
-    ended = [beam for group in groups for _, beam in group.ended]
-    best = max(ended, key=lambda beam: beam.log_probability / len(beam.tokens) ** length_penalty)
+def _best(groups: Sequence[BeamGroup]) -> list[int]:
+    length_penalty = groups[0].length_penalty
+    finished = [beam for group in groups for _, beam in group.finished]
+    best = max(finished, key=lambda beam: beam.log_prob / len(beam.tokens) ** length_penalty)
     return list(best.tokens)
 
 
-def _append(prefix: PrefixCache, searches: dict[int, list[Search]]) -> None:
-    """Append the last token of every open beam, and renumber the beams by their new rows."""
+def _append(prefix: PrefixCache, searches: dict[int, list[BeamGroup]]) -> None:
+    """Append the last token of every open beam to its row, and set the beams' new rows."""
     beams = [beam for groups in searches.values() for group in groups for beam in group.open]
     device = prefix.logits.device
     prefix.select_rows(torch.tensor([beam.row for beam in beams], device=device))
@@ -160,4 +156,4 @@ def _append(prefix: PrefixCache, searches: dict[int, list[Search]]) -> None:
     rows = iter(range(len(beams)))
     for groups in searches.values():
         for group in groups:
-            group.open = [Beam(next(rows), beam.score, beam.log_probability, beam.tokens) for beam in group.open]
+            group.open = [Beam(next(rows), beam.score, beam.log_prob, beam.tokens) for beam in group.open]

@@ -1,0 +1,91 @@
+"""Prompts: which documents they come from, and where each is split into prompt and reference."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from textgen.data.document import Document
+from textgen.errors import UserError
+from textgen.evaluation.decoding.prompts import Prompt, select_prompts
+
+SENTENCES = [
+    "It was the best of times, it was the worst of times, it was the age of wisdom.",
+    "Call me Ishmael. Some years ago, never mind how long precisely, I thought I would sail about a little.",
+    "Happy families are all alike; every unhappy family is unhappy in its own way.",
+    "In my younger and more vulnerable years my father gave me some advice that I've been turning over.",
+    "The sky above the port was the colour of television, tuned to a dead channel.",
+]
+Select = Callable[..., list[Prompt]]
+
+
+@pytest.fixture
+def select(tokenizer: Any) -> Select:
+    """``select(texts, …)``: up to 2 prompts of 8 tokens with references of up to 10."""
+
+    def call(texts: list[str], **other: int) -> list[Prompt]:
+        documents = [Document(f"plays.txt#{number}", "plays.txt", text) for number, text in enumerate(texts)]
+        return select_prompts(
+            documents, tokenizer, **({"prompts": 2, "prompt_tokens": 8, "max_new_tokens": 10} | other)
+        )
+
+    return call
+
+
+def test_prompts_are_the_beginnings_of_the_first_documents_that_are_long_enough(tokenizer: Any, select: Select) -> None:
+    texts = ["", "too short", SENTENCES[1], SENTENCES[0], SENTENCES[2]]
+    prompts = select(texts)
+    assert [prompt.id for prompt in prompts] == ["plays.txt#2", "plays.txt#3"]
+    for prompt, text in zip(prompts, texts[2:], strict=False):
+        tokens = tokenizer(text)["input_ids"]
+        assert prompt.token_ids == tuple(tokens[:8])
+        assert prompt.reference_ids == tuple(tokens[8:18])
+        assert text.startswith(prompt.text)
+        assert prompt.text
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [(13, (8, 5)), (12, (6, 6)), (2, (1, 1)), (1, None), (40, (8, 10))])
+def test_how_long_a_document_must_be(
+    tokenizer: Any, select: Select, tokens: int, expected: tuple[int, int] | None
+) -> None:
+    text = tokenizer.decode(tokenizer("".join(SENTENCES))["input_ids"][:tokens])
+    assert len(tokenizer(text)["input_ids"]) == tokens
+    if expected is None:
+        with pytest.raises(UserError):
+            select([text])
+        return
+    (prompt,) = select([text])
+    assert (len(prompt.token_ids), len(prompt.reference_ids)) == expected
+
+
+def test_short_documents_are_split_in_half_and_used_only_when_needed(tokenizer: Any, select: Select) -> None:
+    short = "A short one."
+    tokens = tokenizer(short)["input_ids"]
+    assert 2 < len(tokens) < 13
+    prompts = select([short, SENTENCES[0], "x", short], prompts=3)
+    assert [prompt.id for prompt in prompts] == ["plays.txt#1", "plays.txt#0", "plays.txt#3"]
+    assert prompts[1].token_ids == tuple(tokens[: len(tokens) // 2])
+    assert prompts[1].reference_ids == tuple(tokens[len(tokens) // 2 :])
+    assert [prompt.id for prompt in select([short, SENTENCES[0], SENTENCES[1]])] == ["plays.txt#1", "plays.txt#2"]
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["a", "", "b"]])
+def test_no_document_with_two_tokens_is_a_user_error(select: Select, texts: list[str]) -> None:
+    with pytest.raises(UserError, match=f"none of the {len(texts)} validation documents.*--skip-decoding"):
+        select(texts)
+
+
+def test_only_the_beginning_of_a_long_document_is_tokenised(select: Select, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    call = PreTrainedTokenizerFast.__call__
+
+    def count(self: Any, text: str, **other: Any) -> Any:
+        read.append(len(text))
+        return call(self, text, **other)
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", count)
+    text = " ".join(SENTENCES * 10_000)
+    (prompt,) = select([text], prompts=1)
+    assert len(prompt.token_ids) == 8
+    assert sum(read) < 10_000
