@@ -83,7 +83,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:  # bytes, so that invalid UTF-8 is found by json.loads
         for number, line in enumerate(file, start=1):
             try:
                 yield json.loads(line)
