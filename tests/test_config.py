@@ -17,6 +17,7 @@ from recipe_modules import CONFIG_CLASSES, RECIPES
 from textgen.config import flag, parse, settings
 from textgen.errors import UserError
 
+
 @dataclass(frozen=True)
 class Small:
     config: str | None = None
@@ -86,7 +87,7 @@ def test_a_number_in_yaml_is_read_by_the_type_of_its_setting(write, text):
 
 def test_null_is_a_value_of_optional_settings_only(write):
     assert parse(Both, write("limit: null")).small.limit is None
-    with pytest.raises(UserError, match="'steps' has no value. Set one or delete the line"):
+    with pytest.raises(UserError, match=r"'steps' has no value\. Set one or delete the line"):
         parse(Both, write("steps:"))
 
 
