@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from textgen.run.allocator import preloading
+from textgen.run.allocator import preload_variables
 
 HERE = Path(__file__).parent
 CONTESTANTS = {"strided": ("textgen", "guide", "guide, batched"), "rolling": ("textgen", "lm-eval")}
@@ -166,7 +166,7 @@ def start(name: str, options: argparse.Namespace, model: Path) -> "subprocess.Po
     command += ["--model", str(model), "--text", str(model.parent / "text.txt"), "--threads", str(options.threads)]
     # Threads that wait must not spin on the cores of those that are measured.
     environment = os.environ | {"OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(HERE.parent), "HF_HUB_OFFLINE": "1"}
-    environment |= preloading(environment) if name == "textgen" else {}  # as the recipes do by themselves
+    environment |= preload_variables(environment) if name == "textgen" else {}  # as the recipes do by themselves
     with (model.parent / f"{name}.log").open("w") as log:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment

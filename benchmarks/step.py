@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from textgen.run.allocator import preloading
+from textgen.run.allocator import preload_variables
 
 HERE = Path(__file__).parent
 PEERS = HERE / ".peers" / "bin" / "python"
@@ -50,7 +50,7 @@ class Contestant:
         command += ["--vocabulary", str(SHAPES[options.shape].get("vocab_size", 50257))]
         # Threads that wait must not spin on the cores of those that are measured.
         environment = os.environ | {"OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(HERE.parent), "HF_HUB_OFFLINE": "1"}
-        environment |= preloading(environment) if kind == "textgen" else {}  # as the recipes do by themselves
+        environment |= preload_variables(environment) if kind == "textgen" else {}  # as the recipes do by themselves
         self.processes = []
         port = _free_port()
         for rank in range(processes):

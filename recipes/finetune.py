@@ -92,7 +92,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         global_batch_size=config.training.global_batch_size,
         microbatch_size=microbatch_size,
         seed=config.training.seed,
-        documents=None if config.data.packing else corpus.offsets,
+        offsets=None if config.data.packing else corpus.offsets,
     )
     total_steps = config.training.total_steps(batches.steps_per_epoch)
     prepared = prepare(accelerator, trainable, config.training, config.engine, config.adapters)

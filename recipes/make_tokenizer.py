@@ -1,40 +1,56 @@
-"""Train a byte-level BPE tokenizer and write an untrained GPT-2 beside it: what --from-scratch starts from.
+"""Train a byte-level BPE tokenizer, and save it with the configuration of an untrained GPT-2, for --from-scratch.
 
     python recipes/make_tokenizer.py --data docstrings --vocab-size 4096 --output-dir my-gpt2
     accelerate launch recipes/finetune.py --model my-gpt2 --from-scratch --data docstrings
 
-The tokenizer sees the training side of the split only, so the held-out text stays unseen by all of the model.
+The tokenizer is trained on the training documents only, so that the held-out text is unseen by tokenizer and model.
 """
 
-import sys
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 
-from textgen.config import parse
+from textgen.config import flag
 from textgen.data.config import DataConfig
-from textgen.errors import UserError
+from textgen.data.sources import DataSources, find_data
+from textgen.errors import UserError, collect_problems
+from textgen.run.directory import check_writable
+from textgen.run.main import run_script
 
 END_OF_TEXT = "<|endoftext|>"
 
 
 @dataclass(frozen=True)
 class ShapeConfig:
-    """The tokenizer, and the shape of the GPT-2 that will use it."""
+    """Size of the tokenizer and of the GPT-2 model."""
 
     output_dir: str
-    """Directory to write; it must not exist."""
+    """Directory to create."""
     config: str | None = None
-    """YAML file with settings."""
+    """YAML file of settings; flags override it."""
     vocab_size: int = 4096
-    """Tokens in the vocabulary, the end-of-text token included."""
+    """Tokens in the vocabulary, including 256 bytes and the end-of-text token."""
     context: int = 256
-    """Positions that the model can see."""
+    """Context length of the model in tokens."""
     width: int = 128
-    """Dimensions of a token's representation."""
+    """Hidden size of the model."""
     layers: int = 4
-    """Transformer blocks."""
+    """Number of transformer blocks."""
     heads: int = 4
-    """Attention heads; they divide the width."""
+    """Number of attention heads; must divide --width."""
+
+    def problems(self) -> list[str]:
+        """Invalid settings, one message each."""
+        least = {"vocab_size": 257, "context": 1, "width": 1, "layers": 1, "heads": 1}
+        found = [
+            f"{flag(name)} {getattr(self, name)}: must be at least {minimum}."
+            for name, minimum in least.items()
+            if getattr(self, name) < minimum
+        ]
+        if self.heads >= 1 and self.width % self.heads:
+            found.append(f"--heads {self.heads}: must divide --width {self.width}.")
+        return found
 
 
 @dataclass(frozen=True)
@@ -43,60 +59,75 @@ class MakeTokenizerConfig:
     shape: ShapeConfig
 
 
-def main() -> None:
-    config = parse(MakeTokenizerConfig, description=(__doc__ or "").split("\n")[0])
-    shape = config.shape
-    output = Path(shape.output_dir)
-    if output.exists():
-        raise UserError(f"--output-dir {output}: it exists already; name a new directory.")
-    if shape.width % shape.heads:
-        raise UserError(f"--heads {shape.heads}: does not divide --width {shape.width}.")
+def main(config: MakeTokenizerConfig) -> None:
+    sources = check(config)
 
+    # Libraries that take seconds to import come after the checks that do not need them.
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import GPT2Config, PreTrainedTokenizerFast
 
     from textgen.data.readers import training_documents
 
-    texts = (document.text for document in training_documents(config.data))
-
+    # ---------------------------------------------------------------------------------------------------- tokenizer
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=shape.vocab_size,
+        vocab_size=config.shape.vocab_size,
         special_tokens=[END_OF_TEXT],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    bpe.train_from_iterator(texts, trainer)
+    bpe.train_from_iterator((document.text for document in training_documents(config.data, sources)), trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,
-        model_max_length=shape.context,
+        model_max_length=config.shape.context,
         clean_up_tokenization_spaces=False,
     )
-    tokenizer.save_pretrained(output)
-    GPT2Config(
+
+    # -------------------------------------------------------------------------------------------------------- model
+    model = GPT2Config(
         architectures=["GPT2LMHeadModel"],
         vocab_size=len(tokenizer),
-        n_positions=shape.context,
-        n_embd=shape.width,
-        n_layer=shape.layers,
-        n_head=shape.heads,
-        # The tanh GELU of GPT-2 as torch's one fused operation: the same numbers, less memory and time.
+        n_positions=config.shape.context,
+        n_embd=config.shape.width,
+        n_layer=config.shape.layers,
+        n_head=config.shape.heads,
+        # The tanh GELU of GPT-2 as one fused torch operation: the same numbers, less memory and time.
         activation_function="gelu_pytorch_tanh",
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
-    ).save_pretrained(output)
+    )
+
+    output = Path(config.shape.output_dir)
+    tokenizer.save_pretrained(output)
+    model.save_pretrained(output)
     print(f"wrote {output}: a tokenizer of {len(tokenizer)} tokens and the configuration of an untrained GPT-2")
 
 
+def check(config: MakeTokenizerConfig) -> DataSources:
+    """Check the settings and the output directory, and find the data.
+
+    Raises:
+        UserError: something is wrong; every problem that was found is in the message.
+    """
+    problems = [*config.data.problems(), *config.shape.problems()]
+    output = Path(config.shape.output_dir)
+    if output.exists():
+        problems.append(f"--output-dir {output}: already exists. Choose a new directory.")
+    else:
+        with collect_problems(problems):
+            check_writable(output, setting="--output-dir")
+    with collect_problems(problems):
+        sources = find_data(config.data)
+    if problems:
+        raise UserError.of(problems)
+    return sources
+
+
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_script(MakeTokenizerConfig, main, description=__doc__)

@@ -1,24 +1,21 @@
 """Defaults < YAML < flags, and every problem of a YAML file at once."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Literal
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from recipe_modules import CONFIG_CLASSES, RECIPES
 
 from textgen.config import flag, parse, settings
 from textgen.errors import UserError
-
-RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 @dataclass(frozen=True)
@@ -50,30 +47,13 @@ class Clashing:
 
 @pytest.fixture
 def write(tmp_path: Path):
-    """Writes a YAML file and gives the flags that read it."""
+    """Writes a YAML file, and returns the flags that read it."""
 
     def write(text: str, name: str = "settings.yaml") -> list[str]:
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
         return ["--config", str(tmp_path / name)]
 
     return write
-
-
-def recipe(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look their annotations up
-    spec.loader.exec_module(module)
-    return module
-
-
-RECIPE_CLASSES = {
-    "finetune": recipe("finetune").FinetuneConfig,
-    "evaluate": recipe("evaluate").EvaluateConfig,
-    "make_tokenizer": recipe("make_tokenizer").MakeTokenizerConfig,
-}
 
 
 @pytest.mark.parametrize(
@@ -89,10 +69,10 @@ RECIPE_CLASSES = {
 def test_flags_win_over_yaml_and_yaml_over_defaults(write, text, flags, steps):
     before = write(text) if text else []
     assert parse(Both, [*before, *flags]).small.steps == steps
-    assert parse(Both, [*flags, *before]).small.steps == steps, "a flag wins wherever it stands"
+    assert parse(Both, [*flags, *before]).small.steps == steps, "a flag wins on either side of --config"
 
 
-def test_the_last_of_two_files_counts_in_both_spellings(write):
+def test_the_last_of_two_files_wins_in_both_spellings(write):
     first, second = write("steps: 20", "first.yaml"), write("steps: 30", "second.yaml")
     assert parse(Both, [*first, *second]).small.steps == 30
     assert parse(Both, [*second, f"--config={first[1]}"]).small.steps == 20
@@ -107,19 +87,37 @@ def test_a_number_in_yaml_is_read_by_the_type_of_its_setting(write, text):
 
 def test_null_is_a_value_of_optional_settings_only(write):
     assert parse(Both, write("limit: null")).small.limit is None
-    with pytest.raises(UserError, match="'steps' has no value; give one or delete the line"):
+    with pytest.raises(UserError, match=r"'steps' has no value\. Set one or delete the line"):
         parse(Both, write("steps:"))
 
 
 @pytest.mark.parametrize("value", ["true", "false"])
-def test_booleans_can_be_set_and_unset_from_both_sides(write, value):
+def test_booleans_can_be_set_and_unset_in_yaml_and_by_flags(write, value):
     assert parse(Both, write(f"fast: {value}")).small.fast is (value == "true")
     assert parse(Both, [*write(f"fast: {value}"), "--no-fast"]).small.fast is False
     assert parse(Both, [*write(f"fast: {value}"), "--fast"]).small.fast is True
 
 
-def test_a_list_reads_as_names_separated_by_commas(write):
+def test_a_list_in_yaml_is_joined_by_commas(write):
     assert parse(Both, write("name: [a, b]")).other.name == "a,b"
+
+
+@dataclass(frozen=True)
+class Long:
+    size: int = 1
+    """A description that does not fit
+    into a single line."""
+
+
+@dataclass(frozen=True)
+class Documented:
+    long: Long
+
+
+def test_help_shows_a_docstring_of_several_lines_as_one_paragraph(capsys):
+    with pytest.raises(SystemExit):
+        parse(Documented, ["--help"])
+    assert "A description that does not fit into a single line." in capsys.readouterr().out
 
 
 def test_an_empty_file_changes_nothing(write):
@@ -135,9 +133,9 @@ def test_all_problems_of_a_file_are_named_at_once(write):
     assert message.count(flags[1]) == 5
     for part in (
         "unknown key 'stesp'; did you mean 'steps'?",
-        "'fast: 1' should be true or false",
+        "'fast: 1' must be true or false",
         "unknown key 'zzzzz'; see --help",
-        "'name' has settings below it, but settings are flat",
+        "'name' contains other settings, but settings are flat",
         "'steps' has no value",
     ):
         assert part in message
@@ -149,7 +147,7 @@ def test_a_file_cannot_name_another_file(write):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"- steps\n", "expected lines of 'setting: value', found a list"),
         (b"steps", "found a str"),
@@ -159,12 +157,12 @@ def test_a_file_cannot_name_another_file(write):
         (b"name: !!python/object/apply:os.getcwd []", "not valid YAML"),
     ],
 )
-def test_a_file_that_is_no_mapping_is_the_users_to_mend(tmp_path, content, said):
+def test_a_file_that_is_not_a_mapping_is_a_user_error(tmp_path, content, expected):
     path = tmp_path / "settings.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
         parse(Both, ["--config", str(path)])
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     assert str(path) in str(caught.value)
 
 
@@ -174,23 +172,23 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "expected"),
     [
         (["--stesp", "5"], "--steps"),
-        (["--step", "5"], "--steps"),  # no abbreviations: what they mean changes with every new flag
+        (["--step", "5"], "--steps"),  # no abbreviations: their meaning would change with every new flag
         (["--steps", "many"], "--steps"),
         (["--kind", "blue"], "green"),
     ],
 )
-def test_a_flag_that_does_not_parse_exits_with_2_and_says_what_was_meant(capsys, flags, said):
+def test_an_invalid_flag_exits_with_2_and_a_suggestion(capsys, flags, expected):
     with pytest.raises(SystemExit) as caught:
         parse(Both, flags)
     assert caught.value.code == 2
     captured = capsys.readouterr()
-    assert said in captured.out + captured.err
+    assert expected in captured.out + captured.err
 
 
-def test_a_bad_value_in_yaml_is_refused_like_the_flag(write, capsys):
+def test_a_bad_value_in_yaml_is_an_error_like_the_flag(write, capsys):
     with pytest.raises(SystemExit) as caught:
         parse(Both, write("kind: blue"))
     assert caught.value.code == 2
@@ -206,7 +204,7 @@ def test_a_bad_value_in_yaml_is_refused_like_the_flag(write, capsys):
     kind=st.sampled_from(["red", "green"]),
     name=st.text(),
 )
-def test_settings_come_back_from_yaml_as_they_were(tmp_path_factory, steps, rate, limit, fast, kind, name):
+def test_settings_survive_a_round_trip_through_yaml(tmp_path_factory, steps, rate, limit, fast, kind, name):
     config = Both(Small(None, steps, rate, limit, fast, kind), Other(name))
     path = tmp_path_factory.getbasetemp() / "round.yaml"
     path.write_text(yaml.safe_dump(settings(config), sort_keys=False), encoding="utf-8")
@@ -214,39 +212,39 @@ def test_settings_come_back_from_yaml_as_they_were(tmp_path_factory, steps, rate
     assert settings(again) == settings(config)
 
 
-def test_settings_are_flat_in_the_order_of_the_rooms_without_the_file_they_came_from():
+def test_settings_are_flat_in_the_order_of_the_groups_without_the_file_they_came_from():
     flat = settings(Both(Small(config="here.yaml"), Other()))
     assert list(flat) == ["steps", "rate", "limit", "fast", "kind", "name"]
-    with pytest.raises(AssertionError, match="two rooms own a setting called name"):
+    with pytest.raises(AssertionError, match="two groups have a setting called name"):
         settings(Clashing(Other(), Other()))
 
 
-def test_a_setting_has_one_spelling_as_a_flag():
+def test_the_flag_of_a_setting_has_dashes():
     assert flag("learning_rate") == "--learning-rate"
 
 
-@pytest.mark.parametrize("name", RECIPE_CLASSES)
-def test_no_two_rooms_of_a_recipe_own_the_same_setting(name):
-    rooms = typing.get_type_hints(RECIPE_CLASSES[name]).values()
-    owned = [setting for room in rooms for setting in typing.get_type_hints(room)]
-    assert len(owned) == len(set(owned))
-    assert "config" in owned
+@pytest.mark.parametrize("name", CONFIG_CLASSES)
+def test_no_two_groups_of_a_recipe_have_the_same_setting(name):
+    groups = typing.get_type_hints(CONFIG_CLASSES[name]).values()
+    names = [setting for group in groups for setting in typing.get_type_hints(group)]
+    assert len(names) == len(set(names))
+    assert "config" in names
 
 
 @pytest.mark.parametrize("name", ["finetune", "evaluate"])
-def test_the_settings_of_a_recipe_round_trip_and_name_a_directory(name, tmp_path):
-    config = parse(RECIPE_CLASSES[name], ["--model", "some/model", "--data", "my texts.txt", "--seed", "7"])
+def test_the_settings_of_a_recipe_survive_yaml_and_name_the_same_directory(name, tmp_path):
+    config = parse(CONFIG_CLASSES[name], ["--model", "some/model", "--data", "my texts.txt", "--seed", "7"])
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(settings(config)))
-    again = parse(RECIPE_CLASSES[name], ["--config", str(path)])
-    assert again == parse(RECIPE_CLASSES[name], ["--config", str(path), "--seed", "7"])
+    path.write_text(yaml.safe_dump(settings(config)), encoding="utf-8")
+    again = parse(CONFIG_CLASSES[name], ["--config", str(path)])
+    assert again == parse(CONFIG_CLASSES[name], ["--config", str(path), "--seed", "7"])
     assert settings(again) == settings(config)
     assert again.directory().path == config.directory().path
     assert {"model", "my"} <= set(config.directory().path.name.split("-"))
 
 
-@pytest.mark.parametrize("name", RECIPE_CLASSES)
-def test_help_is_grouped_and_imports_nothing_heavy(name):
+@pytest.mark.parametrize("name", CONFIG_CLASSES)
+def test_help_is_grouped_and_imports_no_heavy_library(name):
     program = """
 import json, runpy, sys
 script = sys.argv[1]
@@ -262,5 +260,5 @@ except SystemExit as ended:
     help_text, _, outcome = done.stdout.strip().rpartition("\n")
     assert json.loads(outcome) == [0, []]
     assert "--block-size" in help_text
-    assert "Tokens in a block" in help_text
+    assert "Tokens per block" in help_text
     assert "data options" in help_text

@@ -1,4 +1,4 @@
-"""Who computes where, on machines with and without a GPU."""
+"""CPU or GPU: what the launcher requested, on machines with and without a GPU."""
 
 import subprocess
 import sys
@@ -11,31 +11,31 @@ from textgen.model.quantized import quantization
 from textgen.training.distributed.processes import precision_of, start_process
 from textgen.training.precision import resolve_precision
 
-WORDS = [("true", True), ("True", True), ("1", True), ("False", False), ("", False)]
+VALUES = [("true", True), ("True", True), ("1", True), ("False", False), ("", False)]
 
 
-@pytest.mark.parametrize(("word", "asked"), WORDS)
-def test_the_launcher_says_so_in_its_own_words(monkeypatch, word, asked):
-    assert launcher_uses("CPU", {"ACCELERATE_USE_CPU": word}) is asked
-    monkeypatch.setenv("ACCELERATE_USE_CPU", word)
-    assert launcher_uses("CPU") is asked
+@pytest.mark.parametrize(("value", "expected"), VALUES)
+def test_the_launchers_variables_are_read_as_accelerate_reads_them(monkeypatch, value, expected):
+    assert launcher_uses("CPU", {"ACCELERATE_USE_CPU": value}) is expected
+    monkeypatch.setenv("ACCELERATE_USE_CPU", value)
+    assert launcher_uses("CPU") is expected
 
 
-def test_asking_takes_no_torch():
+def test_reading_them_does_not_import_torch():
     script = "import sys, textgen.device; textgen.device.launcher_uses('CPU'); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-@pytest.mark.parametrize(("gpu", "asked", "cpu"), [(False, "", True), (True, "", False), (True, "true", True)])
-def test_a_gpu_is_left_alone_where_the_cpu_was_asked_for(monkeypatch, gpu, asked, cpu):
+@pytest.mark.parametrize(("gpu", "use_cpu", "expected"), [(False, "", True), (True, "", False), (True, "true", True)])
+def test_a_gpu_is_unused_if_the_launcher_requests_the_cpu(monkeypatch, gpu, use_cpu, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
-    monkeypatch.setenv("ACCELERATE_USE_CPU", asked)
-    assert on_cpu() is cpu
-    assert quantization(4, torch.float32)["device_map"] == {"": "cpu" if cpu else 3}
+    monkeypatch.setenv("ACCELERATE_USE_CPU", use_cpu)
+    assert on_cpu() is expected
+    assert quantization(4, torch.float32)["device_map"] == {"": "cpu" if expected else 3}
 
 
-def test_beside_a_gpu_that_is_left_alone_the_precision_is_that_of_the_cpu(accelerator, monkeypatch):
+def test_with_an_unused_gpu_the_precision_is_that_of_the_cpu(accelerator, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")

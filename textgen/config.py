@@ -1,7 +1,7 @@
 """Dataclasses ⇄ flags ⇄ YAML, with one precedence rule: defaults < YAML < flags.
 
-A recipe's configuration is a dataclass whose fields are the rooms' own dataclasses. Their fields together form one flat
-name space, which is why ``--learning-rate`` on the command line, ``learning_rate:`` in a YAML file and
+A recipe's configuration is a dataclass whose fields are groups of settings: dataclasses such as ``TrainingConfig``. All
+groups share one flat namespace, so ``--learning-rate`` on the command line, ``learning_rate:`` in a YAML file and
 ``config.training.learning_rate`` in the code are the same setting.
 """
 
@@ -11,6 +11,7 @@ import sys
 import typing
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from textgen.errors import UserError
@@ -19,29 +20,36 @@ T = TypeVar("T")
 
 
 def settings(config: object) -> dict[str, Any]:
-    """Every setting in force as one flat dictionary, in the order of the rooms: what ``config.yaml`` holds."""
+    """All settings as one flat dictionary, in the order of the groups: the contents of ``config.yaml``."""
     flat: dict[str, Any] = {}
-    for room in dataclasses.fields(config):  # type: ignore[arg-type]
-        for name, value in dataclasses.asdict(getattr(config, room.name)).items():
-            assert name not in flat, f"two rooms own a setting called {name}"
+    for group in dataclasses.fields(config):  # type: ignore[arg-type]
+        for name, value in dataclasses.asdict(getattr(config, group.name)).items():
+            assert name not in flat, f"two groups have a setting called {name}"
             flat[name] = value
-    flat.pop("config", None)  # where settings came from is not one of them
+    flat.pop("config", None)  # the file that settings came from is not a setting itself
     return flat
 
 
 def parse(config_class: type[T], argv: Sequence[str] | None = None, *, description: str = "") -> T:
-    """The configuration that a command line asks for, its ``--config`` file included.
+    """Parse a command line and its ``--config`` file.
 
-    YAML settings become command-line tokens in front of the flags, so that types, later-wins and "perhaps you meant"
-    come from one place.
+    Settings in YAML are turned into flags placed before the given ones, so that type conversion, precedence and
+    suggestions for misspelt names have a single implementation.
+
+    Args:
+        config_class: a dataclass of groups of settings.
+        argv: the flags; those of this process by default.
+        description: first paragraph of ``--help``.
 
     Raises:
-        UserError: the YAML file is missing, is not a mapping, or has unknown keys (all of them are named).
-        SystemExit: with code 2 for a flag that does not parse, 0 after ``--help``; tyro has printed why.
+        UserError: the YAML file is missing, is not a mapping, or has invalid settings (the message lists all of them).
+        SystemExit: code 2 for an invalid flag, after tyro has printed the reason; code 0 after ``--help``.
     """
     import tyro
 
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        _join_help_lines(config_class)
     path = _config_path(arguments)
     tokens = _yaml_tokens(config_class, Path(path)) if path else []
     return tyro.cli(
@@ -54,7 +62,19 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def _join_help_lines(config_class: type) -> None:
+    """Make ``--help`` show docstrings of settings as paragraphs: tyro keeps line breaks before indented lines."""
+    import docstring_parser
+
+    for group in typing.get_type_hints(config_class).values():
+        texts = {entry.arg_name: entry.description for entry in docstring_parser.parse_from_object(group).params}
+        for field in dataclasses.fields(group):
+            if text := texts.get(field.name):
+                field.metadata = MappingProxyType({"help": " ".join(text.split())})
+
+
 def _config_path(arguments: Sequence[str]) -> str | None:
+    """The last ``--config`` on the command line."""
     path = None
     for i, argument in enumerate(arguments):
         if argument == "--config" and i + 1 < len(arguments):
@@ -65,21 +85,22 @@ def _config_path(arguments: Sequence[str]) -> str | None:
 
 
 def _setting_types(config_class: type) -> dict[str, Any]:
-    """Setting → annotated type, over all rooms."""
+    """Setting → annotated type, over all groups."""
     types: dict[str, Any] = {}
-    for room in typing.get_type_hints(config_class).values():
-        types |= typing.get_type_hints(room)
+    for group in typing.get_type_hints(config_class).values():
+        types |= typing.get_type_hints(group)
     return types
 
 
 def _yaml_tokens(config_class: type, path: Path) -> list[str]:
+    """The settings of a YAML file as command-line flags."""
     import yaml
 
     if not path.is_file():
-        raise UserError(f"--config {path}: there is no such file. Ready-made ones are in recipes/configs/.")
+        raise UserError(f"--config {path}: there is no such file. See recipes/configs/ for examples.")
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # bytes that are not UTF-8, dates that are not in the calendar
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: invalid UTF-8, or an impossible date
         raise UserError(f"--config {path}: not valid YAML: {error}") from None
     if loaded is None:
         return []
@@ -92,17 +113,17 @@ def _yaml_tokens(config_class: type, path: Path) -> list[str]:
         name = str(key).replace("-", "_")
         if name not in types:
             near = difflib.get_close_matches(name, types, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else "see --help for the settings there are."
+            hint = f"did you mean '{near[0]}'?" if near else "see --help for all settings."
             problems.append(f"--config {path}: unknown key '{key}'; {hint}")
         elif isinstance(value, dict):
-            problems.append(f"--config {path}: '{key}' has settings below it, but settings are flat: one a line.")
+            problems.append(f"--config {path}: '{key}' contains other settings, but settings are flat: one per line.")
         elif types[name] is bool:
             if not isinstance(value, bool):
-                problems.append(f"--config {path}: '{key}: {value}' should be true or false.")
+                problems.append(f"--config {path}: '{key}: {value}' must be true or false.")
             else:
                 tokens.append(flag(name) if value else flag("no_" + name))
         elif value is None and type(None) not in getattr(types[name], "__args__", ()):
-            problems.append(f"--config {path}: '{key}' has no value; give one or delete the line.")
+            problems.append(f"--config {path}: '{key}' has no value. Set one or delete the line.")
         else:
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             tokens.append(f"{flag(name)}={text}")

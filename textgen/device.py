@@ -1,4 +1,4 @@
-"""What the launcher asked for, read from its environment variables without importing torch."""
+"""What the launcher requested, read from its environment variables without importing torch."""
 
 import os
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ def launcher_uses(feature: str, environment: Mapping[str, str] = os.environ) -> 
 
     Args:
         feature: "FSDP", "DEEPSPEED", or "CPU" (``use_cpu: true`` or ``--cpu``), which leaves GPUs unused.
-        environment: where Accelerate's variables are.
+        environment: environment variables, as set by Accelerate.
     """
-    word = environment.get(f"ACCELERATE_USE_{feature}", "")
-    return word.lower() in ("1", "true", "t", "yes", "y", "on")  # the words that Accelerate accepts
+    value = environment.get(f"ACCELERATE_USE_{feature}", "")
+    return value.lower() in ("1", "true", "t", "yes", "y", "on")  # the values that Accelerate accepts
 
 
 def on_cpu() -> bool:
-    """Whether this process computes on the CPU: the launch file asked for it, or there is no GPU. Imports torch."""
+    """Whether this process computes on the CPU: the launcher requested it, or there is no GPU. Imports torch."""
     import torch
 
     return launcher_uses("CPU") or not torch.cuda.is_available()

@@ -1,13 +1,14 @@
 """The errors that end a run, each with its exit code."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
     """Invalid input or configuration. The message says what was given, what is wrong with it, and what to do.
 
     Attributes:
-        problems: the messages it consists of; one, unless made by :meth:`of`.
+        problems: its messages; several if it was created by :meth:`of`.
     """
 
     exit_code = 2
@@ -23,6 +24,15 @@ class UserError(ValueError):
         error = cls(problems[0] if len(problems) == 1 else "\n".join(f"- {problem}" for problem in problems))
         error.problems = list(problems)
         return error
+
+
+@contextmanager
+def collect_problems(problems: list[str]) -> Iterator[None]:
+    """Run a check; if it raises a :class:`UserError`, append the messages to ``problems`` and continue."""
+    try:
+        yield
+    except UserError as error:
+        problems += error.problems
 
 
 class Diverged(RuntimeError):

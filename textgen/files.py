@@ -8,17 +8,17 @@ from typing import Any
 
 from textgen.errors import UserError
 
-# Half a surrogate pair is a valid string but not valid UTF-8; Python's escape for it is also JSON's.
-ENCODING = ("utf-8", "backslashreplace")
+# A lone surrogate is valid in a Python string but not in UTF-8; Python's escape for it is the same as JSON's.
+_ENCODING = ("utf-8", "backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write one JSON value, indented, atomically: readers see the old file or the whole new one.
+    """Write one JSON value, indented, atomically: readers see the old file or the complete new one.
 
     Raises:
-        ValueError: the value holds a number that is not finite, which JSON cannot express.
+        ValueError: the value contains a number that is not finite, which JSON cannot represent.
     """
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(*ENCODING))
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(*_ENCODING))
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -27,18 +27,18 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def json_line(row: Mapping[str, Any]) -> bytes:
-    """A row as one line of JSON, newline included; floats are written so that they read back bit for bit."""
-    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode(*ENCODING)
+    """A row as one line of JSON, including the newline; floats read back bit for bit."""
+    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode(*_ENCODING)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace a file atomically, and return once it is on disk.
+    """Replace a file atomically; it is on disk when this returns.
 
-    The data goes to a temporary file beside it, which is synced and renamed; then the directory is synced. The
-    directory is created if needed. A write that fails leaves the old file untouched.
+    The data is written to a temporary file in the same directory, which is synced and renamed; then the directory is
+    synced. The directory is created if needed. If writing fails, the old file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")  # a fixed name: what a kill leaves behind, the next write removes
+    temporary = path.with_name(f".{path.name}.tmp")  # a fixed name: the next write replaces what a kill left
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -52,7 +52,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file to disk; of a directory, the names that were added to it or renamed in it."""
+    """Flush a file to disk, or a directory: the files that were created or renamed in it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -61,7 +61,7 @@ def sync(path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if there is no such file, or if it holds something other than an object.
+    """The JSON object in a file; empty if the file does not exist or contains something other than an object.
 
     Raises:
         UserError: the file is not JSON.
@@ -71,23 +71,23 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}). Run the evaluation again to rewrite it.") from None
+        raise UserError(f"{path}: not valid JSON ({error}). Restore the file, or delete it.") from None
     return value if isinstance(value, dict) else {}
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSON Lines file, one at a time; none if there is no such file.
+    """The rows of a JSON Lines file, one at a time; none if the file does not exist.
 
     Raises:
-        UserError: a line is not JSON; the message has its number.
+        UserError: a line is not JSON; the message contains its number.
     """
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:  # bytes, so that invalid UTF-8 is found by json.loads
         for number, line in enumerate(file, start=1):
             try:
                 yield json.loads(line)
             except ValueError as error:
                 raise UserError(
-                    f"{path}, line {number}: not valid JSON ({error}). Run the evaluation again to rewrite it."
+                    f"{path}, line {number}: not valid JSON ({error}). Restore the file, or delete it."
                 ) from None

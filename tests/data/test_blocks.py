@@ -1,4 +1,4 @@
-"""The ledger: over an epoch every target is trained on once, whoever trains on it."""
+"""Over an epoch, every target is trained on exactly once, on any number of processes."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from textgen.data.blocks import IGNORED, GlobalBatches, block, block_spans, epoc
 
 
 class Layout(NamedTuple):
-    """Every token is its own position, so that it can be told where a target came from."""
+    """Tokens, batch sizes and processes. Each token id is its position, so that targets can be identified."""
 
     tokens: int
     block_size: int
@@ -21,12 +21,12 @@ class Layout(NamedTuple):
     per_rank: int
     world_size: int
     seed: int
-    cuts: frozenset[int] | None  # where documents begin besides the first, if they are not packed
+    starts: frozenset[int] | None  # of the second and later documents; None: packed
 
-    def documents(self) -> np.ndarray | None:
-        if self.cuts is None:
+    def offsets(self) -> np.ndarray | None:
+        if self.starts is None:
             return None
-        return np.array(sorted({1} | {cut for cut in self.cuts if cut < self.tokens}), np.int64)
+        return np.array(sorted({1} | {start for start in self.starts if start < self.tokens}), np.int64)
 
     def batches(self) -> GlobalBatches:
         return GlobalBatches(
@@ -35,7 +35,7 @@ class Layout(NamedTuple):
             global_batch_size=self.microbatch * self.per_rank * self.world_size,
             microbatch_size=self.microbatch,
             seed=self.seed,
-            documents=self.documents(),
+            offsets=self.offsets(),
         )
 
 
@@ -47,7 +47,7 @@ layouts = st.builds(
     per_rank=st.integers(1, 3),
     world_size=st.integers(1, 4),
     seed=st.integers(0, 2**63),
-    cuts=st.none() | st.frozensets(st.integers(2, 300), max_size=40),
+    starts=st.none() | st.frozensets(st.integers(2, 300), max_size=40),
 )
 
 
@@ -73,7 +73,7 @@ def test_an_epoch_trains_on_every_target_once(layout):
 
 
 @given(layouts, st.integers(1, 50))
-def test_processes_share_a_global_batch_that_does_not_depend_on_their_number(layout, step):
+def test_the_global_batch_does_not_depend_on_the_number_of_processes(layout, step):
     batches = layout.batches()
     together = [piece for share in shares(batches, step, layout.world_size) for piece in share]
     alone = list(batches.share(step, 0, 1))
@@ -90,30 +90,34 @@ def test_every_process_makes_the_same_number_of_passes_over_blocks_that_fit(layo
         for _, ids, labels in share:
             assert ids.shape == labels.shape
             assert 1 <= ids.shape[0] <= layout.microbatch
-            assert ids.shape[1] == layout.block_size if layout.cuts is None else 2 <= ids.shape[1] <= layout.block_size
+            assert (
+                ids.shape[1] == layout.block_size if layout.starts is None else 2 <= ids.shape[1] <= layout.block_size
+            )
             assert ids.dtype == labels.dtype == torch.int64
 
 
 @given(layouts)
 def test_a_target_is_predicted_from_the_tokens_right_before_it(layout):
     tokens = np.arange(layout.tokens, dtype=np.uint16)
-    for span in block_spans(layout.tokens, layout.block_size, layout.documents()):
+    for span in block_spans(layout.tokens, layout.block_size, layout.offsets()):
         ids, labels = block(tokens, span, layout.block_size)
         scored = labels != IGNORED
         assert (ids[scored] == labels[scored]).all()
         assert (np.diff(ids[scored]) == 1).all()
-        assert not scored[scored.sum() :].any(), "the filling is to the right of every target"
+        assert not scored[scored.sum() :].any(), "padding is to the right of every target"
         assert span[1] - span[0] == scored.sum() >= 2
 
 
 @given(layouts)
-def test_without_packing_no_block_goes_on_into_the_next_document(layout):
-    documents = layout.documents()
-    spans = block_spans(layout.tokens, layout.block_size, documents)
-    if documents is None:
-        assert len(spans) == -(-(layout.tokens - 1) // (layout.block_size - 1)), "packed, there is one short block"
+def test_without_packing_no_block_continues_into_the_next_document(layout):
+    offsets = layout.offsets()
+    spans = block_spans(layout.tokens, layout.block_size, offsets)
+    if offsets is None:
+        assert len(spans) == -(-(layout.tokens - 1) // (layout.block_size - 1)), (
+            "with packing, only the last block can be short"
+        )
         return
-    owner = np.searchsorted(documents - 1, np.arange(layout.tokens), side="left") - 1  # of each target
+    owner = np.searchsorted(offsets - 1, np.arange(layout.tokens), side="left") - 1  # of each target
     for start, end in spans:
         assert len(set(owner[start + 1 : end])) == 1
 
@@ -126,10 +130,10 @@ def test_blocks_by_hand():
 
 
 @given(layouts, st.lists(st.integers(1, 60), min_size=1, max_size=8))
-def test_a_step_is_the_same_whatever_was_looked_at_before(layout, steps):
-    walked = layout.batches()
+def test_a_step_does_not_depend_on_the_steps_before_it(layout, steps):
+    reused = layout.batches()
     for step in steps:
-        assert walked.indices(step).tolist() == layout.batches().indices(step).tolist()
+        assert reused.indices(step).tolist() == layout.batches().indices(step).tolist()
 
 
 def test_the_order_changes_with_the_epoch_and_the_seed():
@@ -138,8 +142,8 @@ def test_the_order_changes_with_the_epoch_and_the_seed():
     assert all(sorted(order) == list(range(50)) for order in orders)
 
 
-def test_the_order_is_the_one_it_always_was():
-    # Another order would be another run: checkpoints of earlier versions could not be gone on from.
+def test_the_order_is_the_same_as_in_earlier_versions():
+    # With another order, runs could not resume from the checkpoints of earlier versions.
     assert epoch_order(0, 0, 8).tolist() == [2, 4, 3, 6, 5, 0, 1, 7]
 
 
@@ -149,11 +153,11 @@ def test_a_short_batch_at_the_end_of_an_epoch_is_spread_over_all_microbatches():
     rows = [len(labels) for _, _, labels in batches.share(2, 0, 1)]
     counts = [len(targets(labels)) for _, _, labels in batches.share(2, 0, 1)]
     assert rows == [1, 1, 1, 1]
-    assert counts == [3, 3, 0, 0], "two blocks are left; who has none passes over a row without targets"
+    assert counts == [3, 3, 0, 0], "two blocks are left; the other microbatches are a row without targets"
     assert batches.indices(3).tolist() == epoch_order(0, 1, 10)[:8].tolist()
 
 
-def test_a_batch_that_is_not_whole_microbatches_is_a_mistake_of_ours():
+def test_a_batch_that_does_not_divide_is_an_internal_error():
     with pytest.raises(AssertionError):
         GlobalBatches(np.arange(9), block_size=3, global_batch_size=4, microbatch_size=3, seed=0)
     batches = GlobalBatches(np.arange(9), block_size=3, global_batch_size=4, microbatch_size=2, seed=0)

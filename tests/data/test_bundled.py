@@ -1,4 +1,4 @@
-"""The texts that are always there, and that nothing leaks from one side of the split to the other."""
+"""The bundled corpora, and that no paragraph leaks from one side of the split to the other."""
 
 import importlib.metadata
 import re
@@ -14,9 +14,9 @@ from textgen.data.split import is_held_out
 
 
 def paragraphs(text: str, least: int) -> set[str]:
-    """Its paragraphs of at least that many characters, white space evened out."""
-    evened = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
-    return {paragraph for paragraph in evened if len(paragraph) >= least}
+    """Its paragraphs of at least ``least`` characters, with white space normalised."""
+    normalised = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
+    return {paragraph for paragraph in normalised if len(paragraph) >= least}
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +24,14 @@ def reference() -> list[str]:
     return python_reference()
 
 
-def test_the_reference_is_worth_training_on(reference):
+def test_the_reference_is_large_enough_to_train_on(reference):
     assert len(reference) > 150
     assert sum(map(len, reference)) > 250_000
     assert all(text.strip() for text in reference)
     assert any("if_stmt" in text for text in reference)
 
 
-def test_no_paragraph_of_the_reference_stands_in_two_of_its_documents(reference):
+def test_no_paragraph_of_the_reference_is_in_two_documents(reference):
     seen: dict[str, int] = {}
     for number, text in enumerate(reference):
         for paragraph in paragraphs(text, 30):
@@ -39,7 +39,7 @@ def test_no_paragraph_of_the_reference_stands_in_two_of_its_documents(reference)
     assert len(seen) > 1000
 
 
-def test_both_sides_of_the_reference_are_there_and_share_no_paragraph(reference):
+def test_training_and_validation_split_of_the_reference_share_no_paragraph(reference):
     sides: dict[bool, set[str]] = {True: set(), False: set()}
     documents = [Document(f"python-reference#{i}", "python-reference", text) for i, text in enumerate(reference)]
     held_out = [document for document in documents if is_held_out(document, 0.1)]
@@ -49,14 +49,14 @@ def test_both_sides_of_the_reference_are_there_and_share_no_paragraph(reference)
     assert not sides[True] & sides[False]
 
 
-def test_the_reference_is_the_same_every_time(reference):
+def test_the_reference_is_deterministic(reference):
     assert python_reference() == reference
     bundled = BUNDLED["python-reference"]
     assert bundled.fingerprint() == bundled.fingerprint()
     assert list(bundled.texts()) == reference
 
 
-def test_docstrings_are_prose_that_is_nowhere_else(reference):
+def test_docstrings_are_prose_without_duplicates(reference):
     texts = list(islice(docstrings(), 150))
     assert len(texts) == 150
     for one, other in combinations([paragraphs(text, 1) for text in texts], 2):
@@ -76,11 +76,11 @@ def distribution(name: str, **fields: str) -> SimpleNamespace:
     return SimpleNamespace(metadata=metadata, version="1.0")
 
 
-def test_only_packages_that_declare_a_permissive_licence_and_no_other_are_read(monkeypatch):
+def test_only_packages_with_permissive_licences_are_read(monkeypatch):
     found = [
         distribution("zope", License_Expression="MIT"),
         distribution("apache", Classifier="License :: OSI Approved :: Apache Software License"),
-        distribution("old", License="BSD 3-Clause License\n\nCopyright, and no GPL in here either"),
+        distribution("old", License="BSD 3-Clause License\n\nCopyright. Only the first line counts, not GPL."),
         distribution("copyleft", License_Expression="GPL-3.0-only"),
         distribution("either", License_Expression="MIT AND LGPL-2.1-or-later"),
         distribution("mozilla", Classifier="License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)"),

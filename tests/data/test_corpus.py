@@ -1,4 +1,4 @@
-"""The split, and the cache of token ids that all processes share."""
+"""The tokenised corpus, and its cache that all processes share."""
 
 import json
 import multiprocessing
@@ -33,11 +33,11 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Callable[..., DataConfig]:
-    """Writes the texts to a file and names it: ``config(texts, validation_fraction=0.2)``."""
+    """Writes texts to a file, and returns settings that name it: ``config(texts, validation_fraction=0.2)``."""
 
     def write(texts: list[str] = TEXTS, **settings: Any) -> DataConfig:
         path = tmp_path / "texts.txt"
-        path.write_text("\n\n".join(texts))
+        path.write_text("\n\n".join(texts), encoding="utf-8")
         return DataConfig(data=str(path), **({"block_size": 16} | settings))
 
     return write
@@ -48,7 +48,7 @@ def entries() -> list[Path]:
 
 
 def train_texts(corpus: Corpus, tokenizer: Any) -> list[str]:
-    """The training documents, read back from the token ids."""
+    """The training documents, decoded from the token ids."""
     ends = [*(corpus.offsets[1:] - 1), len(corpus.tokens) - 1]
     return [tokenizer.decode(corpus.tokens[a:b]) for a, b in zip(corpus.offsets, ends, strict=True)]
 
@@ -57,7 +57,7 @@ def held_out_texts(corpus: Corpus) -> list[str]:
     return [document.text for document in corpus.validation]
 
 
-def test_tokens_are_the_documents_with_the_end_of_text_before_between_and_after(config, tokenizer):
+def test_tokens_are_the_documents_with_end_of_text_before_between_and_after_them(config, tokenizer):
     corpus = load_corpus(config(), tokenizer)
     train = [text for text in TEXTS if text not in held_out_texts(corpus)]
     expected = [0]
@@ -68,7 +68,7 @@ def test_tokens_are_the_documents_with_the_end_of_text_before_between_and_after(
     assert train_texts(corpus, tokenizer) == train
 
 
-def test_each_document_is_on_one_side_and_the_share_is_about_right(config, tokenizer):
+def test_each_document_is_on_one_side_and_about_the_fraction_is_held_out(config, tokenizer):
     corpus = load_corpus(config(validation_fraction=0.25), tokenizer)
     train, held_out = train_texts(corpus, tokenizer), held_out_texts(corpus)
     assert not set(train) & set(held_out)
@@ -81,10 +81,10 @@ def test_each_document_is_on_one_side_and_the_share_is_about_right(config, token
 def test_copies_of_a_document_do_not_leak_across_the_split(config, tokenizer):
     copies = [text.replace(" ", "\n") for text in TEXTS]
     corpus = load_corpus(config(TEXTS + copies + TEXTS), tokenizer)
-    evened = [
+    normalised = [
         {" ".join(text.split()) for text in side} for side in (train_texts(corpus, tokenizer), held_out_texts(corpus))
     ]
-    assert not evened[0] & evened[1]
+    assert not normalised[0] & normalised[1]
     assert len(corpus.offsets) + len(corpus.validation) == 3 * len(TEXTS)
 
 
@@ -96,15 +96,15 @@ def test_adding_and_reordering_documents_moves_none_across_the_split(config, tok
     assert set(held_out_texts(after)) & set(TEXTS[:30]) == set(held_out_texts(before))
 
 
-def test_validation_data_is_held_out_whole_and_all_of_the_data_is_trained_on(config, tokenizer, tmp_path):
-    (tmp_path / "held-out.txt").write_text("one\n\ntwo")
+def test_with_validation_data_all_of_the_data_is_trained_on(config, tokenizer, tmp_path):
+    (tmp_path / "held-out.txt").write_text("one\n\ntwo", encoding="utf-8")
     corpus = load_corpus(config(validation_data=str(tmp_path / "held-out.txt")), tokenizer)
     assert corpus.validation == [Document(f"held-out.txt#{i}", "held-out.txt", t) for i, t in enumerate(("one", "two"))]
     assert train_texts(corpus, tokenizer) == TEXTS
 
 
 @pytest.mark.parametrize(("vocabulary", "dtype"), [(1 << 16, np.uint16), ((1 << 16) + 1, np.uint32)])
-def test_ids_are_stored_in_as_few_bytes_as_hold_them(config, vocabulary, dtype):
+def test_ids_are_stored_in_two_bytes_if_they_fit(config, vocabulary, dtype):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -117,9 +117,9 @@ def test_ids_are_stored_in_as_few_bytes_as_hold_them(config, vocabulary, dtype):
     assert corpus.tokens[1] == vocabulary - 1
 
 
-def test_a_second_call_finds_what_the_first_one_built(config, tokenizer, monkeypatch):
+def test_a_second_call_uses_the_cache(config, tokenizer, monkeypatch):
     first = load_corpus(config(), tokenizer)
-    monkeypatch.setattr(corpus_module, "read_documents", None)  # whoever reads again breaks
+    monkeypatch.setattr(corpus_module, "read_documents", None)  # reading again would fail
     second = load_corpus(config(block_size=32), tokenizer)
     assert np.array_equal(first.tokens, second.tokens)
     assert np.array_equal(first.offsets, second.offsets)
@@ -128,8 +128,8 @@ def test_a_second_call_finds_what_the_first_one_built(config, tokenizer, monkeyp
     assert len(entries()) == 1
 
 
-def test_what_changes_the_tokens_changes_the_entry(config, tokenizer, tokenizer_with, tmp_path):
-    (tmp_path / "held-out.txt").write_text("one")
+def test_every_change_of_the_tokens_changes_the_cache_entry(config, tokenizer, tokenizer_with, tmp_path):
+    (tmp_path / "held-out.txt").write_text("one", encoding="utf-8")
     fingerprints = {load_corpus(config(), tokenizer).fingerprint}
     for number, changed in enumerate(
         (
@@ -141,18 +141,18 @@ def test_what_changes_the_tokens_changes_the_entry(config, tokenizer, tokenizer_
     ):
         fingerprints.add(load_corpus(config(**changed), tokenizer).fingerprint)
         assert len(entries()) == number
-    assert len(fingerprints) == 3, "the fraction is a setting; the others are data"
+    assert len(fingerprints) == 3, "the fraction is a setting, the others are data"
     load_corpus(config(), tokenizer_with(bos_token="<|endoftext|>"))
     assert len(entries()) == 5
 
 
-def test_a_tokenizer_in_plain_python_will_do(config):
+def test_a_tokenizer_without_a_fast_backend_works(config):
     tokenizer = ByT5Tokenizer()
     corpus = load_corpus(config(), tokenizer)
     assert corpus.tokens[0] == tokenizer.eos_token_id == 1
 
 
-def test_a_build_that_fails_leaves_nothing_that_could_be_found(config, tokenizer, monkeypatch):
+def test_an_interrupted_build_leaves_no_entry(config, tokenizer, monkeypatch):
     def fail(*_: object) -> Any:
         raise KeyboardInterrupt
 
@@ -164,16 +164,16 @@ def test_a_build_that_fails_leaves_nothing_that_could_be_found(config, tokenizer
     assert len(load_corpus(config(), tokenizer).offsets) > 0
 
 
-def test_a_file_that_breaks_off_leaves_nothing_either(tokenizer, tmp_path):
+def test_a_damaged_file_leaves_no_entry(tokenizer, tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS) + '{"text": ')
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS) + '{"text": ', encoding="utf-8")
     with pytest.raises(UserError, match="line 81"):
         load_corpus(DataConfig(data=str(path)), tokenizer)
     assert entries() == []
 
 
 @pytest.mark.parametrize("lost", [["meta.json"], ["meta.json", "tokens.bin"], ["meta.json", "validation.jsonl"]])
-def test_an_entry_that_was_cut_short_is_built_again(config, tokenizer, lost):
+def test_an_incomplete_entry_is_rebuilt(config, tokenizer, lost):
     whole = load_corpus(config(), tokenizer)
     expected = np.array(whole.tokens)
     for name in lost:
@@ -184,24 +184,24 @@ def test_an_entry_that_was_cut_short_is_built_again(config, tokenizer, lost):
     assert len(entries()) == 1
 
 
-def test_an_entry_whose_tokens_were_cut_off_is_built_again(config, tokenizer):
+def test_an_entry_with_truncated_tokens_is_rebuilt(config, tokenizer):
     first = np.array(load_corpus(config(), tokenizer).tokens)
     tokens = entries()[0] / "tokens.bin"
     tokens.write_bytes(tokens.read_bytes()[:-2])
     assert np.array_equal(load_corpus(config(), tokenizer).tokens, first)
 
 
-def test_many_processes_build_an_entry_once(config, tokenizer, tmp_path, monkeypatch):
+def test_several_processes_build_an_entry_once(config, tokenizer, tmp_path, monkeypatch):
     builds, read = tmp_path / "builds", corpus_module.read_documents
 
     def read_slowly(*sources: Any, **settings: Any) -> Iterator[Document]:
-        with builds.open("a") as log:
+        with builds.open("a", encoding="utf-8") as log:
             log.write(f"{os.getpid()}\n")
-        time.sleep(0.3)  # long enough for all to come to the lock
+        time.sleep(0.3)  # long enough for all of them to reach the lock
         yield from read(*sources, **settings)
 
     monkeypatch.setattr(corpus_module, "read_documents", read_slowly)
-    fork = multiprocessing.get_context("fork")  # as launchers do not, but without importing everything three times
+    fork = multiprocessing.get_context("fork")  # unlike launchers, but without importing everything three times
     start, found = fork.Barrier(3), fork.SimpleQueue()
 
     def load() -> None:
@@ -217,12 +217,12 @@ def test_many_processes_build_an_entry_once(config, tokenizer, tmp_path, monkeyp
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert len({found.get() for _ in processes}) == 1
-    assert len(set(builds.read_text().splitlines())) == 1
+    assert len(set(builds.read_text(encoding="utf-8").splitlines())) == 1
     assert len(entries()) == 1
 
 
 @pytest.mark.parametrize(
-    ("texts", "changed", "said"),
+    ("texts", "changed", "expected"),
     [
         (["Only one document."], {}, "1 document(s), too few to hold one out"),
         (TEXTS[:40], {"block_size": 100_000}, "--block-size 100000: the training text of"),
@@ -230,14 +230,14 @@ def test_many_processes_build_an_entry_once(config, tokenizer, tmp_path, monkeyp
         (["\u3000\u00a0"], {}, "no document is left to train on"),
     ],
 )
-def test_too_little_on_either_side_is_refused_with_a_remedy(config, tokenizer, texts, changed, said):
-    for look in (load_corpus, check_start):
+def test_too_little_text_on_either_side_is_an_error_with_a_remedy(config, tokenizer, texts, changed, expected):
+    for function in (load_corpus, check_start):
         with pytest.raises(UserError) as caught:
-            look(config(texts, **changed), tokenizer)
-        assert said in str(caught.value)
+            function(config(texts, **changed), tokenizer)
+        assert expected in str(caught.value)
 
 
-def test_of_a_few_documents_one_is_always_held_out(config, tokenizer):
+def test_one_of_a_few_documents_is_always_held_out(config, tokenizer):
     few = config(TEXTS[:8], validation_fraction=1e-9, block_size=4)
     corpus = load_corpus(few, tokenizer)
     assert len(corpus.offsets) == 7
@@ -248,28 +248,39 @@ def test_of_a_few_documents_one_is_always_held_out(config, tokenizer):
     assert "fill a block" in check_start(few, tokenizer)
 
 
-def test_a_peek_reads_no_more_than_it_needs_and_builds_nothing(config, tokenizer):
-    said = check_start(config(TEXTS), tokenizer)
+def test_the_check_reads_no_more_than_it_needs_and_writes_nothing(config, tokenizer):
+    found = check_start(config(TEXTS), tokenizer)
     first_held_out = next(i for i, text in enumerate(TEXTS, 1) if is_held_out(Document("", "", text), 0.1))
-    assert said == f"the first {first_held_out} documents fill a block of 16 tokens and hold one document out"
+    assert found == f"the first {first_held_out} documents fill a block of 16 tokens and hold one document out"
     assert not cache_directory().exists()
 
 
-def test_a_peek_with_validation_data_finds_text_that_is_too_short(config, tokenizer, tmp_path):
-    (tmp_path / "held-out.txt").write_text("one")
+def test_the_check_finds_text_that_is_too_short_with_validation_data(config, tokenizer, tmp_path):
+    (tmp_path / "held-out.txt").write_text("one", encoding="utf-8")
     named = {"validation_data": str(tmp_path / "held-out.txt")}
-    assert "the first 1 documents" in check_start(config(**named), tokenizer)
+    assert check_start(config(**named), tokenizer) == "the first 1 documents fill a block of 16 tokens"
     with pytest.raises(UserError, match=r"--block-size 512: the training text of .* has only \d+ tokens"):
         check_start(config(TEXTS[:1], **named, block_size=512), tokenizer)
 
 
-def test_a_tokenizer_without_a_separator_is_the_users_to_mend(config, tokenizer_with):
+def test_validation_data_without_text_is_named(config, tokenizer, tmp_path):
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text('{"text": " "}\n{"text": null}\n', encoding="utf-8")
+    named = config(validation_data=str(empty))
+    for function in (load_corpus, check_start):
+        with pytest.raises(UserError, match=r"--validation-data .*empty\.jsonl: contains no text"):
+            function(named, tokenizer)
+    with pytest.raises(UserError, match=r"--validation-data .*empty\.jsonl: contains no text"):
+        held_out_documents(named)
+
+
+def test_a_tokenizer_without_a_separator_is_a_user_error(config, tokenizer_with):
     with pytest.raises(UserError, match="no end-of-text token to separate documents with"):
         load_corpus(config(), tokenizer_with())
     assert entries() == []
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+def test_the_environment_decides_where_the_cache_is(monkeypatch, tmp_path):
     assert cache_directory() == tmp_path / "cache" / "tokens"
     monkeypatch.delenv("TEXTGEN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))

@@ -20,12 +20,12 @@ def test_items_are_blocks_of_one_length_with_unshifted_labels(tokenizer):
     for i in range(len(dataset) - 1):
         assert torch.equal(dataset[i]["input_ids"], dataset[i]["labels"])
     last = dataset[len(dataset) - 1]
-    filling = last["labels"] == -100
-    assert torch.equal(last["input_ids"][~filling], last["labels"][~filling])
+    padding = last["labels"] == -100
+    assert torch.equal(last["input_ids"][~padding], last["labels"][~padding])
     assert torch.equal(dataset[-1]["input_ids"], last["input_ids"])
 
 
-def test_what_is_left_over_fills_a_last_block_whose_filling_has_no_loss(tokenizer):
+def test_the_last_block_is_padded_and_padding_has_no_loss(tokenizer):
     ids = tokenizer.encode("One text.")
     dataset = TextDataset(["One text."], tokenizer, block_size=len(ids) + 1)
     assert len(dataset) == 2
@@ -34,49 +34,49 @@ def test_what_is_left_over_fills_a_last_block_whose_filling_has_no_loss(tokenize
 
 
 @given(texts=st.lists(st.text(max_size=40), min_size=1, max_size=6), block_size=st.integers(2, 16))
-def test_every_token_but_the_first_is_a_target_once(tokenizer, texts, block_size):
-    run = [0]
+def test_every_token_except_the_first_is_a_target_once(tokenizer, texts, block_size):
+    tokens = [0]
     for text in texts:
         if text.strip():
-            run += [*tokenizer.encode(text), 0]
-    if len(run) < block_size:
-        with pytest.raises(UserError, match=f"the texts have only {len(run)} tokens"):
+            tokens += [*tokenizer.encode(text), 0]
+    if len(tokens) < block_size:
+        with pytest.raises(UserError, match=f"the texts have only {len(tokens)} tokens"):
             TextDataset(texts, tokenizer, block_size)
         return
     labels = torch.stack([item["labels"] for item in TextDataset(texts, tokenizer, block_size)])
     scored = labels[:, 1:]
-    assert scored[scored != -100].tolist() == run[1:]
+    assert scored[scored != -100].tolist() == tokens[1:]
 
 
 @pytest.mark.parametrize(
-    ("texts", "block_size", "said"),
+    ("texts", "block_size", "expected"),
     [
-        (["short"], 64, "block_size 64: the texts have only . tokens, too few for one block"),
+        (["short"], 64, "block_size 64: the texts have only . tokens, fewer than one block"),
         ([], 2, "have only 1 tokens"),
-        (["some text"], 1, "block_size 1: a block needs at least 2 tokens"),
+        (["some text"], 1, "block_size 1: must be at least 2"),
         (["some text"], 0, "block_size 0"),
-        ("some text", 2, r"expected a list of texts, got one string; write \[text\]"),
+        ("some text", 2, r"expected a list of texts, got a string\. Use \[text\]"),
     ],
 )
-def test_what_cannot_be_a_dataset_is_a_value_error_that_says_why(tokenizer, texts, block_size, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_arguments_are_a_value_error_with_the_reason(tokenizer, texts, block_size, expected):
+    with pytest.raises(ValueError, match=expected):
         TextDataset(texts, tokenizer, block_size)
 
 
-def test_a_tokenizer_without_an_end_of_text_token_is_refused_unless_it_begins_texts(tokenizer_with):
+def test_a_tokenizer_needs_an_end_of_text_or_begin_of_text_token(tokenizer_with):
     with pytest.raises(UserError, match="no end-of-text token"):
         TextDataset(TEXTS, tokenizer_with(), block_size=4)
     assert TextDataset(TEXTS, tokenizer_with(bos_token="<|endoftext|>"), block_size=4)[0]["input_ids"][0] == 0
 
 
-def test_an_index_that_is_not_there_is_an_index_error(tokenizer):
+def test_an_index_out_of_range_is_an_index_error(tokenizer):
     dataset = TextDataset(TEXTS, tokenizer, block_size=8)
     for index in (len(dataset), -len(dataset) - 1):
         with pytest.raises(IndexError, match=f"of {len(dataset)}"):
             dataset[index]
 
 
-def test_items_collate_and_give_a_model_its_loss(tokenizer, tiny_gpt2):
+def test_items_collate_into_batches_with_a_loss(tokenizer, tiny_gpt2):
     dataset, model = TextDataset(TEXTS, tokenizer, block_size=8), tiny_gpt2()
     with torch.no_grad():
         two = model(**default_collate([dataset[0], dataset[1]])).loss
@@ -85,7 +85,7 @@ def test_items_collate_and_give_a_model_its_loss(tokenizer, tiny_gpt2):
     assert sum(len(batch["labels"]) for batch in DataLoader(dataset, batch_size=3, shuffle=True)) == len(dataset)
 
 
-def test_the_dataset_is_found_where_the_room_says_and_nothing_else_is():
+def test_the_package_exports_the_dataset_and_nothing_else():
     import textgen.data
 
     assert set(textgen.data.__all__) == {"Document", "TextDataset"}

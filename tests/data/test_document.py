@@ -1,4 +1,4 @@
-"""How words and bytes of a document are counted."""
+"""Counting the words and bytes of a document."""
 
 from textgen.data.document import Document
 

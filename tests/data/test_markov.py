@@ -1,4 +1,4 @@
-"""The source of known entropy: that its own figures are right, and that it is data like any other."""
+"""The synthetic source: its entropy and nll are right, and its documents are data like any other."""
 
 import itertools
 import math
@@ -41,7 +41,7 @@ def test_the_entropy_rate_of_two_states_is_the_textbook_one():
     assert source.entropy_rate == pytest.approx(by_hand, rel=1e-12)
 
 
-def test_a_text_with_a_foreign_character_is_impossible():
+def test_a_text_with_another_character_is_impossible():
     source = MarkovSource(1, states=3)
     assert source.nll("ab ab") < math.inf
     assert source.nll("abc") == source.nll("zzz") == math.inf
@@ -69,15 +69,15 @@ def test_lengths_spread_evenly_around_their_mean():
     assert np.mean(lengths) == pytest.approx(40, abs=4.5 * 41 / math.sqrt(12 * 600))
 
 
-def test_more_documents_leave_the_first_ones_as_they_were(monkeypatch):
+def test_increasing_the_number_of_documents_only_appends(monkeypatch):
     few, many = (list(MarkovSource(1, documents=count).texts()) for count in (5, 9))
     assert many[:5] == few
     assert len(set(many)) == 9
-    monkeypatch.setattr("textgen.data.markov._AT_ONCE", 1000)
+    monkeypatch.setattr("textgen.data.markov._BATCH_CHARACTERS", 1000)
     assert list(MarkovSource(1, documents=9).texts()) == many
 
 
-def test_another_seed_is_another_chain_and_other_documents():
+def test_another_seed_gives_another_chain_and_other_documents():
     one, other = MarkovSource(1), MarkovSource(2)
     assert abs(one.entropy_rate - other.entropy_rate) > 0.01
     assert next(one.texts()) != next(other.texts())
@@ -94,14 +94,14 @@ def test_it_is_read_split_and_cached_like_any_other_data(tokenizer):
     assert len(corpus.offsets) == 40 - len(corpus.validation)
 
 
-def test_its_fingerprint_tells_chains_apart_and_one_from_itself_never():
+def test_sources_have_the_same_fingerprint_only_if_they_are_equal():
     names = ["markov:seed=1,documents=20", "markov:seed=1,documents=21", "markov:seed=2,documents=20"]
     prints = [find_data(DataConfig(data=name)).fingerprint for name in (*names, names[0])]
     assert len(set(prints)) == 3
     assert prints[0] == prints[3]
 
 
-def test_left_out_parameters_have_their_defaults():
+def test_omitted_parameters_have_their_defaults():
     assert MarkovSource.parse("markov") == MarkovSource()
     assert MarkovSource.parse("markov:seed=1, order=2") == MarkovSource(seed=1, order=2)
 
@@ -109,23 +109,23 @@ def test_left_out_parameters_have_their_defaults():
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        ("markov:sed=1", "'sed' is no parameter of markov; did you mean seed?"),
-        ("markov:colour=1", "there are seed, states, order, documents, length."),
-        ("markov:states=99", "states takes 2 to 27, not 99."),
-        ("markov:documents=1", "documents takes 2 to 1000000, not 1."),
-        ("markov:seed=-1", "seed takes a whole number, such as seed=0."),
-        ("markov:seed", "seed takes a whole number"),
-        ("markov:seed=1,seed=2", "seed is there twice; give it once."),
+        ("markov:sed=1", "unknown parameter 'sed' of markov; did you mean seed?"),
+        ("markov:colour=1", "choose from seed, states, order, documents, length."),
+        ("markov:states=99", "states must be from 2 to 27, not 99."),
+        ("markov:documents=1", "documents must be from 2 to 1000000, not 1."),
+        ("markov:seed=-1", "seed must be a whole number, such as seed=0."),
+        ("markov:seed", "seed must be a whole number"),
+        ("markov:seed=1,seed=2", "seed is specified twice."),
     ],
 )
-def test_a_wrong_description_is_named_with_its_remedy(data, expected):
+def test_an_invalid_description_is_named_with_a_remedy(data, expected):
     with pytest.raises(UserError) as caught:
         find_sources(data, DataConfig(), setting="--validation-data")
     assert str(caught.value).startswith(f"--validation-data {data}: ")
     assert expected in str(caught.value)
 
 
-def test_everything_wrong_is_said_at_once():
+def test_all_problems_are_reported_at_once():
     with pytest.raises(UserError) as caught:
         find_sources("markov:order=9,states=1,length=x", DataConfig())
     assert len(str(caught.value).splitlines()) == 3

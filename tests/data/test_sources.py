@@ -1,4 +1,4 @@
-"""Every format, and every way in which a file is not what it should be."""
+"""Every format, and every way in which a file can be unusable."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def texts(data: object, **settings: object) -> dict[str, str]:
     return found
 
 
-def refusal(data: object, **settings: object) -> str:
+def error_message(data: object, **settings: object) -> str:
     with pytest.raises(UserError) as caught:
         texts(data, **settings)
     return str(caught.value)
@@ -88,7 +88,7 @@ def test_a_row_of_a_parquet_file_is_a_document(tmp_path):
 
 @pytest.fixture
 def mixed(write, tmp_path) -> Path:
-    """A directory of every format, nested, with files that are not to be read."""
+    """A directory of every format, nested, with files that should not be read."""
     write("texts/b.txt", "from b")
     write("texts/a/deep.JSONL", '{"text": "from deep"}')
     write("texts/c.csv", "text\nfrom c\n")
@@ -102,7 +102,7 @@ def mixed(write, tmp_path) -> Path:
 EXPECTED = {"a/deep.JSONL#0": "from deep", "b.txt#0": "from b", "c.csv#0": "from c", "d.parquet#0": "from d"}
 
 
-def test_a_directory_is_read_in_sorted_order_whatever_its_formats(mixed):
+def test_a_directory_of_several_formats_is_read_in_sorted_order(mixed):
     assert texts(mixed) == EXPECTED
     assert list(texts(mixed)) == list(EXPECTED)
 
@@ -113,11 +113,11 @@ def test_a_directory_is_found_from_the_home_directory_too(mixed, monkeypatch):
     assert texts("~/texts/b.txt") == {"b.txt#0": "from b"}
 
 
-def test_a_hidden_directory_that_is_asked_for_is_read(write):
+def test_a_hidden_directory_is_read_if_it_is_named(write):
     assert texts(write(".corpus/a.txt", "here").parent) == {"a.txt#0": "here"}
 
 
-def test_a_glob_takes_what_it_matches_and_tells_files_of_one_name_apart(mixed, write, monkeypatch):
+def test_a_glob_reads_what_it_matches_and_distinguishes_files_of_the_same_name(mixed, write, monkeypatch):
     write("texts/a/b.txt", "from a/b")
     assert texts(mixed / "**" / "*.txt") == {"a/b.txt#0": "from a/b", "b.txt#0": "from b"}
     assert texts(mixed / "[bc].*") == {"b.txt#0": "from b", "c.csv#0": "from c"}
@@ -131,7 +131,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(write):
     assert texts(write("what[1]?.txt", "here")) == {"what[1]?.txt#0": "here"}
 
 
-def test_the_fingerprint_follows_names_and_contents_and_nothing_else(write, tmp_path):
+def test_the_fingerprint_depends_on_names_and_contents_only(write, tmp_path):
     def fingerprint() -> str:
         config = DataConfig(data=str(tmp_path / "texts"))
         return find_data(config).fingerprint
@@ -140,7 +140,7 @@ def test_the_fingerprint_follows_names_and_contents_and_nothing_else(write, tmp_
     first = fingerprint()
     path.touch()
     assert fingerprint() == first
-    path.write_text("two")
+    path.write_text("two", encoding="utf-8")
     second = fingerprint()
     path.rename(path.with_name("b.txt"))
     assert len({first, second, fingerprint()}) == 3
@@ -153,10 +153,10 @@ def test_the_bundled_corpus_is_read_by_its_name():
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"", "the file is empty."),
-        (b" \n\t\r\n " * 1000, "the file is empty but for white space."),
+        (b" \n\t\r\n " * 1000, "the file contains only white space."),
         (b"abc\0def", "byte 3 is NUL, so this is a binary file, not text."),
         (b"a" * MEBIBYTE + b"b\0", f"byte {MEBIBYTE + 1} is NUL"),
         (b"caf\xe9 au lait", "not UTF-8 at byte 3 (0xe9)"),
@@ -168,46 +168,46 @@ def test_the_bundled_corpus_is_read_by_its_name():
         (b"a" * (MEBIBYTE - 1) + b"\xf0", f"not UTF-8 at byte {MEBIBYTE - 1} (0xf0)"),
     ],
 )
-def test_a_file_that_is_not_text_is_named_with_the_byte(write, content, said):
+def test_a_file_that_is_not_text_is_named_with_the_byte(write, content, expected):
     path = write("plays.txt", content)
-    message = refusal(path)
-    assert message.startswith(f"--data {path}: {said}")
-    if "UTF-8" in said:
+    message = error_message(path)
+    assert message.startswith(f"--data {path}: {expected}")
+    if "UTF-8" in expected:
         assert "iconv -f LATIN1 -t UTF-8 plays.txt > converted.txt" in message
         with pytest.raises(UnicodeDecodeError) as decoding:
             content.decode()
-        assert int(said.split()[4]) == decoding.value.start
+        assert int(expected.split()[4]) == decoding.value.start
 
 
-def test_characters_may_lie_across_what_is_read_at_once(write):
+def test_characters_may_cross_the_chunks_that_are_read(write):
     content = "a" * (MEBIBYTE - 2) + "€" + "b" * (MEBIBYTE - 3) + "🙂"
     assert texts(write("plays.txt", content)) == {"plays.txt#0": content}
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "expected"),
     [
         ("a.jsonl", '{"text": "é"}\n\n{"text": "b"\n', "cannot be read as json: line 3 (byte 16) is not valid JSON"),
         ("a.jsonl", '{"text": "a"}\n["b"]\n', "cannot be read as json: line 2 (byte 14) is not a JSON object."),
         ("a.jsonl", '{"text": "\\ud800"}', "cannot be read as json: "),
         ("a.csv", 'text\n"never closed\n', "cannot be read as csv: "),
         ("a.csv", "text,n\na,1\nb,2,3\n", "cannot be read as csv: "),
-        ("a.parquet", b"PAR1 but no more of it", "cannot be read as parquet: "),
-        ("a.parquet", "text\n", "byte 0 does not start a Parquet file; is the ending right?"),
+        ("a.parquet", b"PAR1 and nothing else", "cannot be read as parquet: "),
+        ("a.parquet", "text\n", "not a Parquet file: it does not start with PAR1. Check the file extension."),
     ],
 )
-def test_a_table_that_breaks_off_is_named_with_the_line(write, name, content, said):
+def test_a_damaged_table_is_named_with_the_line(write, name, content, expected):
     path = write(name, content)
-    assert refusal(path).startswith(f"--data {path}: {said}")
+    assert error_message(path).startswith(f"--data {path}: {expected}")
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [("a.jsonl", '{"body": "x", "title": "y"}'), ("a.csv", "body,title\nx,y\n")],
 )
-def test_a_column_that_is_not_there_is_named_with_those_that_are(write, name, content):
+def test_a_missing_column_is_named_with_the_existing_ones(write, name, content):
     path = write(name, content)
-    message = refusal(path, text_column="txt")
+    message = error_message(path, text_column="txt")
     assert message == f"--text-column txt: --data {path} has no such column. It has: body, title."
 
 
@@ -215,21 +215,24 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(write, name, co
     ("name", "content", "kind"),
     [("a.jsonl", '{"text": 5}', "int"), ("a.jsonl", '{"text": ["a"]}', "list"), ("a.csv", "text\n1.5\n", "float")],
 )
-def test_a_column_of_something_else_than_text_is_refused(write, name, content, kind):
+def test_a_column_that_is_not_text_is_an_error(write, name, content, kind):
     path = write(name, content)
-    assert refusal(path) == f"--text-column text: row 0 of {path} holds a {kind}, not text."
+    assert error_message(path) == f"--text-column text: row 0 of {path} holds a {kind}, not text."
 
 
-def test_an_unknown_ending_is_named_with_those_that_can_be_read(write):
+def test_an_unknown_extension_is_named_with_the_supported_ones(write):
     path = write("notes.docx", "x")
-    assert refusal(path) == f"--data {path}: unknown format '.docx'. Supported formats: .txt, .jsonl, .csv, .parquet."
+    assert (
+        error_message(path)
+        == f"--data {path}: unknown format '.docx'. Supported formats: .txt, .jsonl, .csv, .parquet."
+    )
 
 
-def test_a_directory_or_glob_without_texts_says_what_would_be_one(write, tmp_path):
+def test_without_any_text_file_the_supported_extensions_are_named(write, tmp_path):
     write("other/readme.md", "x")
     for data in (tmp_path / "other", tmp_path / "other" / "*", tmp_path / "nowhere" / "*.txt"):
         assert (
-            refusal(data)
+            error_message(data)
             == f"--data {data}: no file with a supported extension (.txt, .jsonl, .csv, .parquet) found there."
         )
 
@@ -237,7 +240,7 @@ def test_a_directory_or_glob_without_texts_says_what_would_be_one(write, tmp_pat
 def test_all_bad_files_of_a_directory_are_named_at_once(write, tmp_path):
     write("texts/good.txt", "x")
     empty, binary = write("texts/empty.txt", ""), write("texts/binary.txt", "\0")
-    assert refusal(tmp_path / "texts").splitlines() == [
+    assert error_message(tmp_path / "texts").splitlines() == [
         f"- --data {binary}: byte 0 is NUL, so this is a binary file, not text.",
         f"- --data {empty}: the file is empty.",
     ]
@@ -254,15 +257,15 @@ def test_all_bad_files_of_a_directory_are_named_at_once(write, tmp_path):
         ("two words", "Check the path"),
     ],
 )
-def test_a_file_that_is_not_there_comes_with_a_suggestion(data, hint):
-    assert refusal(data).startswith(f"--data {data}: there is no such file or directory. {hint}")
+def test_a_missing_file_comes_with_a_suggestion(data, hint):
+    assert error_message(data).startswith(f"--data {data}: there is no such file or directory. {hint}")
 
 
 @pytest.mark.parametrize("data", ["wikitext", "some-one/some-data", "some-one/some-data:validation"])
-def test_a_hub_dataset_without_a_network_is_the_users_to_mend(data):
-    message = refusal(data)
-    assert message.startswith(f"--data {data}: no file, directory or bundled data (python-reference, docstrings) is")
-    assert "as a hub dataset it could not be opened: " in message
+def test_a_hub_dataset_without_a_network_is_a_user_error(data):
+    message = error_message(data)
+    assert message.startswith(f"--data {data}: not a file, directory or bundled corpus (python-reference, docstrings),")
+    assert "cannot be opened as a hub dataset: " in message
 
 
 def test_held_out_documents_are_all_of_the_validation_data_or_the_split_of_the_data(write):

@@ -1,4 +1,4 @@
-"""The split: by content, the same for everyone who asks for a side of it, and never empty where it can be helped."""
+"""The split: by content alone, and never without held-out documents if there are two or more."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def document(text: str) -> Document:
 
 
 @given(st.text(), fractions, fractions)
-def test_a_larger_validation_split_holds_the_smaller_one(text, one, other):
+def test_a_larger_validation_split_contains_the_smaller_one(text, one, other):
     smaller, larger = sorted((one, other))
     assert is_held_out(document(text), larger) or not is_held_out(document(text), smaller)
     assert is_held_out(document(text), 1)
@@ -24,12 +24,12 @@ def test_a_larger_validation_split_holds_the_smaller_one(text, one, other):
 
 
 @given(st.text(), fractions, st.sampled_from([" ", "\n", "\t \r\n"]))
-def test_a_copy_falls_on_the_same_side_wherever_it_comes_from_and_however_it_is_wrapped(text, fraction, space):
+def test_a_copy_is_on_the_same_side_from_any_source_and_however_it_is_wrapped(text, fraction, space):
     copy = Document("elsewhere.csv#7", "elsewhere.csv", space + space.join(text.split()) + space)
     assert is_held_out(copy, fraction) == is_held_out(document(text), fraction)
 
 
-def test_about_the_fraction_asked_for_is_held_out():
+def test_about_the_requested_fraction_is_held_out():
     documents = [document(f"Text number {i}.") for i in range(4000)]
     for fraction in (0.02, 0.1, 0.5):
         held_out = sum(is_held_out(d, fraction) for d in documents) / len(documents)
@@ -37,12 +37,12 @@ def test_about_the_fraction_asked_for_is_held_out():
 
 
 @given(st.lists(st.text(), max_size=12), st.floats(0, 1, exclude_max=True))
-def test_the_fraction_in_force_holds_out_one_of_several(texts, fraction):
+def test_the_resolved_fraction_holds_out_at_least_one_of_several(texts, fraction):
     documents = [document(text) for text in texts]
     resolved = resolve_fraction(lambda: documents, fraction)
     held_out = [d for d in documents if is_held_out(d, resolved)]
-    asked = [d for d in documents if is_held_out(d, fraction)]
-    if asked:
+    requested = [d for d in documents if is_held_out(d, fraction)]
+    if requested:
         assert resolved == fraction
     elif len(documents) >= 2:
         lowest = min(map(split_hash, documents))
@@ -51,7 +51,7 @@ def test_the_fraction_in_force_holds_out_one_of_several(texts, fraction):
         assert held_out == []
 
 
-def test_no_more_is_read_than_up_to_the_first_that_is_held_out():
+def test_reading_stops_at_the_first_held_out_document():
     read = []
 
     def documents() -> Iterator[Document]:

@@ -1,4 +1,4 @@
-"""Texts become ids and texts again, exactly."""
+"""Encoding and decoding are exact."""
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,12 +12,12 @@ TEXT = "It was the best of times, it was the worst of times."
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(PIECES)), st.integers(1, 5), st.integers(1, 2000))
-def test_a_cut_never_changes_the_first_tokens(tokenizer, pieces, count, repeats):
+def test_the_first_tokens_are_those_of_the_whole_text(tokenizer, pieces, count, repeats):
     text = "".join(pieces) * repeats
     assert encode_start(tokenizer, text, count) == tokenizer(text)["input_ids"][:count]
 
 
-def test_a_token_longer_than_the_first_cut_stays_whole(tokenizer_with):
+def test_a_token_longer_than_the_first_prefix_stays_whole(tokenizer_with):
     tokenizer = tokenizer_with(eos_token="<|endoftext|>")
     tokenizer.add_tokens(["well, " * 250])
     text = "well, " * 250 * 9
@@ -31,13 +31,13 @@ def test_no_special_tokens_are_added(tokenizer, tokenizer_with):
     assert encode_start(marked, "the times", 9) == encode_batch(marked, ["the times"])[0] == expected
 
 
-def test_nothing_is_cut_to_the_models_context(tokenizer_with):
+def test_nothing_is_truncated_to_the_models_context(tokenizer_with):
     short = tokenizer_with(eos_token="<|endoftext|>", model_max_length=4)
     ids = encode_batch(short, [TEXT])[0]
     assert decode_text(short, ids, skip_special_tokens=False) == TEXT
 
 
-def test_a_tokenizer_in_plain_python_will_do():
+def test_a_tokenizer_without_a_fast_backend_works():
     assert encode_batch(ByT5Tokenizer(), ["ab", ""]) == [[100, 101], []]
 
 
@@ -50,7 +50,7 @@ def test_spaces_before_punctuation_survive_decoding(tokenizer):
         tokenizer.clean_up_tokenization_spaces = False
 
 
-def test_the_prefix_is_bos_else_eos_else_nothing(tokenizer_with):
+def test_the_prefix_is_bos_or_else_eos_or_else_none(tokenizer_with):
     eos, bos = {"eos_token": "<|endoftext|>"}, {"bos_token": "the"}
     assert prefix_id(tokenizer_with(**eos)) == 0
     both = tokenizer_with(**eos, **bos)
@@ -58,7 +58,7 @@ def test_the_prefix_is_bos_else_eos_else_nothing(tokenizer_with):
     assert prefix_id(tokenizer_with()) is None
 
 
-def test_the_fingerprint_of_a_tokenizer_follows_what_it_does(tokenizer, tokenizer_with):
+def test_tokenizers_have_the_same_fingerprint_only_if_they_encode_equally(tokenizer, tokenizer_with):
     same, other = tokenizer_with(eos_token="<|endoftext|>"), tokenizer_with(bos_token="<|endoftext|>")
     assert tokenizer_fingerprint(tokenizer) == tokenizer_fingerprint(same)
     assert len({tokenizer_fingerprint(t) for t in (tokenizer, other, ByT5Tokenizer())}) == 3

@@ -1,4 +1,4 @@
-"""Fewer processes than were asked for are noticed, from the launcher's own command line."""
+"""Fewer processes than requested are noticed, from the launcher's own command line."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ ACCELERATE = Path(sys.executable).with_name("accelerate")
 
 
 @pytest.mark.parametrize(
-    ("options", "asked"),
+    ("options", "expected"),
     [
         ([], None),
         (["--num_processes", "3"], 3),
@@ -27,22 +27,22 @@ ACCELERATE = Path(sys.executable).with_name("accelerate")
         (["--num_processes", "many"], None),
     ],
 )
-def test_options_and_the_file_they_name_say_how_many(options, asked, tmp_path, monkeypatch):
+def test_the_number_of_processes_is_in_the_options_or_in_their_file(options, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    Path("made.yaml").write_text("num_processes: 5\n")
-    assert requested_processes(options) == asked
+    Path("made.yaml").write_text("num_processes: 5\n", encoding="utf-8")
+    assert requested_processes(options) == expected
 
 
-def test_without_a_file_it_is_the_one_that_accelerate_config_wrote(tmp_path, monkeypatch):
+def test_the_default_file_is_the_one_of_accelerate_config(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     (tmp_path / "accelerate").mkdir()
-    (tmp_path / "accelerate" / "default_config.yaml").write_text("num_processes: 4\n")
+    (tmp_path / "accelerate" / "default_config.yaml").write_text("num_processes: 4\n", encoding="utf-8")
     assert requested_processes(["--cpu"]) == 4
 
 
 @pytest.mark.parametrize(
-    ("words", "after"),
+    ("words", "expected"),
     [
         (["/usr/bin/python", "/x/bin/accelerate", "launch", "--cpu", "a.py"], ["--cpu", "a.py"]),
         (["/usr/bin/python", "/x/bin/accelerate-launch", "a.py"], ["a.py"]),
@@ -53,27 +53,27 @@ def test_without_a_file_it_is_the_one_that_accelerate_config_wrote(tmp_path, mon
         ([], None),
     ],
 )
-def test_the_launching_command_is_recognised(monkeypatch, words, after):
+def test_the_launching_command_is_recognised(monkeypatch, words, expected):
     class Parent:
         def cmdline(self) -> list[str]:
             return words
 
     monkeypatch.setattr(psutil.Process, "parent", lambda self: Parent())
-    assert launching_command() == after
+    assert launching_command() == expected
 
 
-def test_as_many_as_were_asked_for_are_fine(monkeypatch):
+def test_fewer_processes_than_requested_are_an_error(monkeypatch):
     monkeypatch.setattr(launcher, "launching_command", lambda: ["--num_processes", "2", "recipes/finetune.py"])
     monkeypatch.setenv("WORLD_SIZE", "2")
     check_launcher()
     monkeypatch.delenv("WORLD_SIZE")
-    with pytest.raises(UserError, match="asked for 2 processes and started 1"):
+    with pytest.raises(UserError, match="started 1 of 2 requested processes"):
         check_launcher()
 
 
-def test_a_launcher_that_starts_too_few_is_refused_with_the_command_that_does_not(tmp_path):
+def test_a_launch_of_too_few_processes_ends_with_the_command_that_starts_enough(tmp_path):
     script = tmp_path / "made.py"
-    script.write_text("from textgen.run.launcher import check_launcher\ncheck_launcher()\n")
+    script.write_text("from textgen.run.launcher import check_launcher\ncheck_launcher()\n", encoding="utf-8")
     command = [str(ACCELERATE), "launch", "--cpu", "--num_processes", "2", str(script), "--steps", "3"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert ended.returncode != 0

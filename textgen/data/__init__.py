@@ -1,4 +1,10 @@
-"""Sources → documents → tokens → blocks → batches."""
+"""Sources → documents → tokens → blocks → batches.
+
+In the order of the data: ``sources.py`` finds and checks what ``--data`` names (``bundled.py``, ``markov.py`` and
+``file_checks.py`` help), ``readers.py`` reads documents from it, ``split.py`` decides which are held out, ``corpus.py``
+tokenises them into a cache on disk, and ``blocks.py`` cuts the tokens into the blocks of each step. ``dataset.py``, a
+plain PyTorch dataset, is the simplest introduction.
+"""
 
 from textgen.data.document import Document
 
@@ -6,7 +12,7 @@ __all__ = ["Document", "TextDataset"]
 
 
 def __getattr__(name: str) -> object:
-    # TextDataset needs torch, which costs seconds; parsing flags must not pay for it.
+    # TextDataset imports torch, which takes seconds; parsing flags should not.
     if name == "TextDataset":
         from textgen.data.dataset import TextDataset
 

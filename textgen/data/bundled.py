@@ -1,4 +1,4 @@
-"""Texts that are on every machine that runs Python, so that everything works with no network."""
+"""Bundled corpora: texts that every Python installation contains, so that everything works without a network."""
 
 import ast
 import hashlib
@@ -15,24 +15,30 @@ from typing import Any
 from textgen.data.markov import MarkovSource, is_markov
 
 _UNDERLINE = re.compile(r"^(\*{3,}|={3,}|-{3,}|~{3,}|\^{3,})$")
+# Licence names in package metadata.
 _PERMISSIVE = re.compile(r"\b(MIT|BSD|Apache|PSF|Python Software Foundation|ISC|0BSD|HPND|Unlicense|zlib)\b", re.I)
 _RESTRICTED = re.compile(r"\b(A?L?GPL|GNU|MPL|Mozilla|proprietary|NVIDIA|CC-BY)\b", re.I)
 
 
 @dataclass(frozen=True)
-class Bundled:
-    """A corpus: its texts, and a fingerprint that changes when they do."""
+class BundledCorpus:
+    """A corpus that needs no files: a bundled text or a synthetic source.
+
+    Attributes:
+        texts: returns the documents' texts.
+        fingerprint: returns a hash that changes whenever the texts do.
+    """
 
     texts: Callable[[], Iterable[str]]
     fingerprint: Callable[[], str]
 
 
 def python_reference() -> list[str]:
-    """The Python language reference as ``pydoc`` ships it, one text a section.
+    """The Python language reference as included in ``pydoc``, one text per section.
 
-    `pydoc_data.topics` repeats itself: the topic "compound" contains "if", "while" and more. Cut at the headings and
-    with repeated sections dropped, no paragraph that is trained on comes back in the validation split by way of
-    another topic.
+    ``pydoc_data.topics`` contains duplicates: the topic "compound" includes "if", "while" and more. Topics are cut at
+    their headings and repeated paragraphs are dropped, so that no training paragraph leaks into the validation split
+    through another topic.
     """
     from pydoc_data.topics import topics
 
@@ -40,16 +46,16 @@ def python_reference() -> list[str]:
     seen: set[str] = set()
     for name in sorted(topics):
         for section in _sections(topics[name]):
-            fresh = [p for p in re.split(r"\n\s*\n", section) if " ".join(p.split()) not in seen]
-            seen |= {" ".join(p.split()) for p in fresh}
-            text = "\n\n".join(fresh)
+            new = [p for p in re.split(r"\n\s*\n", section) if " ".join(p.split()) not in seen]
+            seen |= {" ".join(p.split()) for p in new}
+            text = "\n\n".join(new)
             if len(text.split()) >= 20:
                 texts.append(text)
     return texts
 
 
 def _sections(topic: str) -> Iterator[str]:
-    """A topic cut before each underlined heading; the underline itself is dropped."""
+    """The sections of a topic, each from one underlined heading to the next; the underlines are dropped."""
     lines: list[str] = []
     for line in topic.splitlines():
         if _UNDERLINE.match(line) and lines and lines[-1].strip():
@@ -62,10 +68,10 @@ def _sections(topic: str) -> Iterator[str]:
 
 
 def docstrings() -> Iterator[str]:
-    """The prose of the docstrings of the standard library and of installed packages with permissive licences.
+    """Prose from the docstrings of the standard library and of installed packages with permissive licences.
 
-    What the bundled model was pretrained on. Only paragraphs that read as prose are taken, and none that stands in
-    the language reference, which stays unseen.
+    The bundled model was pretrained on it. Only paragraphs of prose are included, each once, and none that shares a
+    line with the language reference, so that the reference remains unseen text for the bundled model.
     """
     reference = {line.strip() for text in python_reference() for line in text.splitlines() if len(line.strip()) > 30}
     seen: set[str] = set()
@@ -84,21 +90,22 @@ def docstrings() -> Iterator[str]:
 
 
 def permissive_packages() -> dict[str, str]:
-    """Installed distributions whose metadata declare a permissive licence and no other: name → version."""
+    """Installed packages whose metadata declare permissive licences only: name → version."""
     found = {}
     for distribution in importlib.metadata.distributions():
         meta: Any = distribution.metadata
         expression = meta.get("License-Expression") or ""
         classifiers = [c for c in meta.get_all("Classifier") or [] if c.startswith("License")]
-        # The old License field may hold a whole licence text; its first line is the name.
+        # The legacy License field may contain the whole licence text; its first line is the name.
         declared = expression or " ".join(classifiers) or (meta.get("License") or "").split("\n")[0]
-        own = meta["Name"] == "textgen"  # a corpus that changes with its own project could not be named
-        if not own and _PERMISSIVE.search(declared) and not _RESTRICTED.search(declared):
+        is_textgen = meta["Name"] == "textgen"  # excluded: the corpus must not change with this project
+        if not is_textgen and _PERMISSIVE.search(declared) and not _RESTRICTED.search(declared):
             found[meta["Name"]] = distribution.version
     return dict(sorted(found.items()))
 
 
 def _python_files() -> Iterator[Path]:
+    """Source files of the standard library, then of the permissive packages, in a fixed order."""
     standard = Path(sysconfig.get_path("stdlib"))
     yield from sorted(
         p for p in standard.rglob("*.py") if "site-packages" not in p.parts and "pydoc_data" not in p.parts
@@ -110,9 +117,10 @@ def _python_files() -> Iterator[Path]:
 
 
 def _docstrings_of(path: Path) -> Iterator[str]:
+    """The ASCII docstrings of a source file; none if it cannot be parsed."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # other people's invalid escapes
+            warnings.simplefilter("ignore")  # about invalid escape sequences in other people's code
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, OSError, RecursionError):
         return
@@ -124,6 +132,7 @@ def _docstrings_of(path: Path) -> Iterator[str]:
 
 
 def _is_prose(paragraph: str) -> bool:
+    """Whether a paragraph is mostly letters and basic punctuation, and contains no code examples."""
     words = paragraph.split()
     plain = sum(c.isalpha() or c in " ,.'\n" for c in paragraph)
     return len(words) >= 8 and plain >= 0.88 * len(paragraph) and ">>>" not in paragraph and "::" not in paragraph
@@ -134,23 +143,27 @@ def _content_fingerprint(texts: Callable[[], Iterable[str]]) -> Callable[[], str
 
 
 def _installed_fingerprint() -> str:
-    # Reading every docstring takes minutes; the versions that they come from identify them as well.
+    # Reading every docstring takes minutes; the versions of Python and of the packages identify the texts as well.
     return hashlib.sha256(repr((sys.version, permissive_packages())).encode()).hexdigest()
 
 
 BUNDLED = {
-    "python-reference": Bundled(python_reference, _content_fingerprint(python_reference)),
-    "docstrings": Bundled(docstrings, _installed_fingerprint),
+    "python-reference": BundledCorpus(python_reference, _content_fingerprint(python_reference)),
+    "docstrings": BundledCorpus(docstrings, _installed_fingerprint),
 }
 
 
-def find_bundled(data: str, *, setting: str = "--data") -> Bundled | None:
-    """The corpus of that name, or the synthetic source that it describes; None if it is neither.
+def find_bundled(data: str, *, setting: str = "--data") -> BundledCorpus | None:
+    """The bundled corpus or synthetic source with this name; None if it is neither.
+
+    Args:
+        data: a name from :data:`BUNDLED`, or a description such as ``markov:seed=1``.
+        setting: the flag that contains it, for error messages.
 
     Raises:
-        UserError: it describes a synthetic source wrongly.
+        UserError: a synthetic source has invalid parameters.
     """
     if is_markov(data):
         texts = MarkovSource.parse(data, setting=setting).texts
-        return Bundled(texts, _content_fingerprint(texts))
+        return BundledCorpus(texts, _content_fingerprint(texts))
     return BUNDLED.get(data)

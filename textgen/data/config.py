@@ -1,38 +1,40 @@
-"""Which texts to train on, which to hold out, and how long a block is."""
+"""Settings of the data: training and held-out text, and block size."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The texts. Documents are split into training and validation by a hash of their text, before they are packed."""
+    """Training and held-out text. A hash of a document's text decides whether it is held out."""
 
     data: str = "python-reference"
-    """What to train on: a bundled name (python-reference, docstrings), a .txt, .jsonl, .csv or .parquet file, a
-    directory, a glob, a hub dataset id, or markov:seed=1, a synthetic source of known entropy."""
+    """Training text: a bundled corpus (python-reference, docstrings), a .txt, .jsonl, .csv or .parquet file, a
+    directory, a glob pattern, a hub dataset id (id:split for a split other than train), or a synthetic source of known
+    entropy, such as markov:seed=1."""
     data_config: str | None = None
     """Configuration (subset) of a hub dataset."""
     text_column: str = "text"
-    """The column of a .jsonl, .csv, .parquet or hub dataset that holds the text."""
+    """Column that contains the text, in .jsonl, .csv, .parquet and hub data."""
     one_document: bool = False
-    """Take each .txt file as one document; otherwise blank lines separate documents."""
+    """Treat each .txt file as one document. By default, blank lines separate documents."""
     validation_data: str | None = None
-    """Held-out texts, named like --data; a share of --data if not given."""
+    """Held-out text, specified like --data. Default: part of --data, see --validation-fraction."""
     validation_fraction: float = 0.1
-    """Share of the documents of --data that is held out when there is no --validation-data; one at least."""
+    """Fraction of the documents of --data to hold out if there is no --validation-data; at least one document is held
+    out."""
     block_size: int = 128
-    """Tokens in a block, the unit of a batch; at most the model's context."""
+    """Tokens per block, the unit of the batch size; at most the model's context."""
     packing: bool = True
-    """Fill blocks with one document after another; --no-packing begins each document with a block of its own."""
+    """Let blocks run across document boundaries; --no-packing starts a new block with each document."""
 
     def problems(self) -> list[str]:
-        """What is wrong with these settings by themselves, one remedy each."""
+        """Invalid settings, one message each."""
         found = []
         if not 0 < self.validation_fraction < 1:
             found.append(
-                f"--validation-fraction {self.validation_fraction}: give a share between 0 and 1, such as 0.1; "
-                "a run without held-out text could not say how good it is."
+                f"--validation-fraction {self.validation_fraction}: must be between 0 and 1, such as 0.1. Without "
+                "held-out text, the model cannot be evaluated."
             )
         if self.block_size < 2:
-            found.append(f"--block-size {self.block_size}: a block needs at least 2 tokens, one to predict the other.")
+            found.append(f"--block-size {self.block_size}: must be at least 2, to predict one token from another.")
         return found

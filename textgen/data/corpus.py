@@ -1,8 +1,8 @@
 """Documents → one flat file of token ids, written once and memory-mapped by every process.
 
-A cache entry is a directory named by everything that its contents depend on: the data, the tokenizer and the settings
-of the split. It is built in a temporary directory beside its place and renamed into it, so it is complete or absent; a
-file lock makes the other processes wait for the one that builds it.
+A cache entry is a directory whose name is a hash of everything that its contents depend on: the data, the tokenizer and
+the settings of the split. It is built in a temporary directory and then renamed, so it is complete or absent; a file
+lock makes the other processes wait for the one that builds it.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ from transformers import PreTrainedTokenizerBase
 
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
-from textgen.data.readers import read_documents
+from textgen.data.readers import held_out_fraction, read_documents
 from textgen.data.sources import DataSources, find_data
-from textgen.data.split import is_held_out, resolve_fraction
+from textgen.data.split import is_held_out
 from textgen.data.tokenization import encode_batch, separator_id, tokenizer_fingerprint
 from textgen.errors import UserError
 
-_FORMAT = 1  # part of every key: an entry with another layout is never found
-_BATCH_CHARACTERS = 1 << 20
+_FORMAT = 1  # version of a cache entry's layout; part of its key, so increase it whenever the layout changes
+_BATCH_CHARACTERS = 1 << 20  # text that is tokenised at a time
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Corpus:
     fingerprint: str
 
     def facts(self) -> dict[str, Any]:
-        """What ``environment.json`` says of the data."""
+        """The entries of ``environment.json`` about the data."""
         return {
             "train_documents": len(self.offsets),
             "validation_documents": len(self.validation),
@@ -63,7 +64,7 @@ class Corpus:
 
 
 def load_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources: DataSources | None = None) -> Corpus:
-    """The corpus that the configuration names: from the cache or, the first time, from its sources.
+    """Load the corpus that the configuration names: from the cache or, the first time, from its sources.
 
     Safe to call from any number of processes at once: one builds the cache entry, the others wait for it.
 
@@ -94,20 +95,17 @@ def cache_directory() -> Path:
 
 
 def check_start(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources: DataSources | None = None) -> str:
-    """Read as many documents as fill one block and hold one document out, and say how many that took.
+    """Read just enough documents to fill one block and hold one document out, and describe how many that took.
 
-    For dry runs: it builds nothing. Arguments as for :func:`load_corpus`.
+    For dry runs: nothing is written. Arguments as for :func:`load_corpus`.
 
     Raises:
         UserError: what :func:`load_corpus` would raise, as far as these documents show.
     """
     sources = sources or find_data(config)
-    fraction = 0.0
-    if sources.held_out is not None:
-        next(read_documents(sources.held_out, config, setting="--validation-data"), None)
-    else:
-        fraction = resolve_fraction(lambda: read_documents(sources.train, config), config.validation_fraction)
-    read, train, tokens, validation = 0, 0, 1, int(sources.held_out is not None)
+    fraction = held_out_fraction(config, sources)
+    read, train, tokens = 0, 0, 1
+    validation = sum(1 for _ in islice(read_documents(sources.held_out or [], config, setting="--validation-data"), 1))
     for document in read_documents(sources.train, config):
         read += 1
         if is_held_out(document, fraction):
@@ -119,11 +117,12 @@ def check_start(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources:
         if tokens >= config.block_size and validation:
             break
     _check_sizes(config, documents=train, tokens=tokens, validation=validation)
-    return f"the first {read} documents fill a block of {config.block_size} tokens and hold one document out"
+    found = f"the first {read} documents fill a block of {config.block_size} tokens"
+    return found + ("" if sources.held_out else " and hold one document out")
 
 
 def _key(config: DataConfig, tokenizer: PreTrainedTokenizerBase, fingerprint: str) -> str:
-    # Everything that changes the contents, and nothing else: block size, for one, is applied when reading.
+    # Everything that changes the contents, and nothing else; the block size, for example, does not.
     parts = [_FORMAT, fingerprint, tokenizer_fingerprint(tokenizer), config.text_column, config.one_document]
     parts.append(None if config.validation_data else config.validation_fraction)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
@@ -132,9 +131,7 @@ def _key(config: DataConfig, tokenizer: PreTrainedTokenizerBase, fingerprint: st
 def _build(entry: Path, config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources: DataSources) -> None:
     dtype = np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
     separator = separator_id(tokenizer)
-    fraction = 0.0
-    if sources.held_out is None:
-        fraction = resolve_fraction(lambda: read_documents(sources.train, config), config.validation_fraction)
+    fraction = held_out_fraction(config, sources)
     scratch = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", dir=entry.parent))
     try:
         offsets, position = [], 1
@@ -164,7 +161,7 @@ def _build(entry: Path, config: DataConfig, tokenizer: PreTrainedTokenizerBase, 
         meta = {"tokens": position, "documents": len(offsets), "dtype": np.dtype(dtype).name, "format": _FORMAT}
         (scratch / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         scratch.chmod(0o755)
-        if entry.exists():  # incomplete, so not built here: a copy that was cut short
+        if entry.exists():  # incomplete, which a build cannot leave behind: a copy that was interrupted
             shutil.rmtree(entry)
         scratch.rename(entry)
     finally:
@@ -172,7 +169,7 @@ def _build(entry: Path, config: DataConfig, tokenizer: PreTrainedTokenizerBase, 
 
 
 def _is_complete(entry: Path) -> bool:
-    """Whether an entry is there with all its tokens."""
+    """Whether an entry exists and contains all its tokens."""
     try:
         meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
         return (entry / "tokens.bin").stat().st_size == meta["tokens"] * np.dtype(meta["dtype"]).itemsize
@@ -204,7 +201,9 @@ def _open(entry: Path, config: DataConfig, fingerprint: str) -> Corpus:
 
 def _check_sizes(config: DataConfig, *, documents: int, tokens: int, validation: int) -> None:
     problems = []
-    if not validation:
+    if not validation and config.validation_data:
+        problems.append(f"--validation-data {config.validation_data}: contains no text.")
+    elif not validation:
         problems.append(
             f"--data {config.data}: {documents} document(s), too few to hold one out. Provide more documents, or "
             "held-out text with --validation-data."

@@ -1,4 +1,4 @@
-"""The first thing to read: texts as a plain PyTorch dataset."""
+"""Texts as a plain PyTorch dataset: the simplest way from texts to blocks, and the file to read first."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ from textgen.errors import UserError
 class TextDataset(Dataset[dict[str, torch.Tensor]]):
     """A list of texts as blocks that a causal language model can train on.
 
-    The texts are tokenised, joined into one long run with the end-of-text token before, between and after them, and
-    cut into blocks of ``block_size`` tokens. A block's last token is the next block's first, so that every token is
-    predicted exactly once. What is left at the end becomes a last block, filled up to the same length; its filling
-    has the label -100, which the loss skips.
+    The texts are tokenised and joined into one sequence with the end-of-text token before, between and after them,
+    which is cut into blocks of ``block_size`` tokens. A block's last token is also the next block's first, so that
+    every token except the very first is predicted exactly once. The last block is padded to the same length; padding
+    has the label -100, which the loss ignores.
 
     Each item is ``{"input_ids": (block_size,), "labels": (block_size,)}``, both int64. The labels are *not* shifted:
     Hugging Face models, and textgen's own loss, compare the prediction at position i with the label at i + 1.
@@ -28,28 +28,28 @@ class TextDataset(Dataset[dict[str, torch.Tensor]]):
         >>> model(**torch.utils.data.default_collate([dataset[0], dataset[1]])).loss  # doctest: +SKIP
 
     Args:
-        texts: the documents; white space alone is passed over.
+        texts: the documents; empty ones are skipped.
         tokenizer: any Hugging Face tokenizer with an end-of-text token.
-        block_size: tokens in a block, at least 2 and at most the model's context.
+        block_size: tokens in a block: at least 2, at most the model's context.
 
     Raises:
-        UserError: (a ValueError) the texts are too short for one block, or the block size is below 2.
+        UserError: (a ValueError) the texts are too short for one block, or the block size is less than 2.
     """
 
     def __init__(self, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, block_size: int) -> None:
         if isinstance(texts, str):
-            raise UserError("texts: expected a list of texts, got one string; write [text].")
+            raise UserError("texts: expected a list of texts, got a string. Use [text].")
         if block_size < 2:
-            raise UserError(f"block_size {block_size}: a block needs at least 2 tokens, one to predict the other.")
+            raise UserError(f"block_size {block_size}: must be at least 2, to predict one token from another.")
         separator = separator_id(tokenizer)
-        run = [separator]
+        tokens = [separator]
         for ids in encode_batch(tokenizer, [text for text in texts if text.strip()]):
-            run += [*ids, separator]
-        if len(run) < block_size:
-            raise UserError(f"block_size {block_size}: the texts have only {len(run)} tokens, too few for one block.")
-        self.tokens = np.array(run, np.int64)
+            tokens += [*ids, separator]
+        if len(tokens) < block_size:
+            raise UserError(f"block_size {block_size}: the texts have only {len(tokens)} tokens, fewer than one block.")
+        self.tokens = np.array(tokens, np.int64)
         self.block_size = block_size
-        self.spans = block_spans(len(run), block_size)
+        self.spans = block_spans(len(tokens), block_size)
 
     def __len__(self) -> int:
         return len(self.spans)

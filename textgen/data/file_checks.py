@@ -1,5 +1,8 @@
-"""Checking data files before they are read: `datasets` reports empty, binary and non-UTF-8 files opaquely; here the
-message names the file and the byte."""
+"""Checks of data files before they are read.
+
+The errors of `datasets` about empty, binary and non-UTF-8 files are hard to understand; these name the file and the
+byte.
+"""
 
 import codecs
 import hashlib
@@ -7,19 +10,18 @@ from pathlib import Path
 
 from textgen.errors import UserError
 
-_CHUNK = 1 << 20
+_CHUNK_BYTES = 1 << 20  # read at a time
 
 
 def check_file(path: Path) -> str:
-    """SHA-256 of a data file's content.
+    """Check a data file, and return the SHA-256 of its content.
 
     Raises:
-        UserError: the file is empty, unreadable, binary or not UTF-8 (with the byte offset), or not the Parquet file
-            that its name says.
+        UserError: the file is empty, unreadable, binary or not UTF-8 (with the byte offset), or has the extension
+            .parquet and is not a Parquet file.
     """
     try:
-        size = path.stat().st_size
-        if size == 0:
+        if path.stat().st_size == 0:
             raise UserError(f"{path}: the file is empty.")
         if path.suffix.lower() == ".parquet":
             return _check_parquet(path)
@@ -31,17 +33,17 @@ def check_file(path: Path) -> str:
 def _check_text(path: Path) -> str:
     digest, decoder, offset, blank = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")(), 0, True
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
             if (nul := chunk.find(b"\0")) >= 0:
                 raise UserError(f"{path}: byte {offset + nul} is NUL, so this is a binary file, not text.")
-            carried = len(decoder.getstate()[0])
+            carried = len(decoder.getstate()[0])  # bytes of a character that began in the previous chunk
             _decode(decoder, chunk, path, offset - carried, final=False)
             blank = blank and not chunk.strip()
             offset += len(chunk)
     _decode(decoder, b"", path, offset - len(decoder.getstate()[0]), final=True)
     if blank:
-        raise UserError(f"{path}: the file is empty but for white space.")
+        raise UserError(f"{path}: the file contains only white space.")
     return digest.hexdigest()
 
 
@@ -58,6 +60,6 @@ def _decode(decoder: codecs.IncrementalDecoder, chunk: bytes, path: Path, start:
 def _check_parquet(path: Path) -> str:
     with path.open("rb") as file:
         if file.read(4) != b"PAR1":
-            raise UserError(f"{path}: byte 0 does not start a Parquet file; is the ending right?")
+            raise UserError(f"{path}: not a Parquet file: it does not start with PAR1. Check the file extension.")
         file.seek(0)
         return hashlib.file_digest(file, "sha256").hexdigest()

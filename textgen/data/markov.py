@@ -1,9 +1,10 @@
-"""A source of text whose entropy is known exactly: a Markov chain over letters and the space.
+"""Synthetic text of exactly known entropy: a Markov chain over letters and the space.
 
-On any other text, nobody knows how good a model could become. Here the nll of every document under the source itself
-follows from the chain, and no model of any tokenisation can do better on average: the token sequences that stand for
-different texts of one length exclude each other, so that a model's probabilities of them sum to 1 at most, and the
-expected nll under anything but the source is higher by the Kullback-Leibler divergence (Cover & Thomas 2006, §2.6).
+For other texts, the best nll that a model could reach is unknown. Here the nll of every document under the source
+itself follows from the chain, and no model can do better on average, whatever its tokenizer: token sequences that
+decode to different texts are disjoint events, so a model's probabilities of all texts of one length sum to at most 1,
+and the expected nll under any distribution other than the source is higher by the Kullback-Leibler divergence (Cover &
+Thomas 2006, §2.6).
 """
 
 import difflib
@@ -18,26 +19,25 @@ from textgen.errors import UserError
 
 NAME = "markov"
 SYMBOLS = " abcdefghijklmnopqrstuvwxyz"  # ASCII, so that a character is a byte
-# Byte → number of the symbol, −1 for what is none.
-_DIGITS = np.array([SYMBOLS.find(chr(byte)) for byte in range(256)])
+_SYMBOL_OF_BYTE = np.array([SYMBOLS.find(chr(byte)) for byte in range(256)])  # −1: not a symbol
 
-_LEAST = {"seed": 0, "states": 2, "order": 1, "documents": 2, "length": 16}
-_MOST = {"states": len(SYMBOLS), "order": 3, "documents": 1_000_000, "length": 100_000}
-_SHARPNESS = 6.0  # the higher, the more the next letter is decided by the ones before it
-_FLOOR = 0.02  # shared out evenly in every context: whatever came before, every text is possible
-_AT_ONCE = 1 << 20  # characters drawn at a time
+_MINIMUM = {"seed": 0, "states": 2, "order": 1, "documents": 2, "length": 16}
+_MAXIMUM = {"states": len(SYMBOLS), "order": 3, "documents": 1_000_000, "length": 100_000}
+_SHARPNESS = 6.0  # exponent of the random weights: the higher, the more predictable the next symbol
+_FLOOR = 0.02  # probability spread evenly over all symbols in every context, so that every text is possible
+_BATCH_CHARACTERS = 1 << 20  # drawn at a time
 
 
 @dataclass(frozen=True)
 class MarkovSource:
-    """Documents drawn independently from a stationary Markov chain; a function of these five numbers.
+    """Documents drawn independently from a stationary Markov chain, fully determined by these five numbers.
 
     Attributes:
-        seed: decides the chain and the documents.
-        states: how many different characters there are, the space among them.
-        order: how many characters the next one depends on.
-        documents: how many documents there are; the first ones are the same however many follow.
-        length: their mean length in characters; each has its own, from half of that to one and a half times.
+        seed: random seed of the chain and of the documents.
+        states: number of different characters, including the space.
+        order: number of preceding characters that the next one depends on.
+        documents: number of documents; increasing it only appends documents.
+        length: mean length of a document in characters; lengths are uniform from half to one and a half times that.
     """
 
     seed: int = 0
@@ -48,13 +48,18 @@ class MarkovSource:
 
     @classmethod
     def parse(cls, data: str, *, setting: str = "--data") -> "MarkovSource":
-        """The source that ``markov`` or ``markov:seed=1,states=16`` names; what is left out has its default.
+        """The source described by ``markov`` or, for example, ``markov:seed=1,states=16``; other parameters keep their
+        defaults.
+
+        Args:
+            data: the description.
+            setting: the flag that contains it, for error messages.
 
         Raises:
-            UserError: it names something else; every wrong part of it is in the message.
+            UserError: the description is invalid; the message lists every problem.
         """
         name, _, given = data.partition(":")
-        assert name == NAME, "see is_markov"
+        assert name == NAME, "is_markov was true"
         known = [field.name for field in fields(cls)]
         numbers: dict[str, int] = {}
         problems = []
@@ -62,18 +67,18 @@ class MarkovSource:
             key, equals, value = (piece.strip() for piece in part.partition("="))
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
-                problems.append(f"{setting} {data}: {key!r} is no parameter of {NAME}; {hint}")
+                hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}."
+                problems.append(f"{setting} {data}: unknown parameter {key!r} of {NAME}; {hint}")
             elif key in numbers:
-                problems.append(f"{setting} {data}: {key} is there twice; give it once.")
+                problems.append(f"{setting} {data}: {key} is specified twice.")
             elif not equals or not value.isdecimal() or not value.isascii():
-                problems.append(f"{setting} {data}: {key} takes a whole number, such as {key}={getattr(cls, key)}.")
+                problems.append(f"{setting} {data}: {key} must be a whole number, such as {key}={getattr(cls, key)}.")
             else:
                 numbers[key] = int(value)
-                most = _MOST.get(key, math.inf)
-                if not _LEAST[key] <= numbers[key] <= most:
-                    limit = f"at least {_LEAST[key]}" if most == math.inf else f"{_LEAST[key]} to {most}"
-                    problems.append(f"{setting} {data}: {key} takes {limit}, not {value}.")
+                maximum = _MAXIMUM.get(key, math.inf)
+                if not _MINIMUM[key] <= numbers[key] <= maximum:
+                    limit = f"at least {_MINIMUM[key]}" if maximum == math.inf else f"from {_MINIMUM[key]} to {maximum}"
+                    problems.append(f"{setting} {data}: {key} must be {limit}, not {value}.")
         if problems:
             raise UserError.of(problems)
         return cls(**numbers)
@@ -82,7 +87,7 @@ class MarkovSource:
     def transitions(self) -> np.ndarray:
         """Probability of each symbol after each context, [states ** order, states].
 
-        Context c is the number whose digits, to the base of ``states``, are its symbols; the oldest is the first.
+        The index of a context is the number whose base-``states`` digits are its symbols, the oldest symbol first.
         """
         random = np.random.default_rng([self.seed, 0])
         weights = random.random((self.states**self.order, self.states)) ** _SHARPNESS
@@ -91,62 +96,64 @@ class MarkovSource:
 
     @cached_property
     def stationary(self) -> np.ndarray:
-        """Probability of each context at any place of a document, [states ** order]; there is one such distribution,
-        since every symbol can follow every context.
+        """Probability of each context at any position of a document, [states ** order].
+
+        The distribution is unique, since every symbol can follow every context.
         """
         contexts = self.states**self.order
-        share = np.full(contexts, 1 / contexts)
+        current = np.full(contexts, 1 / contexts)
         for _ in range(100_000):
-            # The oldest symbol is forgotten, and the new one becomes the last digit.
-            joint = (share[:, None] * self.transitions).reshape(self.states, -1)
+            # The new symbol becomes the last digit; summing over the first digit drops the oldest symbol.
+            joint = (current[:, None] * self.transitions).reshape(self.states, -1)
             following = joint.sum(axis=0)
-            if np.abs(following - share).sum() < 1e-14:
+            if np.abs(following - current).sum() < 1e-14:
                 return following / following.sum()
-            share = following
-        raise AssertionError("a chain in which everything can follow everything forgets its beginning")
+            current = following
+        raise AssertionError("power iteration converges, since every symbol can follow every context")
 
     @property
     def entropy_rate(self) -> float:
-        """Bits per byte that a document costs in the long run: the entropy of the next symbol, averaged over contexts
-        (Cover & Thomas 2006, theorem 4.2.4).
+        """Bits per byte of long documents: the entropy of the next symbol, averaged over contexts.
+
+        Source: Cover & Thomas 2006, theorem 4.2.4.
         """
         return float(self.stationary @ _entropy(self.transitions)) / math.log(2)
 
     def expected_nll(self, length: int) -> float:
-        """Nats that a document of this many characters costs the source on average: its first context, and the rest."""
+        """Expected nll in nats under the source of a document of ``length`` characters: first context plus the rest."""
         assert length >= self.order, (length, self.order)
         return float(_entropy(self.stationary)) + (length - self.order) * self.entropy_rate * math.log(2)
 
     def nll(self, text: str) -> float:
-        """Nats that this document costs the source; infinite for one that it cannot write."""
-        digits = _DIGITS[np.frombuffer(text.encode("ascii", "replace"), dtype=np.uint8)]
+        """Nll of a document in nats under the source; infinite if it contains other characters."""
+        digits = _SYMBOL_OF_BYTE[np.frombuffer(text.encode("ascii", "replace"), dtype=np.uint8)]
         if not 0 <= digits.min(initial=0) <= digits.max(initial=0) < self.states:
             return math.inf
         known = min(len(digits), self.order)
-        # Of a text shorter than a context: all the contexts that begin with it.
+        # A text shorter than a context has the probability of all the contexts that begin with it.
         first = self.stationary.reshape(self.states**known, -1).sum(axis=1)[self._contexts(digits, known)[0]]
         contexts = self._contexts(digits, self.order)[:-1] if len(digits) > self.order else digits[:0]
         return math.fsum([-math.log(first), *-np.log(self.transitions[contexts, digits[known:]])])
 
     def _contexts(self, digits: np.ndarray, size: int) -> np.ndarray:
-        """The numbers of all runs of ``size`` digits, as `transitions` numbers them."""
-        runs = len(digits) - size + 1
-        numbers = np.zeros(runs, dtype=np.int64)
+        """The context index, as in ``transitions``, of every window of ``size`` digits."""
+        windows = len(digits) - size + 1
+        indices = np.zeros(windows, dtype=np.int64)
         for offset in range(size):
-            numbers = numbers * self.states + digits[offset : offset + runs]
-        return numbers
+            indices = indices * self.states + digits[offset : offset + windows]
+        return indices
 
     def texts(self) -> Iterator[str]:
-        """The documents. Each is drawn with random numbers of its own, keyed by its number."""
+        """The documents in order; each is drawn from its own random generator, seeded by its index."""
         longest = self.length + self.length // 2
-        rows = max(1, _AT_ONCE // longest)
+        rows = max(1, _BATCH_CHARACTERS // longest)
         for first in range(0, self.documents, rows):
             numbers = range(first, min(first + rows, self.documents))
             uniform = np.stack([np.random.default_rng([self.seed, 1, n]).random(2 + longest) for n in numbers])
             yield from self._draw(uniform)
 
     def _draw(self, uniform: np.ndarray) -> Iterator[str]:
-        """A document from each row of ``uniform`` [documents, 2 + longest]: its length, first context, and symbols."""
+        """A document from each row of uniform numbers [documents, 2 + longest]: length, first context, then symbols."""
         shortest = self.length - self.length // 2
         lengths = shortest + (uniform[:, 0] * (2 * (self.length // 2) + 1)).astype(np.int64)
         context = _invert(np.cumsum(self.stationary)[None], uniform[:, 1])
@@ -162,7 +169,7 @@ class MarkovSource:
 
 
 def is_markov(data: str) -> bool:
-    """Whether ``--data`` names a chain, well or badly."""
+    """Whether ``--data`` describes a synthetic source, valid or not."""
     return data.partition(":")[0] == NAME
 
 
@@ -172,6 +179,11 @@ def _entropy(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _invert(cumulative: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """The outcome that each uniform number [n] stands for, under cumulative probabilities [n or 1, outcomes]."""
+    """Inverse transform sampling: the outcome for each uniform number [n].
+
+    Args:
+        cumulative: cumulative probabilities, [n or 1, outcomes].
+        uniform: uniform random numbers in [0, 1), [n].
+    """
     outcome = (cumulative <= uniform[:, None]).sum(axis=1)
-    return np.minimum(outcome, cumulative.shape[1] - 1)  # rounding may leave the last sum a hair below 1
+    return np.minimum(outcome, cumulative.shape[1] - 1)  # rounding can leave the last sum slightly below 1

@@ -1,6 +1,6 @@
 """Reading documents from their sources, one at a time.
 
-Files are read by `datasets` in streaming mode: every format in bounded memory, and no second copy on disk.
+`datasets` reads the files in streaming mode: bounded memory for every format, and no second copy on disk.
 """
 
 import glob
@@ -16,15 +16,20 @@ from textgen.errors import UserError
 
 
 def read_documents(sources: list[Source], config: DataConfig, *, setting: str = "--data") -> Iterator[Document]:
-    """Every document of the sources, in order; texts without anything but white space are passed over.
+    """Every document of the sources, in order; texts that are empty or only white space are skipped.
+
+    Args:
+        sources: where the documents are.
+        config: names the text column, and says how text files are divided into documents.
+        setting: the flag that named the sources, for error messages.
 
     Raises:
-        UserError: a table has no text column, or a file breaks off in the middle.
+        UserError: a table has no text column, or a file is damaged.
     """
     for source in sources:
         if source.kind == "bundled":
             bundled = find_bundled(source.location, setting=setting)
-            assert bundled, "it was found once"
+            assert bundled, "find_sources found it"
             texts = iter(bundled.texts())
         elif source.kind == "text":
             texts = _whole_file(source) if config.one_document else _paragraphs(source)
@@ -35,6 +40,13 @@ def read_documents(sources: list[Source], config: DataConfig, *, setting: str = 
                 yield Document(f"{source.name}#{i}", source.name, text)
 
 
+def held_out_fraction(config: DataConfig, sources: DataSources) -> float:
+    """Fraction of ``--data`` to hold out, for :func:`textgen.data.split.is_held_out`; 0 with ``--validation-data``."""
+    if sources.held_out is not None:
+        return 0.0
+    return resolve_fraction(lambda: read_documents(sources.train, config), config.validation_fraction)
+
+
 def training_documents(config: DataConfig, sources: DataSources | None = None) -> Iterator[Document]:
     """The documents to train on: all of ``--data`` that is not held out.
 
@@ -43,49 +55,54 @@ def training_documents(config: DataConfig, sources: DataSources | None = None) -
         sources: what :func:`textgen.data.sources.find_data` found, to save finding it again.
     """
     sources = sources or find_data(config)
-    fraction = 0.0
-    if sources.held_out is None:
-        fraction = resolve_fraction(lambda: read_documents(sources.train, config), config.validation_fraction)
+    fraction = held_out_fraction(config, sources)
     return (d for d in read_documents(sources.train, config) if not is_held_out(d, fraction))
 
 
 def held_out_documents(config: DataConfig, sources: DataSources | None = None) -> list[Document]:
-    """All of ``--validation-data``, or else the validation split of ``--data``; arguments as above.
+    """All of ``--validation-data``, or else the validation split of ``--data``.
+
+    Args:
+        config: names the data and the split.
+        sources: what :func:`textgen.data.sources.find_data` found, to save finding it again.
 
     Raises:
-        UserError: there is none, or it cannot be read.
+        UserError: there is no such document, or the data cannot be read.
     """
     sources = sources or find_data(config)
     if sources.held_out is not None:
         found = list(read_documents(sources.held_out, config, setting="--validation-data"))
     else:
-        fraction = resolve_fraction(lambda: read_documents(sources.train, config), config.validation_fraction)
+        fraction = held_out_fraction(config, sources)
         found = [d for d in read_documents(sources.train, config) if is_held_out(d, fraction)]
+    if not found and config.validation_data:
+        raise UserError(f"--validation-data {config.validation_data}: contains no text.")
     if not found:
         raise UserError(
-            f"--validation-fraction {config.validation_fraction}: no document of "
-            f"{config.validation_data or config.data} falls into the validation split. Increase it, or specify the "
-            "text to evaluate with --validation-data."
+            f"--validation-fraction {config.validation_fraction}: no document of {config.data} falls into the "
+            "validation split. Increase it, or specify the text to evaluate with --validation-data."
         )
     return found
 
 
 def _stream(source: Source, **options: object) -> Iterator[dict[str, object]]:
+    """Rows of a file, read by the `datasets` reader for its format."""
     from datasets import load_dataset
 
     if source.kind == "csv":
-        options["keep_default_na"] = False  # "NA" and "None" are words, too
-    file = glob.escape(source.location)  # `datasets` takes names for patterns, and finds nothing without a word
+        options["keep_default_na"] = False  # pandas would turn the texts "NA" and "None" into missing values
+    file = glob.escape(source.location)  # `datasets` would expand it as a pattern, and silently read nothing
     return iter(load_dataset(source.kind, data_files=file, split="train", streaming=True, **options))
 
 
 def _whole_file(source: Source) -> Iterator[str]:
+    """The text of a file, without a byte order mark."""
     for row in _stream(source, sample_by="document"):
         yield str(row["text"]).removeprefix("\ufeff")
 
 
 def _paragraphs(source: Source) -> Iterator[str]:
-    """Runs of lines between blank ones; a line of white space alone counts as blank."""
+    """The paragraphs of a text file: runs of lines between blank ones; lines of only white space count as blank."""
     lines: list[str] = []
     for row in _stream(source, sample_by="line"):
         line = str(row["text"]).removeprefix("\ufeff")
@@ -99,6 +116,7 @@ def _paragraphs(source: Source) -> Iterator[str]:
 
 
 def _column(source: Source, config: DataConfig, setting: str) -> Iterator[str]:
+    """The text column of a table; missing values are empty texts."""
     column = config.text_column
     try:
         rows = _hub_rows(source, config) if source.kind == "hub" else _stream(source)
@@ -116,7 +134,7 @@ def _column(source: Source, config: DataConfig, setting: str) -> Iterator[str]:
             yield text or ""
     except UserError:
         raise
-    except Exception as error:  # `datasets` wraps every reader's error in its own opaque one
+    except Exception as error:  # `datasets` wraps the errors of all readers in an uninformative one of its own
         raise UserError(
             f"{setting} {source.location}: cannot be read as {source.kind}: {_reason(source, error)}"
         ) from None
@@ -130,7 +148,7 @@ def _hub_rows(source: Source, config: DataConfig) -> Iterator[dict[str, object]]
 
 
 def _reason(source: Source, error: Exception) -> str:
-    """The first broken line of a .jsonl file, or the deepest message there is."""
+    """Why a source cannot be read: the first invalid line of a .jsonl file, or the message of the root cause."""
     if source.kind == "json":
         offset = 0
         with open(source.location, "rb") as file:

@@ -12,15 +12,22 @@ from pathlib import Path
 from textgen.data.bundled import BUNDLED, find_bundled
 from textgen.data.config import DataConfig
 from textgen.data.file_checks import check_file
-from textgen.errors import UserError
+from textgen.errors import UserError, collect_problems
 
-# File extension → the `datasets` reader for it. A new format is one line here, and its test.
+# File extension → name of the `datasets` reader for it. To support a format, add a line here and a test.
 FORMATS = {".txt": "text", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file, bundled corpus or hub dataset that documents are read from."""
+    """One file, bundled corpus or hub dataset that documents are read from.
+
+    Attributes:
+        name: prefix of its documents' ids: a file's path below the directory of ``--data``, or what ``--data`` names.
+        kind: "bundled", "hub", or the `datasets` reader for the file.
+        location: path of a file; otherwise what ``--data`` names.
+        fingerprint: changes when the content does.
+    """
 
     name: str
     kind: str
@@ -30,11 +37,11 @@ class Source:
 
 @dataclass(frozen=True)
 class DataSources:
-    """Everything that a run reads.
+    """The sources of a run's training and held-out documents.
 
     Attributes:
         train: the sources of ``--data``.
-        held_out: those of ``--validation-data``; None if a share of ``--data`` is held out instead.
+        held_out: the sources of ``--validation-data``; None if part of ``--data`` is held out instead.
     """
 
     train: list[Source]
@@ -51,16 +58,14 @@ def find_data(config: DataConfig) -> DataSources:
     """The sources that a configuration names, checked and fingerprinted by their content.
 
     Raises:
-        UserError: any of them is missing or unusable; all such files are named in one message.
+        UserError: data is missing or unusable; the message lists every such file.
     """
     found: list[list[Source]] = []
     problems: list[str] = []
     named = {"--data": config.data} | ({"--validation-data": config.validation_data} if config.validation_data else {})
     for setting, data in named.items():
-        try:
+        with collect_problems(problems):
             found.append(find_sources(data, config, setting=setting))
-        except UserError as error:
-            problems += error.problems
     if problems:
         raise UserError.of(problems)
     return DataSources(*found)
@@ -69,9 +74,14 @@ def find_data(config: DataConfig) -> DataSources:
 def find_sources(data: str, config: DataConfig, *, setting: str = "--data") -> list[Source]:
     """The sources that ``data`` names, in a fixed order, each checked and fingerprinted by its content.
 
+    Args:
+        data: a bundled corpus, file, directory, glob pattern or hub dataset.
+        config: names the configuration of a hub dataset.
+        setting: the flag that contains ``data``, for error messages.
+
     Raises:
-        UserError: nothing is there, or a file is empty, binary, not UTF-8 or of an unknown format; all such files are
-            named in one message.
+        UserError: there is no such data, or a file is empty, binary, not UTF-8 or in an unknown format; the message
+            lists every such file.
     """
     if bundled := find_bundled(data, setting=setting):
         return [Source(data, "bundled", data, bundled.fingerprint())]
@@ -106,7 +116,7 @@ def _fingerprint(sources: list[Source]) -> str:
 
 
 def _paths(data: str) -> list[Path] | None:
-    """The files that ``data`` names, or None if it is no name of files at all."""
+    """The files that ``data`` names; None if it is neither a path nor a glob pattern."""
     path = Path(data).expanduser()
     if path.is_file():
         return [path]
@@ -121,7 +131,7 @@ def _paths(data: str) -> list[Path] | None:
 
 
 def _hub_source(data: str, config: DataConfig, setting: str) -> Source:
-    """A dataset of the hub, its files downloaded into the hub's own cache."""
+    """A dataset of the Hugging Face hub; its files are downloaded into the hub's cache."""
     near = difflib.get_close_matches(data, BUNDLED, n=1, cutoff=0.7)
     looks_like_path = Path(data).suffix.lower() in {*FORMATS, ".json", ".md", ".tsv", ".gz"} or data.startswith(
         ("/", ".", "~")
@@ -134,10 +144,10 @@ def _hub_source(data: str, config: DataConfig, setting: str) -> Source:
     name, _, _ = data.partition(":")
     try:
         builder = load_dataset_builder(name, config.data_config)
-    except Exception as error:  # the hub client raises a dozen unrelated types, offline and online
+    except Exception as error:  # the hub client raises a dozen unrelated types of errors, offline and online
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{setting} {data}: no file, directory or bundled data ({', '.join(BUNDLED)}) is called that, and as a hub "
-            f"dataset it could not be opened: {reason}"
+            f"{setting} {data}: not a file, directory or bundled corpus ({', '.join(BUNDLED)}), and cannot be opened "
+            f"as a hub dataset: {reason}"
         ) from None
     return Source(data, "hub", data, str(builder.hash) + str(builder.config_id))

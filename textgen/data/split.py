@@ -1,8 +1,8 @@
 """The split into training and validation documents: by a hash of each text, before anything is tokenised.
 
-Equal texts fall on the same side (white space apart, so that a re-wrapped copy does not leak), and adding or reordering
-documents moves none of the others. Everything that needs one side of the split asks here: the token cache, the
-evaluation recipe, the dry run, and the tokenizer's training.
+Equal texts are always on the same side (ignoring white space, so that a re-wrapped copy does not leak), and adding or
+reordering documents moves no other document to the other side. The token cache, the evaluation recipe, the dry run and
+the training of a tokenizer all use this split.
 """
 
 import hashlib
@@ -19,20 +19,20 @@ def split_hash(document: Document) -> float:
 
 
 def is_held_out(document: Document, fraction: float) -> bool:
-    """Whether the document falls into a validation split of this size, decided by its text alone."""
+    """Whether the document is in a validation split of this size; depends only on its text."""
     return split_hash(document) < fraction
 
 
 def resolve_fraction(read: Callable[[], Iterable[Document]], fraction: float) -> float:
-    """The validation fraction in force: at least one of several documents is always held out.
+    """The validation fraction to use, so that at least one of several documents is held out.
 
-    Usually that is ``fraction`` itself, known as soon as one document falls below it. Of a handful of documents, a
-    small fraction may hold out none by chance; then it is the smallest that holds out the one with the lowest hash.
-    With fewer than two documents it is 0: nothing can be held out.
+    Usually this is ``fraction`` itself, which is certain as soon as one document's hash is below it. With a handful of
+    documents, a small fraction can hold out none by chance; then the result is just large enough to hold out the
+    document with the lowest hash. With fewer than two documents it is 0: none can be held out.
 
     Args:
-        read: starts reading the documents from the beginning.
-        fraction: the fraction asked for.
+        read: returns an iterator over all documents.
+        fraction: the requested fraction.
     """
     lowest, documents = 1.0, 0
     for document in read():

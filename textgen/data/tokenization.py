@@ -18,10 +18,11 @@ def encode_batch(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[l
 
 
 def encode_start(tokenizer: PreTrainedTokenizerBase, text: str, count: int) -> list[int]:
-    """The first ``count`` token ids of the text (all, if it has fewer) without tokenising megabytes to get them.
+    """The first ``count`` token ids of the text (all, if it has fewer), without tokenising all of a long text.
 
-    Cutting a text can change the tokens near the cut. So the ids of a beginning are trusted only if there are twice as
-    many as needed and a beginning twice as long has the same ones. No special tokens are added.
+    Cutting a text can change the tokens near the cut. So a prefix of the text is long enough only if it has at least
+    twice as many tokens as needed, and a prefix of twice its length starts with the same ids. No special tokens are
+    added.
     """
 
     def encode(piece: str) -> list[int]:
@@ -38,7 +39,7 @@ def encode_start(tokenizer: PreTrainedTokenizerBase, text: str, count: int) -> l
 
 
 def decode_text(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
-    """The text of some token ids, exactly: without the clean-up that removes spaces before punctuation."""
+    """The exact text of token ids, without the clean-up that removes spaces before punctuation."""
     text = tokenizer.decode(
         list(token_ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
     )
@@ -47,7 +48,7 @@ def decode_text(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], *,
 
 
 def separator_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token between documents: end-of-text, or begin-of-text if a tokenizer has only that.
+    """Id of the token between documents: end-of-text, or begin-of-text if a tokenizer has only that.
 
     Raises:
         UserError: the tokenizer has neither.
@@ -61,13 +62,13 @@ def separator_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def prefix_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The token that a text is scored after: begin-of-text, else end-of-text; None if the tokenizer has neither."""
+    """Id of the token that texts are scored after: begin-of-text, else end-of-text; None if there is neither."""
     token = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     return None if token is None else int(token)
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of everything that decides which ids a text becomes."""
+    """SHA-256 of everything that a text's token ids depend on."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(f"{content}{tokenizer.eos_token}{tokenizer.bos_token}".encode()).hexdigest()

@@ -9,7 +9,7 @@ from textgen.config import flag
 from textgen.data.config import DataConfig
 from textgen.data.sources import DataSources, find_data
 from textgen.device import world_size
-from textgen.errors import UserError
+from textgen.errors import UserError, collect_problems
 from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import ModelConfig
 from textgen.model.locate import FoundModel, find_model, locate
@@ -131,12 +131,11 @@ def find_inputs(data: DataConfig, models: Mapping[str, ModelConfig]) -> DataSour
     """
     searches: list[Callable[[], Any]] = [partial(find_data, data)]
     searches += [partial(locate, model.model, model.revision, setting=setting) for setting, model in models.items()]
-    found, problems = [], []
+    found: list[Any] = []
+    problems: list[str] = []
     for search in searches:
-        try:
+        with collect_problems(problems):
             found.append(search())
-        except UserError as error:
-            problems += error.problems
     if problems:
         raise UserError.of(problems)
     sources: DataSources = found[0]

@@ -1,9 +1,9 @@
-"""A memory allocator that keeps what a training step frees, for the next step to use.
+"""Restart the process with a faster memory allocator: one that keeps freed memory for the next training step.
 
-A step makes and frees arrays of megabytes by the hundred. glibc gives each back to the system, which hands out fresh
-pages, filled with zeros, for the next one; told to keep them, it keeps the holes between them too. tcmalloc and
-mimalloc do neither: a step on a CPU takes 0.85 to 0.9 of the time for 0 to 0.3 GB more (docs/training.md has the
-figures). An allocator can only be put in place when a process starts, so the process starts itself again.
+A step allocates and frees hundreds of arrays of several megabytes. glibc returns each of them to the system, which has
+to zero new pages for the next one; configured to keep them, it suffers from fragmentation instead. tcmalloc and
+mimalloc do neither: a step on a CPU takes 0.85 to 0.9 of the time, with 0 to 0.3 GB more memory (measurements in
+docs/training.md). An allocator can only be chosen when a process starts, so the process restarts itself.
 """
 
 import ctypes
@@ -16,70 +16,82 @@ from pathlib import Path
 from textgen.device import launcher_uses
 from textgen.errors import UserError
 
-VARIABLE = "TEXTGEN_ALLOCATOR"  # "none" leaves the system's own, a path is taken instead of what is looked for
-_STARTED_AGAIN = "_TEXTGEN_STARTED_AGAIN"
-_GPUS = ("/dev/nvidiactl", "/dev/kfd")  # there, the arrays that matter are not in this memory
+VARIABLE = "TEXTGEN_ALLOCATOR"  # environment variable: "none" for the system's allocator, or the path of a library
+_RESTARTED = "_TEXTGEN_RESTARTED"  # set in a process that was restarted
+_GPUS = ("/dev/nvidiactl", "/dev/kfd")  # on a GPU, the large arrays are not in this memory
 
-# Best first: the system's, which torch's own launcher for Xeons looks for too; then that of the extra "allocator".
+# Best first: system packages, which torch's own launcher for Xeons looks for too; then that of the extra "allocator".
 _LIBRARIES = ("libtcmalloc_minimal.so*", "libtcmalloc.so*", "cmeel.prefix/lib/libmimalloc.so")
 
-# Keep what is freed (mimalloc: for ever; else it is given back within milliseconds), but for what long lies idle.
+# mimalloc: keep freed memory forever, instead of returning it within milliseconds. tcmalloc keeps it by default; return
+# what stays unused at the fastest rate.
 _SETTINGS = {"MIMALLOC_PURGE_DELAY": "-1", "TCMALLOC_RELEASE_RATE": "10"}
 
-# A function that only this allocator has → its name.
-_KNOWN_BY = {"tc_version": "tcmalloc", "mi_version": "mimalloc", "mallctl": "jemalloc"}
+# A function that only this allocator exports → its name.
+_NAME_OF_FUNCTION = {"tc_version": "tcmalloc", "mi_version": "mimalloc", "mallctl": "jemalloc"}
 
 
 def preload_allocator(script: str) -> None:
-    """Start this process again, from its beginning, with the best allocator that is installed; if there is one.
+    """Restart this process from the beginning with the best allocator that is installed.
 
-    Nothing happens off Linux, beside a GPU that may be used, where the user preloads something, in a process started
-    again, and in one that was not started to run ``script``: a notebook, or a test.
+    Does nothing if no allocator is installed, on systems other than Linux, if there is a GPU to compute on, if the user
+    preloads a library, in a process that was already restarted, and in one that was not started to run ``script``, such
+    as a notebook or a test.
+
+    Args:
+        script: path of the Python file that this process is expected to run.
 
     Raises:
         UserError: the library that :data:`VARIABLE` names does not exist.
     """
-    if os.environ.pop(_STARTED_AGAIN, None):
-        os.environ.pop("LD_PRELOAD", None)  # what this process starts may do as it likes
+    if os.environ.pop(_RESTARTED, None):
+        os.environ.pop("LD_PRELOAD", None)  # child processes should not inherit it
         return
     if not any(word.endswith(".py") and Path(word).resolve() == Path(script).resolve() for word in sys.orig_argv):
         return
-    if added := preloading(os.environ):
+    if added := preload_variables(os.environ):
         sys.stdout.flush()
         sys.stderr.flush()
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | added | {_STARTED_AGAIN: "1"})
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | added | {_RESTARTED: "1"})
 
 
-def preloading(environment: Mapping[str, str]) -> dict[str, str]:
-    """What to add to the environment of a process that is to start with the allocator; empty if there is none."""
-    asked = environment.get(VARIABLE, "")
-    if asked == "none" or sys.platform != "linux" or environment.get("LD_PRELOAD"):
+def preload_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables to add to start a process with the allocator; empty if none is to be used.
+
+    Args:
+        environment: the variables that the process would otherwise start with.
+
+    Raises:
+        UserError: the library that :data:`VARIABLE` names does not exist.
+    """
+    requested = environment.get(VARIABLE, "")
+    if requested == "none" or sys.platform != "linux" or environment.get("LD_PRELOAD"):
         return {}
-    if asked and not Path(asked).is_file():
-        raise UserError(f"{VARIABLE} {asked}: there is no such file; give the path of a library, or none.")
-    if not asked and not launcher_uses("CPU", environment) and any(Path(device).exists() for device in _GPUS):
+    if requested and not Path(requested).is_file():
+        raise UserError(f"{VARIABLE} {requested}: there is no such file. Set it to the path of a library, or to none.")
+    if not requested and not launcher_uses("CPU", environment) and any(Path(device).exists() for device in _GPUS):
         return {}
-    library = Path(asked) if asked else _find()
+    library = Path(requested) if requested else _find_library()
     if library is None:
         return {}
     return {"LD_PRELOAD": str(library)} | {name: environment.get(name, value) for name, value in _SETTINGS.items()}
 
 
-def _find() -> Path | None:
+def _find_library() -> Path | None:
     prefixes = [Path(sys.prefix), Path("/usr"), Path("/usr/local")]
-    places = [Path(sysconfig.get_path("platlib")), *(prefix / "lib" for prefix in prefixes), Path("/usr/lib64")]
-    places.insert(1, Path("/usr/lib") / str(sysconfig.get_config_var("MULTIARCH")))
+    directories = [Path(sysconfig.get_path("platlib")), *(prefix / "lib" for prefix in prefixes), Path("/usr/lib64")]
+    directories.insert(1, Path("/usr/lib") / str(sysconfig.get_config_var("MULTIARCH")))
     for pattern in _LIBRARIES:
-        for place in places:
-            found = sorted(place.glob(pattern))
+        for directory in directories:
+            found = sorted(directory.glob(pattern))
             if found:
                 return found[0]
     return None
 
 
 def allocator() -> str:
-    """Whose memory this process uses: tcmalloc, mimalloc, jemalloc, or that of the system."""
+    """Name of the memory allocator of this process: tcmalloc, mimalloc, jemalloc or system."""
     if sys.platform != "linux":
         return "system"
-    everything = ctypes.CDLL(None)
-    return next((name for function, name in _KNOWN_BY.items() if hasattr(everything, function)), "system")
+    symbols = ctypes.CDLL(None)  # of all libraries that this process has loaded
+    return next((name for function, name in _NAME_OF_FUNCTION.items() if hasattr(symbols, function)), "system")

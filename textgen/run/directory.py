@@ -77,11 +77,7 @@ class RunDirectory:
         Raises:
             UserError: it holds a run with other settings (which are named) or other files, or is not writable.
         """
-        existing = self.path
-        while not existing.exists() and existing != existing.parent:
-            existing = existing.parent
-        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK) or _is_virtual(existing):
-            raise UserError(f"{self._flag} {self.path}: cannot be written ({existing} is not a writable directory).")
+        check_writable(self.path, setting=self._flag)
         if not self.path.exists():
             return
         other_files = {path.name for path in self.path.iterdir()} - {"status.json"}
@@ -164,6 +160,23 @@ class RunDirectory:
                 f"{self._flag} {self.path}: holds a run with other settings. {differences}. Choose another directory, "
                 f"or omit {self._flag} to get one for these settings."
             )
+
+
+def check_writable(path: Path, *, setting: str) -> None:
+    """Check that a directory is writable, or can be created; nothing is touched.
+
+    Args:
+        path: the directory.
+        setting: the flag that named it, for error messages.
+
+    Raises:
+        UserError: it is not.
+    """
+    existing = path
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK) or _is_virtual(existing):
+        raise UserError(f"{setting} {path}: cannot be written ({existing} is not a writable directory).")
 
 
 def _is_virtual(path: Path) -> bool:

@@ -1,8 +1,8 @@
-"""Whether the launcher started what it was asked for.
+"""Check that `accelerate launch` started the requested number of processes.
 
-Some of Accelerate's launches start fewer processes than they were asked for and say nothing: `--cpu --num_processes 2`
-and a file with `distributed_type: MULTI_CPU` run one process (they want MPI), and so does `--num_processes 2` alone
-where there is no GPU. Nothing in the environment tells. The launcher's own command line does.
+Some launches silently start fewer: `--cpu --num_processes 2` and a file with `distributed_type: MULTI_CPU` run one
+process (they need MPI), and so does `--num_processes 2` alone if there is no GPU. The environment variables do not show
+this; the launcher's own command line does.
 """
 
 import argparse
@@ -18,26 +18,26 @@ from textgen.errors import UserError
 
 
 def check_launcher() -> None:
-    """Compare the processes that `accelerate launch` was asked for with those there are; another launcher is trusted.
+    """Check that no fewer processes run than `accelerate launch` was told to start; other launchers are not checked.
 
     Raises:
-        UserError: there are fewer, with the command that starts as many as were asked for.
+        UserError: there are fewer; the message contains a command that starts the requested number.
     """
     command = launching_command()
     if command is None:
         return
-    options = command[: _script_at(command)]
-    asked = requested_processes(options)
-    if asked is not None and asked > world_size():
+    options = command[: _script_index(command)]
+    requested = requested_processes(options)
+    if requested is not None and requested > world_size():
         script = " ".join(command[len(options) :])
         raise UserError(
-            f"accelerate launch was asked for {asked} processes and started {world_size()}. On CPU, launch with: "
-            f"accelerate launch --config_file launch/multi_cpu.yaml --num_processes {asked} {script}"
+            f"accelerate launch started {world_size()} of {requested} requested processes. On CPU, launch with: "
+            f"accelerate launch --config_file launch/multi_cpu.yaml --num_processes {requested} {script}"
         )
 
 
 def launching_command() -> list[str] | None:
-    """What follows `accelerate launch` in the command that started this process, if that did."""
+    """The arguments of the `accelerate launch` command that started this process; None if another program did."""
     try:
         parent = psutil.Process().parent()
         words = parent.cmdline() if parent else []
@@ -55,31 +55,31 @@ def launching_command() -> list[str] | None:
 
 
 def requested_processes(options: Sequence[str]) -> int | None:
-    """The processes, on all machines together, that options of `accelerate launch` and its file ask for, if they do."""
+    """The number of processes on all machines that `accelerate launch` options or their file set; None if unset."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config_file", "--config-file")
     parser.add_argument("--num_processes", "--num-processes", type=int)
     try:
         given, _ = parser.parse_known_args(options)
-    except SystemExit:  # accelerate has read them before us; whatever this is, it is not ours to judge
+    except SystemExit:  # an invalid value: Accelerate has already accepted these options, so do not reject them here
         return None
     return given.num_processes if given.num_processes is not None else _processes_in(given.config_file)
 
 
 def _processes_in(config_file: str | None) -> int | None:
-    if config_file is None:  # the one that `accelerate config` writes
+    if config_file is None:  # the default file, which `accelerate config` writes
         home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
         config_file = str(Path(home, "accelerate", "default_config.yaml"))
     try:
-        found = yaml.safe_load(Path(config_file).expanduser().read_text())
+        loaded = yaml.safe_load(Path(config_file).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return None
-    number = found.get("num_processes") if isinstance(found, dict) else None
+    number = loaded.get("num_processes") if isinstance(loaded, dict) else None
     return number if isinstance(number, int) else None
 
 
-def _script_at(command: Sequence[str]) -> int:
-    """Where the script begins, after the launcher's own options."""
+def _script_index(command: Sequence[str]) -> int:
+    """Index of the script, which follows the launcher's own options."""
     for i, word in enumerate(command):
         if word.endswith(".py") or word in ("-m", "--module"):
             return i

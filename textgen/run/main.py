@@ -1,4 +1,4 @@
-"""The life of a recipe's process: parse the command line, run ``main``, exit with the documented code."""
+"""Running a recipe as a process: parse the command line, call ``main``, exit with the documented code."""
 
 import importlib
 import os
@@ -20,6 +20,7 @@ class _RecipeConfig(Protocol):
 
 
 C = TypeVar("C", bound=_RecipeConfig)
+S = TypeVar("S")
 
 
 def run_recipe(config_class: type[C], main: Callable[[C, RunDirectory], None], *, description: str) -> None:
@@ -29,14 +30,14 @@ def run_recipe(config_class: type[C], main: Callable[[C, RunDirectory], None], *
     message also go into the run directory's ``status.json``. With several processes, only the main one reports.
 
     Args:
-        config_class: the recipe's configuration, a dataclass of the rooms' dataclasses with a ``directory()`` method.
+        config_class: the recipe's configuration, a dataclass of groups of settings with a ``directory()`` method.
         main: the recipe.
-        description: first paragraph of ``--help``; usually the recipe's docstring.
+        description: its first paragraph is shown by ``--help``; usually the recipe's docstring.
     """
     directory = None
     try:
         preload_allocator(main.__code__.co_filename)
-        config = parse(config_class, description=description.strip().split("\n\n")[0])
+        config = parse(config_class, description=_first_paragraph(description))
         directory = config.directory()
         main(config, directory)
     except (UserError, Diverged) as error:
@@ -52,6 +53,25 @@ def run_recipe(config_class: type[C], main: Callable[[C, RunDirectory], None], *
         if directory is not None and directory.created:
             directory.record_failure(1, f"{type(error).__name__}: {error}")
         raise
+
+
+def run_script(config_class: type[S], main: Callable[[S], None], *, description: str) -> None:
+    """Parse the command line and call ``main(config)``: as :func:`run_recipe`, for one process and no run directory.
+
+    Args:
+        config_class: the script's configuration, a dataclass of groups of settings.
+        main: the script.
+        description: its first paragraph is shown by ``--help``; usually the script's docstring.
+    """
+    try:
+        main(parse(config_class, description=_first_paragraph(description)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
+
+
+def _first_paragraph(text: str) -> str:
+    return text.strip().split("\n\n")[0]
 
 
 def _exit(code: int) -> None:

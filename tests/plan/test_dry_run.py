@@ -1,0 +1,65 @@
+"""The dry run: it prints the plan, and writes nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recipe_modules import CONFIG_CLASSES
+
+from textgen.config import parse
+from textgen.errors import UserError
+from textgen.plan.check import check_finetuning
+from textgen.plan.dry_run import print_plan
+
+
+@pytest.fixture
+def dry_run(accelerator: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """``dry_run(texts, "--steps", 3)``: what is printed for a fine-tuning run on these texts."""
+
+    def run(texts: list[str], *flags: object) -> str:
+        (tmp_path / "texts.txt").write_text("\n\n".join(texts), encoding="utf-8")
+        words = ["--data", "texts.txt", "--run-dir", "run", *map(str, flags)]
+        config: Any = parse(CONFIG_CLASSES["finetune"], words)
+        directory = config.directory()
+        print_plan(config, check_finetuning(config, directory), directory, accelerator)
+        return capsys.readouterr().out
+
+    return run
+
+
+TEXTS = [f"Document {i} has a few words in it." for i in range(60)]
+
+
+def test_it_prints_the_plan_and_writes_nothing(dry_run, tmp_path):
+    printed = dry_run(TEXTS, "--block-size", 32, "--learning-rate", "3e-4", "--strategies", "greedy")
+    for part in (
+        "tiny-gpt2 (GPT2LMHeadModel, context 256)",
+        "full, from pretrained weights",
+        "texts.txt: the first ",
+        "1 epoch(s), adamw, cosine, peak learning rate 0.0003, fp32",
+        "16 blocks of 32 tokens, 4 microbatches, 4 on each of 1 process(es)",
+        "rolling perplexity; strategies greedy",
+        "run (new)",
+        "nothing was written",
+    ):
+        assert part in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["texts.txt"]
+
+
+def test_it_describes_other_settings(dry_run):
+    flags = ["--block-size", 32, "--steps", 7, "--microbatch-size", "auto", "--from-scratch", "--skip-decoding"]
+    printed = dry_run(TEXTS, *flags)
+    for part in ("7 steps", "in the largest microbatches that fit", "from random weights", "strategies skipped"):
+        assert part in printed
+
+
+def test_it_recognises_a_run_to_resume(dry_run, tmp_path):
+    words = ["--data", "texts.txt", "--run-dir", "run", "--block-size", "32"]
+    parse(CONFIG_CLASSES["finetune"], words).directory().create()
+    assert "run (to be resumed)" in dry_run(TEXTS, "--block-size", 32)
+
+
+def test_it_finds_data_that_cannot_fill_a_block(dry_run):
+    with pytest.raises(UserError, match=r"--block-size 256: the training text of .* has only"):
+        dry_run([f"Text {i}." for i in range(40)], "--block-size", 256, "--skip-decoding")

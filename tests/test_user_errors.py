@@ -1,0 +1,39 @@
+"""Errors with one or several problems."""
+
+import pytest
+
+from textgen.errors import Diverged, UserError, collect_problems
+
+
+def test_an_error_with_one_problem_is_its_message():
+    for error in (UserError("--steps 0: must be positive."), UserError.of(["--steps 0: must be positive."])):
+        assert str(error) == "--steps 0: must be positive."
+        assert error.problems == ["--steps 0: must be positive."]
+
+
+def test_an_error_with_several_problems_is_a_list_of_them():
+    error = UserError.of(["first", "second"])
+    assert str(error) == "- first\n- second"
+    assert error.problems == ["first", "second"]
+
+
+def test_problems_of_several_checks_are_collected_in_order():
+    problems = ["zeroth"]
+    with collect_problems(problems):
+        raise UserError.of(["first", "second"])
+    with collect_problems(problems):
+        raise UserError("third")
+    with collect_problems(problems):
+        pass
+    assert problems == ["zeroth", "first", "second", "third"]
+
+
+def test_other_errors_are_not_collected():
+    problems: list[str] = []
+    with pytest.raises(ZeroDivisionError), collect_problems(problems):
+        raise ZeroDivisionError
+    assert problems == []
+
+
+def test_exit_codes():
+    assert (UserError.exit_code, Diverged.exit_code) == (2, 3)
