@@ -113,7 +113,7 @@ def test_the_first_prompts_are_shown_with_every_strategy_and_both_models(run_dir
         assert all(f"{row[0]} of after,\tprompt {number}." in row[2] for row in strategies)
 
 
-def test_nothing_comes_from_elsewhere(run_dir, evaluation_dir):
+def test_the_page_has_no_external_reference(run_dir, evaluation_dir):
     for directory in (run_dir, evaluation_dir):
         html, page = read(write_report(directory))
         assert not re.search("https?:|@import|xmlns|<link|<script|<iframe|<img", html)

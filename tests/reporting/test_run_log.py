@@ -1,6 +1,5 @@
 """The run log: what each call writes, in which order, on which process, and after a resume."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -41,6 +40,9 @@ class Tracker:
     def finish(self, run_dir):
         self.events.append("tracker finished")
         self.at_finish(run_dir)
+
+    def forget(self):
+        self.rows, self.samples = [], []
 
 
 @pytest.fixture
@@ -86,24 +88,20 @@ def start(directory, events, lines):
             lines.append(line)
 
         accelerator = SimpleNamespace(
-            is_main_process=main,
-            wait_for_everyone=on_wait,
-            print=echo,
-            num_processes=2,
-            mixed_precision="no",
-            device=torch.device("cpu"),
-        )
+            is_main_process=main, wait_for_everyone=on_wait, print=echo,
+            num_processes=2, mixed_precision="no", device=torch.device("cpu"),
+        )  # fmt: skip
         return RunLog(accelerator, directory, TrackingConfig(), {"train_tokens": 7}, total_steps=total_steps)
 
     return run_log
 
 
+def fail(*args):
+    raise RuntimeError("tracker")
+
+
 def rows_of(directory, name):
     return StepRecord(directory.path / f"{name}.jsonl").read()
-
-
-def status(directory):
-    return json.loads((directory.path / "status.json").read_text())
 
 
 def step(targets=100, seconds=0.5):
@@ -120,11 +118,11 @@ def test_the_directory_is_claimed_before_anything_is_measured(start, directory, 
     assert waited == [False], "all processes check the directory before one changes it"
     assert sorted(path.name for path in directory.path.iterdir()) == ["config.yaml", "environment.json", "status.json"]
     assert directory.created
-    environment = json.loads((directory.path / "environment.json").read_text())
+    environment = directory.environment()
     assert environment["train_tokens"] == 7
     assert environment["processes"] == 2
     assert "torch" in environment["versions"]
-    assert (status(directory)["state"], status(directory)["step"]) == ("running", 0)
+    assert (directory.status()["state"], directory.status()["step"]) == ("running", 0)
     assert lines == []
 
 
@@ -158,23 +156,20 @@ def test_a_row_goes_to_metrics_timing_console_and_tracker_in_that_order(start, d
     assert events == ["metrics", "timing", "console", "tracker"]
     assert rows_of(directory, "metrics") == tracker.rows == [row]
     assert lines == ["step  1/10 · loss 3.000 · 200 tok/s · 0:04 left"]
-    assert status(directory)["step"] == 1
+    assert directory.status()["step"] == 1
 
 
 def test_a_tracker_that_raises_loses_no_row(start, directory, tracker, lines):
-    def fails(row):
-        raise RuntimeError("tracker")
-
     log = start()
     log.resume_from(TrainState())
-    tracker.log = fails
+    tracker.log = fail
     log.count(step())
     with pytest.raises(RuntimeError, match="tracker"):
         log.log({"step": 1, "train/loss": 3.0})
     assert [row["step"] for row in rows_of(directory, "metrics")] == [1]
     assert [row["step"] for row in rows_of(directory, "timing")] == [1]
     assert len(lines) == 1
-    assert status(directory)["step"] == 1
+    assert directory.status()["step"] == 1
 
 
 def test_speed_is_targets_over_seconds_since_the_last_row(start, directory, tracker, lines):
@@ -211,23 +206,21 @@ def write_six_steps(log):
 
 def test_resuming_drops_later_rows_and_gives_the_tracker_the_earlier_ones(start, directory, tracker):
     write_six_steps(start())
-    tracker.rows.clear()
-    tracker.samples.clear()
+    tracker.forget()
     log = start()
-    assert status(directory)["step"] == 6, "until it is known where training resumes"
+    assert directory.status()["step"] == 6, "until it is known where training resumes"
     log.resume_from(TrainState(step=4))
     assert [row["step"] for row in rows_of(directory, "metrics")] == [1, 2, 3, 4]
     assert [row["step"] for row in rows_of(directory, "timing")] == [1, 2, 3, 4]
     assert [row["step"] for row in rows_of(directory, "samples")] == [0, 3]
     assert [row["step"] for row in tracker.rows] == [1, 2, 3, 4]
     assert [row["step"] for row in tracker.samples] == [0, 3]
-    assert (status(directory)["state"], status(directory)["step"]) == ("running", 4)
+    assert (directory.status()["state"], directory.status()["step"]) == ("running", 4)
 
 
 def test_a_run_without_a_checkpoint_drops_every_row(start, directory, tracker):
     write_six_steps(start())
-    tracker.rows.clear()
-    tracker.samples.clear()
+    tracker.forget()
     start().resume_from(TrainState())
     for name in ("metrics", "timing", "samples"):
         assert rows_of(directory, name) == []
@@ -250,14 +243,11 @@ def test_a_resumed_tracker_gets_only_the_rows_that_it_lacks(start, directory, tr
 
 
 def test_samples_are_recorded_before_the_tracker_gets_them(start, directory, tracker, events):
-    def fails(rows):
-        raise RuntimeError("tracker")
-
     log = start()
     log.log_samples([sample(0, "a"), sample(0, "b")])
     assert [row["text"] for row in rows_of(directory, "samples")] == ["a", "b"]
     assert tracker.samples == rows_of(directory, "samples")
-    tracker.log_samples = fails
+    tracker.log_samples = fail
     with pytest.raises(RuntimeError, match="tracker"):
         log.log_samples([sample(5, "c")])
     assert [row["text"] for row in rows_of(directory, "samples")] == ["a", "b", "c"]
@@ -280,7 +270,7 @@ def test_finishing_writes_difference_report_and_card_ends_the_tracker_and_marks_
     def at_finish(run_dir):
         assert run_dir == directory.path
         assert {"report.html", "README.md"} <= {path.name for path in run_dir.iterdir()}
-        assert status(directory)["state"] == "running"
+        assert directory.status()["state"] == "running"
 
     tracker.at_finish = at_finish
     log.finish(results, ("before", "after"), seed=3)
@@ -289,7 +279,7 @@ def test_finishing_writes_difference_report_and_card_ends_the_tracker_and_marks_
     assert events == ["console", "tracker finished"]
     assert lines == [f"report: {directory.path / 'report.html'}"]
     assert "2.000" in capsys.readouterr().out
-    done = status(directory)
+    done = directory.status()
     assert (done["state"], done["exit_code"], done["step"]) == ("done", 0, 10)
     assert directory.is_complete()
 
@@ -300,7 +290,7 @@ def test_one_model_alone_has_no_difference(start, directory, tracker, perplexity
     log.finish(results, None, seed=3)
     assert "difference" not in results.perplexity()
     assert (directory.path / "report.html").exists()
-    assert (status(directory)["state"], status(directory)["step"]) == ("done", 0)
+    assert (directory.status()["state"], directory.status()["step"]) == ("done", 0)
 
 
 def test_a_run_that_cannot_be_published_is_not_marked_as_done(start, directory, tracker, perplexity):
@@ -309,4 +299,4 @@ def test_a_run_that_cannot_be_published_is_not_marked_as_done(start, directory, 
     (directory.path / "evaluation" / "perplexity.json").write_text("{")
     with pytest.raises(Exception, match=r"perplexity\.json"):
         log.finish(results, ("before", "after"), seed=3)
-    assert status(directory)["state"] == "running"
+    assert directory.status()["state"] == "running"

@@ -1,4 +1,4 @@
-"""Weights & Biases as a mirror of the run directory: it can neither stop, slow down nor change a run."""
+"""Weights & Biases as a mirror of the run directory, which cannot stop, slow down or change a run."""
 
 import atexit
 import queue

@@ -72,7 +72,7 @@ def convention(run: RunFiles) -> str:
     stride = f" (stride {count(entry['stride'])})" if entry.get("stride") else ""
     name = str(entry.get("convention"))
     meaning = CONVENTIONS.get(name, f"Convention “{name}”.").format(stride=stride)
-    return f"{meaning} All values are computed from sums over all tokens of all documents, never by averaging averages."
+    return f"{meaning} Values come from sums over all tokens of all documents, not from averages over documents."
 
 
 def headline(run: RunFiles) -> str:
