@@ -104,7 +104,7 @@ class EvaluationResults:
             if not isinstance(row, dict) or not row.keys() >= {"when", *keys}:
                 raise UserError(
                     f"{path}, line {line}: must be an object with {', '.join(('when', *keys))}. "
-                    "Run the evaluation again to rewrite it."
+                    f"Restore the line, or delete {self.directory} to measure again."
                 )
             yield row
 
