@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import pytest
 
 from textgen.files import write_json
+from textgen.reporting.columns import DIAGNOSTICS, shown_metrics
 from textgen.reporting.report import write_report
-from textgen.reporting.tables.columns import DIAGNOSTICS, shown_metrics
 from textgen.reporting.tables.texts import PROMPTS_SHOWN
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}

@@ -8,9 +8,9 @@ from huggingface_hub import ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from textgen.files import write_bytes
+from textgen.reporting.columns import PERPLEXITIES, cells, shown_metrics
 from textgen.reporting.formatting import MISSING, printable
 from textgen.reporting.results import RunFiles, moment_pair
-from textgen.reporting.tables.columns import PERPLEXITIES, cells, shown_metrics
 from textgen.reporting.tables.metrics import human_first, perplexity_rows
 from textgen.reporting.wording import convention, excess_over_entropy, facts, headline, title
 

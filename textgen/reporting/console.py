@@ -12,9 +12,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from textgen.reporting.columns import METRICS, PERPLEXITIES, Column, cells
 from textgen.reporting.formatting import MISSING, count, interval_text, number, printable
 from textgen.reporting.results import HUMAN, moment_pair, moments
-from textgen.reporting.tables.columns import METRICS, PERPLEXITIES, Column, cells
 from textgen.reporting.tables.metrics import human_first
 from textgen.reporting.wording import closest_to_human, excess_over_entropy, prompts_needed, significance_findings
 

@@ -8,11 +8,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from textgen.files import write_bytes
+from textgen.reporting.columns import ACCURACIES, DIAGNOSTICS, PERPLEXITIES, shown_metrics
 from textgen.reporting.figures import curves, decoding, tokens
 from textgen.reporting.formatting import printable
 from textgen.reporting.results import RunFiles, moments
 from textgen.reporting.tables import metrics
-from textgen.reporting.tables.columns import ACCURACIES, DIAGNOSTICS, PERPLEXITIES, shown_metrics
 from textgen.reporting.tables.texts import continuations_by_strategy, samples_by_step
 from textgen.reporting.wording import convention, excess_over_entropy, facts, headline, title
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from textgen.reporting.columns import PERPLEXITIES
 from textgen.reporting.config import WandbMode
 from textgen.reporting.results import RunFiles, moments
-from textgen.reporting.tables.columns import PERPLEXITIES
 from textgen.reporting.tables.wandb_tables import SamplesTable, continuations_table, decoding_table
 from textgen.reporting.wandb_run import first_line, run_directory, start_wandb_run
 

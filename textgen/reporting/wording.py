@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from textgen.reporting.columns import METRICS
 from textgen.reporting.formatting import bounds, count, finite, interval_text, number
 from textgen.reporting.results import HUMAN, RunFiles, moment_pair, moments
-from textgen.reporting.tables.columns import METRICS
 
 SIGNIFICANCE = 0.05
 """Differences with a corrected p value from this one on are not significant."""

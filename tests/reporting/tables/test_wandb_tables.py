@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import wandb
 
+from textgen.reporting.columns import METRICS
 from textgen.reporting.results import RunFiles
 from textgen.reporting.tables import wandb_tables
-from textgen.reporting.tables.columns import METRICS
 from textgen.reporting.tables.wandb_tables import SamplesTable, continuations_table, decoding_table
 
 

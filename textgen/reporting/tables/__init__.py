@@ -1,5 +1,5 @@
-"""The tables that the report, the model card, the console and W&B show.
+"""The tables of the report, the model card and W&B.
 
-``columns.py`` defines the columns; a new metric gets its title and description there. ``metrics.py`` builds tables of
-numbers, ``texts.py`` puts texts side by side, ``wandb_tables.py`` has the tables that are sent to W&B.
+``metrics.py`` builds tables of numbers, with the columns of ``reporting/columns.py``. ``texts.py`` puts texts side by
+side. ``wandb_tables.py`` has the tables that are sent to W&B.
 """

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from textgen.reporting.columns import ACCURACIES, DIAGNOSTICS, PERPLEXITIES, Column, cells
 from textgen.reporting.formatting import MISSING, count, finite, number
 from textgen.reporting.results import HUMAN, moment_pair, moments
-from textgen.reporting.tables.columns import ACCURACIES, DIAGNOSTICS, PERPLEXITIES, Column, cells
 from textgen.reporting.wording import (
     baseline_strategy,
     closest_to_human,

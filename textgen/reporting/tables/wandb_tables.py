@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from textgen.reporting.columns import METRICS
 from textgen.reporting.formatting import printable
 from textgen.reporting.results import HUMAN, RunFiles, moments
-from textgen.reporting.tables.columns import METRICS
 
 MAX_ROWS = 10_000
 """The most rows that W&B takes in a table."""

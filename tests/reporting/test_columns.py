@@ -8,7 +8,7 @@ from textgen.evaluation.decoding.strategy_parser import parse_strategies
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.quality.compare_strategies import compare_strategies
 from textgen.evaluation.quality.text_metrics import TEXT_METRICS
-from textgen.reporting.tables.columns import METRICS, NOT_SHOWN, Column, cells, shown_metrics
+from textgen.reporting.columns import METRICS, NOT_SHOWN, Column, cells, shown_metrics
 
 SHOWN = {column.key for column in METRICS}
 
