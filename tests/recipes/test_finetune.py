@@ -218,7 +218,7 @@ def test_looking_at_samples_changes_nothing_and_survives_a_kill(
     first, last = ([row["text"] for row in rows if row["step"] == step] for step in (0, 6))
     assert first != last
     same_numbers(read_lines(whole / "metrics.jsonl"), read_lines(full_run / "metrics.jsonl"), 1e-5)
-    assert "What it wrote while it learned" in (whole / "report.html").read_text()
+    assert "Samples during training" in (whole / "report.html").read_text()
 
     # What a kill after step 5 leaves: rows that no checkpoint knows of, and one that is torn.
     run_recipe("finetune", *flags, "--run-dir", broken)

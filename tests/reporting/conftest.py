@@ -1,4 +1,4 @@
-"""Run directories as the recipes leave them, small and with every kind of file."""
+"""Small run directories with every kind of file that the recipes write."""
 
 import math
 import random
@@ -28,7 +28,7 @@ HOSTILE = '<script>alert(1)</script></style>{{7*7}} | `x` 🙂 \x00\x1b[31m\r --
 
 
 def perplexity_entry(bits: float, **more: Any) -> dict[str, Any]:
-    """A consistent entry of perplexity.json: one sum of nll, and everything that follows from it."""
+    """A consistent entry of perplexity.json: all values follow from one sum of nll."""
     tokens, words, size = 5120, 3900, 20480
     nll = bits * size * math.log(2)
     stated: dict[str, Any] = {
@@ -52,7 +52,7 @@ def perplexity_entry(bits: float, **more: Any) -> dict[str, Any]:
 
 
 def decoding_entry(seed: int) -> list[dict[str, Any]]:
-    """Rows of decoding.json with made-up but plausible numbers."""
+    """Rows of decoding.json with random but plausible numbers."""
     draw = random.Random(seed)
     rows = []
     for strategy, settings in {**STRATEGIES, "human": {}}.items():
@@ -69,7 +69,7 @@ def decoding_entry(seed: int) -> list[dict[str, Any]]:
 
 
 def compared_entry(seed: int) -> list[dict[str, Any]]:
-    """Rows of decoding.json as a run with a sweep, a judge and enough prompts for MAUVE leaves them."""
+    """Rows of decoding.json of a run with a sweep, a judge and enough prompts for MAUVE."""
     rows = [row | {"family": row["strategy"], "prompts": 160} for row in decoding_entry(seed)]
     sweep = []
     for share, diversity, nll in ((0.8, 0.85, 2.4), (0.9, 0.9, 2.9), (1.0, 0.95, 3.6)):
@@ -92,7 +92,7 @@ def compared_entry(seed: int) -> list[dict[str, Any]]:
 
 
 def diagnostics_entry() -> list[dict[str, Any]]:
-    """Rows of diagnostics.json: the whole distribution, and what four settings keep of it."""
+    """Rows of diagnostics.json: the full distribution and four truncated ones."""
     rows = []
     for strategy, family, settings, size, coverage in (
         ("untruncated", "untruncated", {}, 4096.0, 1.0),
@@ -109,7 +109,7 @@ def diagnostics_entry() -> list[dict[str, Any]]:
 
 
 def continuation_rows(moments: tuple[str, str], prompts: int) -> list[dict[str, Any]]:
-    """Rows of continuations.jsonl: every strategy, and the human text, of every prompt."""
+    """Rows of continuations.jsonl: every strategy and the human text for every prompt."""
     rows = []
     for index in range(prompts):
         prompt = {"prompt_id": f"plays.txt#{index}", "prompt": f"ROMEO {index}:\nBut soft, what light"}
@@ -122,6 +122,22 @@ def continuation_rows(moments: tuple[str, str], prompts: int) -> list[dict[str, 
     rows[0]["text"] = HOSTILE
     rows[1]["text"] = ""
     return rows
+
+
+def sample_entries(*steps: int) -> list[dict[str, Any]]:
+    """Rows of samples.jsonl: at each step, two prompts and two strategies."""
+    return [
+        {
+            "step": step,
+            "prompt_id": f"texts#{prompt}",
+            "prompt": f"Once {prompt}",
+            "strategy": strategy,
+            "text": f" {strategy} of {prompt} at {step}",
+        }
+        for step in steps
+        for prompt in range(2)
+        for strategy in ("greedy", "top_p")
+    ]
 
 
 def write_run(run_dir: Path) -> Path:
@@ -161,7 +177,7 @@ def write_run(run_dir: Path) -> Path:
 
 
 def write_evaluation(output_dir: Path) -> Path:
-    """What recipes/evaluate.py leaves: two models, no training."""
+    """The output of recipes/evaluate.py for two models."""
     config = {"model": "gpt2", "baseline": "tiny-gpt2", "data": "plays"}
     output_dir.mkdir(parents=True)
     (output_dir / "config.yaml").write_text(yaml.safe_dump(config))
@@ -211,5 +227,11 @@ def diagnostics_rows() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def hostile() -> str:
-    """A text that breaks whatever does not escape it; the first continuation of every sample run."""
+    """A text that breaks anything that does not escape it; the first continuation of every example run."""
     return HOSTILE
+
+
+@pytest.fixture
+def sample_rows() -> Callable[..., list[dict[str, Any]]]:
+    """Makes rows of samples.jsonl for the given steps: two prompts, two strategies."""
+    return sample_entries

@@ -6,7 +6,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from textgen.files import write_json
-from textgen.reporting.card import cell, is_hub_id, write_model_card
+from textgen.reporting.card import is_hub_id, markdown_cell, write_model_card
 
 
 def tables(text: str) -> list[list[str]]:
@@ -15,7 +15,7 @@ def tables(text: str) -> list[list[str]]:
     return [[part.strip() for part in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
 
 
-def test_the_hub_reads_the_metadata(run_dir):
+def test_the_hub_can_read_the_metadata(run_dir):
     path = write_model_card(run_dir)
     assert path == run_dir / "README.md"
     data = ModelCard.load(path).data.to_dict()
@@ -50,14 +50,14 @@ def test_the_numbers_are_those_of_the_files(run_dir):
 
 
 @pytest.mark.parametrize("missing", ["decoding.json", "perplexity.json"])
-def test_what_was_not_measured_is_said(run_dir, missing):
+def test_what_was_not_measured_is_stated(run_dir, missing):
     (run_dir / "evaluation" / missing).unlink()
     text = write_model_card(run_dir).read_text()
     assert {"decoding.json": "Not compared.", "perplexity.json": "Not measured."}[missing] in text
 
 
 @pytest.mark.parametrize("model", ["/home/someone/secret", "../m", "weights.gguf", "a\n---\nb: c", "x: y", "org/na/me"])
-def test_a_base_model_that_is_not_of_the_hub_is_left_out(run_dir, model):
+def test_a_base_model_that_is_not_on_the_hub_is_omitted(run_dir, model):
     write_json(run_dir / "config.yaml", {"model": model, "data": "plays"})
     data = ModelCard.load(write_model_card(run_dir)).data
     assert data.base_model is None
@@ -87,9 +87,9 @@ def test_hostile_values_stay_in_their_cell(run_dir, hostile):
     assert sum(line.startswith("# ") for line in body.splitlines()) == 1
 
 
-def test_cells():
-    assert cell("top_k *x* _y_") == r"top_k \*x\* \_y\_"
-    assert cell("a\n\n b\t|") == r"a b \|"
+def test_a_cell_is_one_line_without_markup():
+    assert markdown_cell("top_k *x* _y_") == r"top_k \*x\* \_y\_"
+    assert markdown_cell("a\n\n b\t|") == r"a b \|"
 
 
 def test_two_models(evaluation_dir):

@@ -6,7 +6,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from textgen.reporting.console import duration, print_decoding, print_perplexity, print_step, step_line
+from textgen.reporting.console import duration, print_decoding, print_perplexity, step_line
 
 
 def printed(function, value, width=100, **options) -> str:
@@ -22,14 +22,14 @@ def evaluation(run_dir):
     }
 
 
-def test_perplexity_shows_both_moments_and_the_difference(evaluation):
+def test_the_perplexity_table_shows_both_models_and_the_difference(evaluation):
     text = printed(print_perplexity, evaluation["perplexity"])
     assert "1.920 (1.862–1.978)" in text
     assert "1.410 (1.368–1.452)" in text
     assert "difference in bits per byte: −0.510 (−0.550 to −0.470)" in text
 
 
-def test_decoding_sets_the_human_row_apart_and_marks_the_closest(evaluation):
+def test_the_human_row_is_set_apart_and_the_closest_values_are_marked():
     rows = [
         {"strategy": "greedy", "diversity": 0.1, "nll": None},
         {"strategy": "nucleus", "diversity": 0.9, "diversity_interval": [0.8, 0.95], "nll": 2.0},
@@ -42,12 +42,14 @@ def test_decoding_sets_the_human_row_apart_and_marks_the_closest(evaluation):
     assert lines[human + 3].split()[:4] == ["nucleus", "*0.90", "(0.80–0.95)", "*2.00"]
 
 
-def test_what_cannot_be_told_apart_is_said_below_the_later_table(compared_rows):
+def test_findings_are_below_the_second_table(compared_rows):
     text = printed(print_decoding, {"before": compared_rows(1), "after": compared_rows(2)})
     lines = [line.strip() for line in text.splitlines()]
-    assert lines.count("nll: not distinguishable: top_k, nucleus") == 1
-    assert "diversity: all of them differ" in lines
-    assert "To know every strategy’s difference from human" in text
+    assert lines.count("nll: not significant: top_k, nucleus") == 1
+    heading = lines.index("Differences from human (paired over prompts, Holm-corrected):")
+    assert heading > lines.index("Decoding, after (* closest to the human text)")
+    assert lines[heading + 1] == "diversity: all significant"
+    assert "Prompts needed for a ±5 % interval on the difference from human (now 160): 311 for diversity" in text
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -59,14 +61,23 @@ def test_no_number_is_cut_off(evaluation, width):
     for row in evaluation["decoding"]["after"]:
         assert f"{row['diversity']:.2f}" in text
         assert f"{row['rep_4']:.3f}" in text
-    assert "…" not in printed(print_perplexity, evaluation["perplexity"], width=width)
+
+
+@pytest.mark.parametrize("width", [100, 80])
+def test_perplexity_table_breaks_no_interval(evaluation, width):
+    text = printed(print_perplexity, evaluation["perplexity"], width=width)
+    for moment in ("before", "after"):
+        for name, digits in (("bits_per_byte", 3), ("token_perplexity", 2), ("word_perplexity", 2)):
+            low, high = evaluation["perplexity"][moment][f"{name}_interval"]
+            assert f"({low:,.{digits}f}–{high:,.{digits}f})" in text
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in printed(print_perplexity, evaluation["perplexity"], width=60)
 
 
 def test_piped_output_is_plain_and_wide_enough(run_dir):
     program = (
-        "import json, sys; from textgen.reporting.console import print_decoding, print_step\n"
-        "print_decoding(json.load(open(sys.argv[1])))\n"
-        "print_step({'step': 1, 'train/loss': 3.0}, 10)"
+        "import json, sys; from textgen.reporting.console import print_decoding\n"
+        "print_decoding(json.load(open(sys.argv[1])))"
     )
     path = run_dir / "evaluation" / "decoding.json"
     environment = {"PATH": "/usr/bin", "COLUMNS": "40", "PYTHONIOENCODING": "utf-8"}
@@ -76,7 +87,6 @@ def test_piped_output_is_plain_and_wide_enough(run_dir):
     assert "\x1b" not in done.stdout
     assert "…" not in done.stdout
     assert any(line.split()[:1] == ["no_repeat_ngram"] for line in done.stdout.splitlines())
-    assert done.stdout.splitlines()[-1] == "step  1/10 · loss 3.000"
 
 
 def test_names_are_not_markup():
@@ -84,9 +94,17 @@ def test_names_are_not_markup():
     assert "[red]x[/red]␛[31m" in text.replace("\n", "")
 
 
-def test_nothing_measured_prints_nothing_of_decoding():
+def test_without_decoding_nothing_is_printed():
     assert printed(print_decoding, {}) == ""
     assert printed(print_decoding, {"before": [], "after": None}) == ""
+
+
+def test_the_excess_over_a_known_entropy_is_printed(perplexity):
+    source = {"name": "markov:seed=1", "bits_per_byte": 2.59, "bits_per_byte_interval": [2.5, 2.6], "entropy_rate": 2.5}
+    entry = perplexity(2.6, source=source, excess_bits_per_byte=0.01)
+    text = " ".join(printed(print_perplexity, {"model": entry}).split())
+    assert "source of known entropy, markov:seed=1" in text
+    assert text.endswith("model 0.010.")
 
 
 def test_step_line():
@@ -95,13 +113,6 @@ def test_step_line():
         "step 120/400 · loss 3.214 · lr 3.0e-04 · grad 0.81 · 5,120 tok/s · 0:42 left"
     )
     assert step_line({"step": 5, "train/loss": None, "eval/loss": 2.0}, 400) == "step   5/400 · eval loss 2.000"
-
-
-def test_a_step_is_one_line_in_any_terminal():
-    file = io.StringIO()
-    row = {"step": 1, "train/loss": 1.0, "train/learning_rate": 1e-3, "train/grad_norm": 1.0}
-    print_step(row, 9, tokens_per_second=1.0, seconds_left=3600, console=Console(file=file, width=20))
-    assert file.getvalue() == "step 1/9 · loss 1.000 · lr 1.0e-03 · grad 1.00 · 1 tok/s · 1:00:00 left\n"
 
 
 def test_durations():

@@ -1,8 +1,8 @@
-"""As much of a W&B server as a run needs: run it as a program, and it prints its port, then a JSON line per event.
+"""A stub of the W&B server: a program that prints its port, then one JSON line per event.
 
 Events: {"operation": name, "variables": {…}} for a GraphQL call, {"history": [row, …]} for logged rows, {"put": path}
-for a file. ``--logged STEP`` makes it a server that has the run already, up to that train/step. ``--hang PART`` makes
-every request whose path or operation holds PART wait for ever.
+for a file. With ``--logged STEP`` the server already has the run, up to that train/step. With ``--hang PART`` every
+request whose path or operation contains PART never gets a response.
 """
 
 import argparse
@@ -32,7 +32,7 @@ BUCKET = {
 }
 
 
-def say(**event: Any) -> None:
+def emit(**event: Any) -> None:
     with PRINTING:
         print(json.dumps(event), flush=True)
 
@@ -71,7 +71,7 @@ class Stub(BaseHTTPRequestHandler):
 
     def hang_on(self, name: str) -> None:
         if options.hang and options.hang in name:
-            say(hanging=name)
+            emit(hanging=name)
             time.sleep(3600)
 
     def do_GET(self) -> None:
@@ -79,7 +79,7 @@ class Stub(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         self.body()
-        say(put=self.path)
+        emit(put=self.path)
         self.answer({})
 
     def do_POST(self) -> None:
@@ -88,12 +88,12 @@ class Stub(BaseHTTPRequestHandler):
             operation = re.search(r"(?:query|mutation)\s+(\w+)", body["query"])
             name = operation[1] if operation else ""
             self.hang_on(name)
-            say(operation=name, variables=body.get("variables"))
+            emit(operation=name, variables=body.get("variables"))
             self.answer({"data": self.graphql(name, body.get("variables") or {})})
         elif self.path.endswith("/file_stream"):
             self.hang_on("file_stream")
             history = (body.get("files") or {}).get("wandb-history.jsonl", {}).get("content", [])
-            say(history=[json.loads(line) for line in history])
+            emit(history=[json.loads(line) for line in history])
             self.answer({"exitcode": None, "limits": {}})
         else:
             self.answer({})
@@ -130,7 +130,7 @@ class Stub(BaseHTTPRequestHandler):
         }.get(name, {})
 
     def handle(self) -> None:
-        with contextlib.suppress(ConnectionError):  # a client that leaves in the middle is what some tests are about
+        with contextlib.suppress(ConnectionError):  # some tests make the client disconnect
             super().handle()
 
     def log_message(self, *args: Any) -> None:

@@ -3,19 +3,21 @@
 from dataclasses import dataclass
 from typing import Literal
 
+WandbMode = Literal["auto", "online", "offline", "disabled"]
+
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Experiment tracking; the record in the run directory is written in any case."""
+    """Experiment tracking. The run directory has all metrics in any case."""
 
     track: Literal["wandb", "none"] = "wandb"
     """Experiment tracker."""
     wandb_project: str = "textgen"
     """Weights & Biases project."""
-    wandb_mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """auto: online if you are logged in, otherwise offline."""
+    wandb_mode: WandbMode = "auto"
+    """W&B mode; auto is online if you are logged in, otherwise offline."""
 
     @property
-    def mode(self) -> Literal["auto", "online", "offline", "disabled"]:
-        """The W&B mode in force."""
+    def mode(self) -> WandbMode:
+        """``wandb_mode``, or "disabled" if W&B is not the tracker."""
         return self.wandb_mode if self.track == "wandb" else "disabled"

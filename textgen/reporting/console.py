@@ -1,124 +1,108 @@
-"""What a run says on the terminal; the same words when its output goes to a file."""
+"""Console output: one line per logged step, and tables of results; the same on a terminal and in a log file."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from textgen.reporting.wording import (
-    METRICS,
-    MISSING,
-    closest_to_human,
-    compared,
-    count,
-    enough_prompts,
-    findings,
-    interval_text,
-    number,
-    over_the_floor,
-    visible,
-)
+from textgen.reporting.columns import METRICS, PERPLEXITIES, Column, cells
+from textgen.reporting.formatting import MISSING, count, interval_text, number, printable
+from textgen.reporting.results import HUMAN, moment_pair, moments
+from textgen.reporting.tables.metrics import human_first
+from textgen.reporting.wording import closest_to_human, excess_over_entropy, prompts_needed, significance_findings
 
 WIDTH = 100
-# What fits; the report has every column, with intervals.
+
+# The columns that fit; the report has all of them, with intervals.
+_PERPLEXITIES = ("bits_per_byte", "token_perplexity", "word_perplexity")
+_METRICS = ("diversity", "nll", "rep_4", "self_bleu_4", "length", "tokens_per_second")
 _WITH_INTERVAL = ("diversity", "nll")
-_COLUMNS = ("diversity", "nll", "rep_4", "self_bleu_4", "length", "tokens_per_second")
 
 
 def print_perplexity(perplexity: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
-    """Print the contents of perplexity.json as a table, and the difference below it."""
+    """Print the contents of perplexity.json: a table, the difference, and the excess over a known entropy."""
     console = console or _console()
-    table = Table(
-        "", box=box.SIMPLE_HEAD, title="Perplexity, with 95 % intervals (less is better)", title_justify="left"
-    )
-    for name in ("bits per byte", "token perplexity", "word perplexity", "documents"):
-        table.add_column(name, justify="right", overflow="fold")
-    for moment in compared(perplexity):
-        if moment and perplexity.get(moment):
-            stated = perplexity[moment]
-            cells = [
-                _with_interval(stated, name, digits)
-                for name, digits in (("bits_per_byte", 3), ("token_perplexity", 2), ("word_perplexity", 2))
-            ]
-            table.add_row(moment, *cells, count(stated.get("documents")))
-    console.print(table)
+    _print_table(console, lambda separator: _perplexity_table(perplexity, separator))
     difference = perplexity.get("difference") or {}
     if number(difference.get("bits_per_byte")) != MISSING:
-        value = number(difference["bits_per_byte"], 3)
-        span = interval_text(difference.get("bits_per_byte_interval"), 3)
-        console.print(Text(f"  difference in bits per byte: {value}" + (f" ({span})" if span else "")))
-    if floor := over_the_floor(perplexity):
-        console.print(Padding(Text(visible(floor)), (0, 2)))
+        value, interval = difference["bits_per_byte"], difference.get("bits_per_byte_interval")
+        text = _with_interval(number(value, 3), interval_text(interval, 3))
+        console.print(Text(f"  difference in bits per byte: {text}"))
+    if excess := excess_over_entropy(perplexity):
+        console.print(Padding(Text(printable(excess)), (0, 2)))
+
+
+def _perplexity_table(perplexity: Mapping[str, Mapping[str, Any]], separator: str) -> Table:
+    columns = _choose(PERPLEXITIES, _PERPLEXITIES)
+    table = _table("Perplexity, with 95 % intervals (lower is better)")
+    table.add_column("")
+    for name in (*(column.title for column in columns), "documents"):
+        table.add_column(name, justify="right", overflow="fold")
+    for moment in moments(perplexity):
+        entry = perplexity[moment]
+        if entry:
+            values = [_with_interval(*cell, separator) for cell in cells(entry, columns)]
+            table.add_row(moment, *values, count(entry.get("documents")))
+    return table
 
 
 def print_decoding(decoding: Mapping[str, Sequence[Mapping[str, Any]]], console: Console | None = None) -> None:
-    """Print the contents of decoding.json, a table a moment, the human row apart, ``*`` where one is closest to it."""
+    """Print the contents of decoding.json: one table per moment, with ``*`` at the values closest to the human row."""
     console = console or _console()
-    metrics = [metric for metric in METRICS if metric.key in _COLUMNS]
-    metrics.sort(key=lambda metric: _COLUMNS.index(metric.key))
-    for moment in compared(decoding):
-        rows = decoding.get(moment) if moment else None
+    for moment in moments(decoding):
+        rows = decoding[moment]
         if not rows:
             continue
-        title = f"Decoding, {moment} (* is closest to human, which is the target)"
-        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
-        table.add_column("strategy", overflow="fold")
-        for metric in metrics:
-            # In a narrow terminal an interval goes to the next line, and no number is cut.
-            table.add_column(metric.title, justify="right", overflow="fold", no_wrap=metric.key not in _WITH_INTERVAL)
-        nearest = {metric.key: closest_to_human(rows, metric.key) for metric in metrics}
-        for row in sorted(rows, key=lambda row: row.get("strategy") != "human"):
-            strategy = str(row.get("strategy", MISSING))
-            cells = []
-            for metric in metrics:
-                interval = metric.key in _WITH_INTERVAL
-                value = _with_interval(row, metric.key, 2) if interval else number(row.get(metric.key), metric.digits)
-                mark = "*" if strategy != "human" and strategy in nearest[metric.key] else ""
-                cells.append(mark + value)
-            human = strategy == "human"
-            table.add_row(Text(visible(strategy)), *cells, style="bold" if human else None, end_section=human)
-        console.print(table)
-        if moment == compared(decoding)[1]:
+        _print_table(console, partial(_decoding_table, moment, rows))
+        if moment == moment_pair(decoding)[1]:
             _print_findings(rows, console)
 
 
+def _decoding_table(moment: str, rows: Sequence[Mapping[str, Any]], separator: str) -> Table:
+    metrics = _choose(METRICS, _METRICS)
+    table = _table(f"Decoding, {moment} (* closest to the human text)")
+    table.add_column("strategy", overflow="fold")
+    for metric in metrics:
+        table.add_column(metric.title, justify="right", overflow="fold", no_wrap=metric.key not in _WITH_INTERVAL)
+    closest = {metric.key: closest_to_human(rows, metric.key) for metric in metrics}
+    for row in human_first(rows):
+        strategy = str(row.get("strategy", MISSING))
+        is_human = strategy == HUMAN
+        values = []
+        for metric in metrics:
+            value = number(row.get(metric.key), metric.digits)
+            if metric.key in _WITH_INTERVAL:
+                value, interval = number(row.get(metric.key)), interval_text(row.get(f"{metric.key}_interval"))
+                value = _with_interval(value, interval, separator)
+            values.append(("*" if strategy in closest[metric.key] else "") + value)
+        style = "bold" if is_human else None
+        table.add_row(Text(printable(strategy)), *values, style=style, end_section=is_human)
+    return table
+
+
 def _print_findings(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """What the paired comparison with the human text says about the columns shown, and how many prompts would do."""
-    shown = {metric.title for metric in METRICS if metric.key in _COLUMNS}
-    said = [(title, sentence) for title, sentence in findings(rows) if title in shown]
-    if said:
-        console.print(
-            Text("  Compared with human, by paired differences over prompts, corrected for how many there are:")
-        )
-    for title, sentence in said:
-        console.print(Padding(Text(visible(f"{title}: {sentence}")), (0, 0, 0, 4)))
-    if enough := enough_prompts(rows):
-        console.print(Padding(Text(enough), (0, 0, 0, 2)))
-
-
-def print_step(
-    row: Mapping[str, Any],
-    steps: int,
-    *,
-    tokens_per_second: float | None = None,
-    seconds_left: float | None = None,
-    console: Console | None = None,
-) -> None:
-    """Print one line for a row of metrics.jsonl: a plain line, so that a log file keeps every one of them."""
-    (console or _console()).print(
-        Text(step_line(row, steps, tokens_per_second=tokens_per_second, seconds_left=seconds_left)), soft_wrap=True
-    )
+    """Which differences from human are significant in the metrics shown, and how many prompts would be needed."""
+    titles = {metric.title for metric in _choose(METRICS, _METRICS)}
+    findings = [(title, finding) for title, finding in significance_findings(rows) if title in titles]
+    if findings:
+        console.print(Text("  Differences from human (paired over prompts, Holm-corrected):"))
+    for title, finding in findings:
+        console.print(Padding(Text(printable(f"{title}: {finding}")), (0, 0, 0, 4)))
+    if needed := prompts_needed(rows):
+        console.print(Padding(Text(needed), (0, 0, 0, 2)))
 
 
 def step_line(
     row: Mapping[str, Any], steps: int, *, tokens_per_second: float | None = None, seconds_left: float | None = None
 ) -> str:
-    """``step 120/400 · loss 3.214 · lr 3.0e-04 · grad 0.81 · 5,120 tok/s · 0:42 left``, without what is not known."""
+    """``step 120/400 · loss 3.214 · lr 3.0e-04 · grad 0.81 · 5,120 tok/s · 0:42 left``; unknown parts are omitted."""
     parts = [f"step {row['step']:>{len(str(steps))}}/{steps}"]
     for key, name, form in (
         ("train/loss", "loss", ".3f"),
@@ -142,13 +126,29 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _with_interval(row: Mapping[str, Any], key: str, digits: int) -> str:
-    span = interval_text(row.get(f"{key}_interval"), digits)
-    return number(row.get(key), digits) + (f" ({span})" if span else "")
+def _choose(columns: Sequence[Column], keys: Sequence[str]) -> list[Column]:
+    by_key = {column.key: column for column in columns}
+    return [by_key[key] for key in keys]
+
+
+def _with_interval(value: str, interval: str, separator: str = " ") -> str:
+    return f"{value}{separator}({interval})" if interval else value
+
+
+def _table(title: str) -> Table:
+    return Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
+
+
+def _print_table(console: Console, make: Callable[[str], Table]) -> None:
+    """Print a table with each interval beside its value or, if the console is too narrow for that, below it."""
+    table = make(" ")
+    if Measurement.get(console, console.options.update_width(10 * WIDTH), table).maximum > console.width:
+        table = make("\n")
+    console.print(table)
 
 
 def _console() -> Console:
-    """A console for standard output that never cuts numbers off because a pipe has no width."""
+    """A console for standard output that is wide enough for the tables when the output is piped."""
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = max(WIDTH, console.width)

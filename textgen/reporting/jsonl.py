@@ -1,4 +1,4 @@
-"""Append-only records of a run: ``metrics.jsonl``, ``timing.jsonl``, ``samples.jsonl``."""
+"""The append-only logs of a run: ``metrics.jsonl``, ``timing.jsonl``, ``samples.jsonl``."""
 
 import json
 import os
@@ -12,19 +12,22 @@ from textgen.files import json_line, sync, write_bytes
 
 
 class StepRecord:
-    """A JSON Lines file with a row per logged step: a row is on disk before :meth:`append` returns.
+    """A JSON Lines file of rows with a ``"step"``; a row is on disk when :meth:`append` returns.
 
-    Rows hold ``"step"`` and numbers or texts. Floats read back bit for bit; one that is not finite is a ``ValueError``:
-    JSON has none, and a run that has one should have stopped.
+    Floats read back bit for bit. One that is not finite raises ``ValueError``: JSON cannot express it, and a run that
+    computes one should have stopped.
+
+    Args:
+        path: the file; it is created by the first row.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row as one line, keys in the order given, and wait until it is on disk."""
+        """Write a row as one line, keys in the order given, and wait until it is on disk."""
         is_new = not self.path.exists()
-        line = json_line(row)  # a row that JSON cannot express leaves the file as it was
+        line = json_line(row)  # raises before the file is touched if JSON cannot express the row
         with self.path.open("ab") as file:
             file.write(line)
             file.flush()
@@ -33,7 +36,7 @@ class StepRecord:
             sync(self.path.parent)
 
     def truncate_after(self, step: int) -> None:
-        """Drop every row after ``step``, and a last line that a crash cut off; atomically, if there is anything."""
+        """Remove rows after ``step`` and an incomplete last line, atomically; if there are none, do nothing."""
         if not self.path.exists():
             return
         data = self.path.read_bytes()
@@ -42,7 +45,7 @@ class StepRecord:
             write_bytes(self.path, kept)
 
     def read(self) -> list[dict[str, Any]]:
-        """Every complete row, oldest first; none if nothing was recorded yet.
+        """All complete rows, oldest first; empty if there is no file.
 
         Raises:
             UserError: a line other than the last is damaged.
@@ -52,23 +55,23 @@ class StepRecord:
         return [row for _, row in self._rows(self.path.read_bytes())]
 
     def _rows(self, data: bytes) -> list[tuple[bytes, dict[str, Any]]]:
-        """The complete lines of the file, each with its row."""
+        """The complete lines of the file's contents, each with its row."""
         rows = []
         lines = re.findall(rb"[^\n]*\n|[^\n]+", data)
         for number, line in enumerate(lines, start=1):
             row = _parse(line)
             if row is not None:
                 rows.append((line, row))
-            elif number < len(lines):  # a crash can only damage the last line, so nothing is dropped silently
+            elif number < len(lines):  # a crash can only damage the last line
                 raise UserError(
-                    f"{self.path}, line {number}: not a row with a step. If the file was edited, restore the line, or "
-                    "delete it and every line after it."
+                    f"{self.path}, line {number}: not a JSON object with an integer step. Restore the line, or "
+                    "delete it and all lines after it."
                 )
         return rows
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """The row in a line, or None if the line is incomplete: no newline, not JSON, or without a step."""
+    """The row in a line; None if the line is incomplete: no newline, not JSON, or no step."""
     if not line.endswith(b"\n"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a run leaves for people: the report, the model card, and tables on the console."""
+"""Publishes the results of a run: the report, the model card, and tables on the console."""
 
 from collections.abc import Callable
 from pathlib import Path

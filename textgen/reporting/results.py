@@ -1,7 +1,7 @@
-"""Reading and writing what was measured in a run, and reading everything else that its report shows."""
+"""Reads and writes what was measured in a run, and reads the other files that its report shows."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,32 @@ from textgen.evaluation.perplexity.document_sums import DocumentScore
 from textgen.files import read_json, read_jsonl, write_json, write_jsonl
 from textgen.reporting.jsonl import StepRecord
 
-MOMENTS = ("before", "after", "baseline", "model")
-"""The keys of ``perplexity.json`` and ``decoding.json``: of fine-tuning, or of evaluation; in the order shown."""
+MOMENT_PAIRS = (("before", "after"), ("baseline", "model"))
+"""A *moment* is the key of one measured model in the files under ``evaluation/``: before and after fine-tuning, or the
+baseline and the model of an evaluation. The second of a pair is compared with the first."""
+
+HUMAN = "human"
+"""The strategy of the row and the texts that people wrote, in ``decoding.json`` and ``continuations.jsonl``."""
+
+
+def moment_pair(by_moment: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The two moments that a result compares, reference first; with only one model measured, (None, its moment)."""
+    for first, second in MOMENT_PAIRS:
+        if second in by_moment:
+            return (first if first in by_moment else None), second
+    return None, next((first for first, _ in MOMENT_PAIRS if first in by_moment), None)
+
+
+def moments(by_moment: Mapping[str, Any]) -> list[str]:
+    """The one or two moments that a result is about, reference first; empty if nothing was measured."""
+    return [moment for moment in moment_pair(by_moment) if moment]
 
 
 class EvaluationResults:
-    """The files under ``evaluation/``, by moment: "before" and "after", or "baseline" and "model".
+    """The files under ``evaluation/``, by moment (see :data:`MOMENT_PAIRS`).
 
-    Written one measurement at a time, each file atomically; ``perplexity.json`` comes last and marks it complete.
+    Measurements are written one at a time, each file atomically; ``perplexity.json`` is written last and marks a
+    measurement as complete.
 
     Args:
         run_dir: the run directory.
@@ -31,11 +49,11 @@ class EvaluationResults:
 
     @property
     def score_cache(self) -> Path:
-        """Directory of window scores, from which an interrupted evaluation continues."""
+        """Directory of window scores, from which an interrupted evaluation resumes."""
         return self.directory / "records"
 
     def has(self, moment: str) -> bool:
-        """Whether the measurement of that moment is complete."""
+        """Whether the measurement of a moment is complete."""
         return moment in self.perplexity()
 
     def perplexity(self) -> dict[str, Any]:
@@ -52,15 +70,16 @@ class EvaluationResults:
 
     def continuations(self) -> Iterator[dict[str, Any]]:
         """The rows of ``continuations.jsonl``, one at a time."""
-        return read_jsonl(self.directory / "continuations.jsonl")
+        return self._rows("continuations.jsonl", "prompt_id", "prompt", "strategy", "sample", "text")
 
     def scores(self, moment: str) -> list[DocumentScore]:
-        """The documents' scores of one moment, from ``documents.jsonl``."""
-        rows = read_jsonl(self.directory / "documents.jsonl")
-        return [DocumentScore(**{k: v for k, v in row.items() if k != "when"}) for row in rows if row["when"] == moment]
+        """The document scores of one moment, from ``documents.jsonl``."""
+        names = [field.name for field in fields(DocumentScore)]
+        rows = self._rows("documents.jsonl", "id", "nll", "tokens", "words", "bytes")
+        return [DocumentScore(**{k: row[k] for k in names if k in row}) for row in rows if row["when"] == moment]
 
     def write(self, moment: str, measurement: Measurement) -> None:
-        """Add a measurement, or replace an incomplete one of the same moment."""
+        """Add a measurement; an incomplete one of the same moment is replaced."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._merge_rows("documents.jsonl", moment, (asdict(score) for score in measurement.scores))
         if measurement.decoding:
@@ -75,20 +94,30 @@ class EvaluationResults:
         write_json(self.directory / "perplexity.json", self.perplexity() | {"difference": difference})
 
     def _merge_rows(self, name: str, moment: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        others = [row for row in self._rows(name) if row["when"] != moment]
+        write_jsonl(self.directory / name, [*others, *({"when": moment, **row} for row in rows)])
+
+    def _rows(self, name: str, *keys: str) -> Iterator[dict[str, Any]]:
+        """The rows of a JSON Lines file, which must have "when" and these keys."""
         path = self.directory / name
-        others = [row for row in read_jsonl(path) if row["when"] != moment]
-        write_jsonl(path, [*others, *({"when": moment, **row} for row in rows)])
+        for line, row in enumerate(read_jsonl(path), start=1):
+            if not isinstance(row, dict) or not row.keys() >= {"when", *keys}:
+                raise UserError(
+                    f"{path}, line {line}: must be an object with {', '.join(('when', *keys))}. "
+                    f"Restore the line, or delete {self.directory} to measure again."
+                )
+            yield row
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The files of a run as plain values; whatever was not written is empty."""
+    """The files of a run as plain values; files that were not written are empty."""
 
     path: Path
     config: dict[str, Any]
-    """Every setting in force."""
+    """All settings in force."""
     environment: dict[str, Any]
-    """Versions, sizes and the command: what the settings do not say."""
+    """Versions, sizes and the command line: everything that the settings do not contain."""
     status: dict[str, Any]
     """State of the run, and its message if it failed."""
     metrics: list[dict[str, Any]]
@@ -96,19 +125,19 @@ class RunFiles:
     perplexity: dict[str, dict[str, Any]]
     """Moment → counts and perplexities; ``"difference"`` → the paired difference of two moments."""
     decoding: dict[str, list[dict[str, Any]]]
-    """Moment → a row of metrics for every strategy."""
+    """Moment → one row of metrics per strategy."""
     diagnostics: dict[str, list[dict[str, Any]]]
-    """Moment → a row for every strategy that truncates, and one for the whole distribution."""
+    """Moment → one row per strategy that truncates, and one for the full distribution."""
 
     @classmethod
     def read(cls, path: Path) -> "RunFiles":
-        """Read everything but the continuations, which may be large.
+        """Read everything except the texts, which may be large.
 
         Raises:
             UserError: the directory does not exist, or a file in it is damaged.
         """
         if not path.is_dir():
-            raise UserError(f"{path}: no such directory. Give the directory of a run.")
+            raise UserError(f"{path}: no such directory. Choose a run directory.")
         results = EvaluationResults(path)
         return cls(
             path=path,
@@ -116,9 +145,9 @@ class RunFiles:
             environment=read_json(path / "environment.json"),
             status=read_json(path / "status.json"),
             metrics=StepRecord(path / "metrics.jsonl").read(),
-            perplexity=_present(results.perplexity()),
-            decoding=_present(results.decoding()),
-            diagnostics=_present(results.diagnostics()),
+            perplexity=_without_empty(results.perplexity()),
+            decoding=_without_empty(results.decoding()),
+            diagnostics=_without_empty(results.diagnostics()),
         )
 
     def continuations(self) -> Iterator[dict[str, Any]]:
@@ -126,18 +155,13 @@ class RunFiles:
         return EvaluationResults(self.path).continuations()
 
     def samples(self) -> Sequence[dict[str, Any]]:
-        """The rows of ``samples.jsonl``; none without ``--sample-every``."""
+        """The rows of ``samples.jsonl``; empty without ``--sample-every``."""
         return StepRecord(self.path / "samples.jsonl").read()
 
     @property
-    def moments(self) -> list[str]:
-        """The moments that were measured, earlier or baseline first."""
-        return [moment for moment in MOMENTS if moment in self.perplexity or moment in self.decoding]
-
-    @property
     def is_fine_tuning(self) -> bool:
-        """Whether the run trained a model, rather than only evaluating one."""
-        return bool(self.metrics) or "after" in self.moments or "before" in self.moments
+        """Whether the run trained a model rather than only evaluating one."""
+        return bool(self.metrics) or any(key in self.perplexity or key in self.decoding for key in MOMENT_PAIRS[0])
 
     @property
     def model(self) -> str:
@@ -146,12 +170,11 @@ class RunFiles:
 
     @property
     def method(self) -> str:
-        """How it was trained; empty if it was not."""
+        """Fine-tuning method; empty for an evaluation."""
         return str(self.config.get("method") or "full") if self.is_fine_tuning else ""
 
 
-def _present(value: dict[str, Any]) -> dict[str, Any]:
-    """Without the keys that hold nothing."""
+def _without_empty(value: dict[str, Any]) -> dict[str, Any]:
     return {key: item for key, item in value.items() if item}
 
 
@@ -160,6 +183,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML ({error}).") from None
     return value if isinstance(value, dict) else {}

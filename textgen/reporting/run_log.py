@@ -1,4 +1,4 @@
-"""The one object that a recipe logs to: metrics, timing, samples, status, experiment tracker and console."""
+"""The one object that a recipe logs to: metrics, timing, samples, status, console and experiment tracker."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,16 +20,17 @@ from textgen.training.step import StepResult
 
 
 class RunLog:
-    """Everything that a run writes while it goes on. All processes call it; only the main one writes.
+    """Logs a run. All processes call it; only the main process writes.
 
-    The record in the run directory comes first: a row is on disk before the tracker or the console sees it.
+    A row is on disk before the console and the experiment tracker get it.
 
     Args:
-        accelerator: decides which process writes, and prints.
-        directory: of the run; it becomes this run's own, with ``config.yaml``, ``environment.json`` and a status.
-        tracking: the experiment tracker, which is started.
-        facts: what ``environment.json`` holds besides versions, processes and device.
-        total_steps: of training; 0 for an evaluation.
+        accelerator: of this process.
+        directory: the run directory, which this run claims by writing ``config.yaml``, ``environment.json`` and
+            ``status.json``.
+        tracking: which experiment tracker to start.
+        facts: what ``environment.json`` contains besides versions, processes and device.
+        total_steps: number of training steps; 0 for an evaluation.
 
     Raises:
         UserError: the directory is not writable.
@@ -49,8 +50,8 @@ class RunLog:
         self._metrics, self._timing, self._samples = (
             StepRecord(directory.path / f"{name}.jsonl") for name in ("metrics", "timing", "samples")
         )
-        self._seconds, self._targets, self._logged_step = 0.0, 0, 0  # since the last row, and its step
-        accelerator.wait_for_everyone()  # all have checked the directory before one changes it
+        self._seconds, self._targets, self._logged_step = 0.0, 0, 0  # since the last row, and the step of that row
+        accelerator.wait_for_everyone()  # every process has checked the directory before one changes it
         if self._writes:
             step = directory.status().get("step", 0)
             directory.create()
@@ -67,11 +68,11 @@ class RunLog:
             )
 
     def resume_from(self, state: TrainState) -> None:
-        """Drop rows after the checkpoint that training resumes from, and send the tracker those that it lacks."""
+        """Remove rows after the checkpoint that training resumes from, and send the tracker the rows that it lacks."""
         self._logged_step = state.step
         if not self._writes:
             return
-        last = state.step or -1  # a run that starts from nothing samples step 0 again
+        last = state.step or -1  # a run that starts from scratch samples step 0 again
         for record in (self._metrics, self._timing, self._samples):
             record.truncate_after(last)
         self.directory.write_status("running", step=state.step)
@@ -80,26 +81,28 @@ class RunLog:
         self._mirror.log_samples(self._samples.read())
 
     def count(self, result: StepResult) -> None:
-        """Count a training step towards the speed that the next row reports."""
+        """Add a training step to the throughput that the next row reports."""
         self._seconds += result.seconds
         self._targets += result.targets
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Write a row of metrics; it has a "step", and the other names are those of ``metrics.jsonl`` and W&B."""
+        """Log a row of metrics: "step", and values by their names in ``metrics.jsonl`` and on W&B."""
         step = row["step"]
         if self._writes:
-            speed = self._targets / self._seconds
-            left = (self.total_steps - step) * self._seconds / (step - self._logged_step)
-            timing = {"step": step, "seconds": self._seconds, "tokens_per_second": speed}
+            tokens_per_second = self._targets / self._seconds
+            seconds_left = (self.total_steps - step) * self._seconds / (step - self._logged_step)
+            timing = {"step": step, "seconds": self._seconds, "tokens_per_second": tokens_per_second}
             self._metrics.append(row)
             self._timing.append(timing | {"peak_memory_bytes": peak_memory_bytes(self._accelerator)})
-            self._mirror.log(row)
             self.directory.write_status("running", step=step)
-            self._accelerator.print(step_line(row, self.total_steps, tokens_per_second=speed, seconds_left=left))
+            self._accelerator.print(
+                step_line(row, self.total_steps, tokens_per_second=tokens_per_second, seconds_left=seconds_left)
+            )
+            self._mirror.log(row)
         self._seconds, self._targets, self._logged_step = 0.0, 0, step
 
     def log_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows of sample texts."""
+        """Log rows of sample texts."""
         if self._writes:
             for row in rows:
                 self._samples.append(row)
@@ -109,9 +112,9 @@ class RunLog:
         """Write the report and the model card, print the results, end the tracker's run, and mark the run as done.
 
         Args:
-            results: what was measured.
-            moments: two moments whose paired difference is computed first; None if there is only one.
-            seed: of its bootstrap.
+            results: the measurements of the run.
+            moments: the two moments whose paired difference is computed first; None if there is only one.
+            seed: seed of the bootstrap.
 
         Raises:
             UserError: a file of the run is damaged.

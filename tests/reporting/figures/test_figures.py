@@ -19,7 +19,7 @@ METRICS = [
 
 @pytest.fixture
 def page(perplexity, decoding_rows, diagnostics_rows):
-    """Draws all figures of a page."""
+    """Draws every kind of figure, by name."""
     return lambda: {
         "loss": curves.loss_curve(METRICS),
         "perplexity": curves.perplexity_bars({"before": perplexity(1.9), "after": perplexity(1.4)}),
@@ -28,7 +28,7 @@ def page(perplexity, decoding_rows, diagnostics_rows):
     }
 
 
-def test_every_figure_is_one_element_with_a_title_and_nothing_from_elsewhere(page):
+def test_every_figure_is_one_element_with_a_title_and_no_external_reference(page):
     for name, svg in page().items():
         root = ET.fromstring(svg)
         assert root.tag == "svg"
@@ -41,7 +41,7 @@ def test_every_figure_is_one_element_with_a_title_and_nothing_from_elsewhere(pag
         assert "width" not in root.attrib
 
 
-def test_no_two_elements_of_a_page_share_an_id_and_every_reference_is_to_its_own_figure(page):
+def test_ids_are_unique_on_a_page_and_every_reference_stays_in_its_figure(page):
     ids = []
     for svg in page().values():
         own = re.findall(r'\bid="([^"]+)"', svg)
@@ -52,7 +52,7 @@ def test_no_two_elements_of_a_page_share_an_id_and_every_reference_is_to_its_own
     assert len(ids) == len(set(ids))
 
 
-def test_the_same_data_gives_the_same_bytes_whatever_was_drawn_before_and_configured(page):
+def test_the_same_data_gives_the_same_bytes_under_any_matplotlib_settings(page):
     first = page()
     import matplotlib as mpl
 
@@ -60,7 +60,7 @@ def test_the_same_data_gives_the_same_bytes_whatever_was_drawn_before_and_config
         assert page() == first
 
 
-def test_colours_are_the_page_s_own_and_text_is_text(page):
+def test_colours_come_from_the_page_and_text_stays_text(page):
     svg = page()["decoding"]
     colours = set(re.findall(r"#[0-9a-f]{6}", re.sub(r"var\([^)]*\)", "", svg)))
     assert colours == set()
@@ -70,14 +70,14 @@ def test_colours_are_the_page_s_own_and_text_is_text(page):
         assert texts.count(strategy) == 1
 
 
-def test_names_are_neither_markup_nor_mathematics(decoding_rows):
+def test_names_are_not_interpreted_as_markup_or_mathtext(decoding_rows):
     rows = decoding_rows(1)
     rows[0]["strategy"] = "a<b> & $x^2$"
     texts = [element.text for element in ET.fromstring(decoding.decoding_scatter({"model": rows})).iter("text")]
     assert "a<b> & $x^2$" in texts
 
 
-def test_labels_do_not_lie_on_each_other():
+def test_labels_do_not_overlap():
     rows = [{"strategy": f"strategy_{index}", "diversity": 0.5 + index / 1000, "nll": 2.0} for index in range(4)]
     rows += [{"strategy": "far", "diversity": 0.9, "nll": 4.0}]
     svg = decoding.decoding_scatter({"model": rows})
@@ -106,11 +106,11 @@ def test_labels_do_not_lie_on_each_other():
         decoding.decoding_scatter({"after": [{"strategy": "greedy", "diversity": None, "nll": 1.0}]}),
     ],
 )
-def test_nothing_to_draw_draws_nothing(svg):
+def test_without_data_there_is_no_figure(svg):
     assert svg is None
 
 
-def test_gaps_are_left_out_and_one_point_is_seen(perplexity):
+def test_missing_values_are_skipped_and_a_single_point_is_visible(perplexity):
     assert "<use" in curves.loss_curve([{"step": 5, "train/loss": 3.0}, {"step": 6, "train/loss": None}])
     bars = curves.perplexity_bars({"before": perplexity(2.0, bits_per_byte_interval=None), "after": perplexity(1.0)})
     assert "before 2.000, after 1.000" in bars
@@ -118,7 +118,7 @@ def test_gaps_are_left_out_and_one_point_is_seen(perplexity):
 
 
 def lines_of(svg, colour):
-    """Numbers of points of the lines drawn in a colour."""
+    """The number of points of each line drawn in a colour."""
     paths = [e for e in ET.fromstring(svg).iter("path") if f"stroke: var({colour}" in e.attrib.get("style", "")]
     return [len(re.findall("[ML]", path.attrib["d"])) for path in paths if "z" not in path.attrib["d"]]
 
@@ -135,7 +135,7 @@ def test_a_sweep_is_joined_in_the_order_of_its_settings(compared_rows):
     assert 3 not in lines_of(without, "--second")
 
 
-def test_large_numbers_are_sorted_as_numbers():
+def test_settings_are_sorted_as_numbers():
     rows = [{"strategy": f"top_k[{k}]", "family": "top_k", "settings": {"top_k": k}} for k in (100, 20, 3)]
     assert decoding.families(rows) == [["top_k[3]", "top_k[20]", "top_k[100]"]]
     assert decoding.short_names(rows) == {"top_k[3]": "top_k[3]", "top_k[20]": "20", "top_k[100]": "100"}

@@ -1,17 +1,18 @@
-"""What a pass tells of single tokens, in the report: drawn where it was measured, and escaped."""
+"""Loss by context length, calibration, token accuracy and hardest tokens in the report."""
 
 import xml.etree.ElementTree as ET
 
 import pytest
 
 from textgen.files import write_json
-from textgen.reporting.figures.tokens import HARDEST_SHOWN, accuracy_rows, hardest_rows, loss_by_position, reliability
+from textgen.reporting.figures.tokens import loss_by_position, reliability
 from textgen.reporting.report import write_report
 from textgen.reporting.results import RunFiles
+from textgen.reporting.tables.metrics import HARDEST_SHOWN, accuracy_rows, hardest_rows
 
 
 def tokens_entry(better=0.0):
-    """What perplexity.json says of tokens, beside the perplexities."""
+    """The parts of an entry of perplexity.json that are about tokens."""
     positions = [
         {"from": 1, "to": 1, "tokens": 12, "nll": 6 - better, "nll_interval": None},
         {"from": 2, "to": 2, "tokens": 12, "nll": 5 - better, "nll_interval": [4.5, 5.5]},
@@ -56,14 +57,14 @@ def test_figures_are_drawn_with_their_numbers_in_the_title(measured):
     assert "expected calibration error: before 0.125, after 0.125" in calibration
 
 
-def test_one_moment_alone_is_drawn_too(measured):
+def test_one_model_alone_is_drawn_too(measured):
     alone = {"model": measured["after"]}
     assert "model" in loss_by_position(alone)
     assert "model" in reliability(alone)
     assert [name for name, _ in accuracy_rows(alone)] == ["model"]
 
 
-def test_what_was_not_measured_is_left_out(perplexity):
+def test_what_was_not_measured_is_omitted(perplexity):
     for entry in ({}, {"after": perplexity(1.4)}):
         assert loss_by_position(entry) is None
         assert reliability(entry) is None
@@ -71,18 +72,18 @@ def test_what_was_not_measured_is_left_out(perplexity):
         assert hardest_rows(entry) == []
 
 
-def test_rows_of_accuracy_and_of_hard_tokens(measured):
+def test_rows_of_accuracy_and_of_hardest_tokens(measured):
     assert accuracy_rows(measured)[0] == ("before", [("0.300", "0.250–0.450"), ("0.600", "0.500–0.700"), ("0.125", "")])
     rows = hardest_rows(measured)
     assert len(rows) == HARDEST_SHOWN
-    assert (rows[0]["nll"], rows[0]["sure"], rows[0]["token"]) == ("17.2", "0.50", " light")
+    assert (rows[0]["nll"], rows[0]["expected_probability"], rows[0]["token"]) == ("17.2", "0.50", " light")
 
 
-def test_the_report_shows_them_and_escapes_what_was_read(run_dir, measured, hostile):
+def test_the_report_shows_them_escaped(run_dir, measured, hostile):
     measured["after"]["hardest_tokens"][0] = measured["after"]["hardest_tokens"][0] | {"token": hostile}
     write_json(run_dir / "evaluation" / "perplexity.json", measured)
     page = write_report(run_dir).read_text()
-    for words in ("top-1 accuracy", "How loss falls", "The hardest tokens", "plays.txt#1", "0.250–0.450"):
+    for words in ("top-1 accuracy", "Loss by context length", "Hardest tokens", "plays.txt#1", "0.250–0.450"):
         assert words in page
     assert "<script>alert" not in page
     assert RunFiles.read(run_dir).perplexity["after"]["top_5_accuracy"] == 0.6

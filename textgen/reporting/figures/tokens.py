@@ -1,108 +1,66 @@
-"""Figures and tables of what one perplexity pass tells besides perplexity: where in the context loss falls, and how far
-the model's confidence is to be believed."""
+"""Loss by context length, and calibration of token probabilities."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from textgen.reporting.figures.curves import FAINT, MOMENT_COLOUR, STYLE, as_svg
-from textgen.reporting.wording import bounds, compared, finite, interval_text, number
-
-HARDEST_SHOWN = 12
+from textgen.reporting.figures.svg import (
+    FAINT,
+    MOMENT_COLOUR,
+    Point,
+    as_svg,
+    draw_intervals,
+    draw_line,
+    new_figure,
+    points,
+)
+from textgen.reporting.formatting import number
+from textgen.reporting.results import moments
 
 
 def loss_by_position(perplexity: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Nats per token over the number of tokens read before, with 95 % intervals; None unless there are two ranges."""
-    lines = _series(perplexity, "loss_by_position", "to", "nll")
+    """Nats per token over context length, with 95 % intervals; None unless there are two ranges of it."""
+    lines = _lines(perplexity, "loss_by_position", "to", "nll")
     if not any(len(line) > 1 for line in lines.values()):
         return None
-    with style.context(STYLE):
-        figure = Figure(figsize=(6.8, 2.8), layout="constrained")
+    with new_figure(2.8) as figure:
         axes = figure.subplots()
-        for moment, line in lines.items():
-            _line(axes, line, "nll_interval", moment)
+        _draw(axes, lines, "nll_interval")
         axes.set_xscale("log", base=2)
-        ticks = sorted({point[0] for line in lines.values() for point in line})
+        ticks = sorted({point.x for line in lines.values() for point in line})
         axes.set_xticks(ticks, [number(tick, 0) for tick in ticks])
         axes.minorticks_off()
-        axes.set(xlabel="tokens read before, up to", ylabel="nll, nats per token")
-        _legend(axes, lines)
-        said = "; ".join(
-            f"{moment} from {number(line[0][1])} to {number(line[-1][1])}" for moment, line in lines.items()
-        )
-        return as_svg(figure, "position", f"Nats per token by the number of tokens read before: {said}")
+        axes.set(xlabel="context length (tokens), up to", ylabel="nll (nats per token)")
+        title = "; ".join(f"{name} from {number(line[0].y)} to {number(line[-1].y)}" for name, line in lines.items())
+        return as_svg(figure, "position", f"Nats per token by context length: {title}")
 
 
 def reliability(perplexity: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """How often the likeliest token was right over how likely it was said to be (a reliability diagram)."""
-    lines = _series(perplexity, "calibration", "confidence", "accuracy")
+    """Reliability diagram: accuracy of the most likely token over its probability. None without measurements."""
+    lines = _lines(perplexity, "calibration", "confidence", "accuracy")
     if not lines:
         return None
-    with style.context(STYLE):
-        figure = Figure(figsize=(6.8, 3.6), layout="constrained")  # as wide as the others: letters of one size
+    with new_figure(3.6) as figure:
         axes = figure.subplots()
         axes.plot((0, 1), (0, 1), color=FAINT, linewidth=0.8, linestyle=":")
-        for moment, line in lines.items():
-            _line(axes, line, "accuracy_interval", moment)
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability of the likeliest token", ylabel="how often it was right")
-        _legend(axes, lines)
+        _draw(axes, lines, "accuracy_interval")
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability of the most likely token", ylabel="accuracy")
         errors = {moment: perplexity[moment].get("expected_calibration_error") for moment in lines}
-        said = ", ".join(f"{moment} {number(value, 3)}" for moment, value in errors.items())
-        return as_svg(figure, "reliability", f"Confidence and accuracy; expected calibration error: {said}")
+        title = ", ".join(f"{moment} {number(value, 3)}" for moment, value in errors.items())
+        return as_svg(figure, "reliability", f"Confidence and accuracy; expected calibration error: {title}")
 
 
-def accuracy_rows(perplexity: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """A row a moment of (value, interval): top-1 and top-5 accuracy, expected calibration error; for those measured."""
-    rows = []
-    for moment in compared(perplexity):
-        stated = perplexity.get(moment or "", {})
-        if finite(stated.get("top_1_accuracy")) is None or moment is None:
-            continue
-        names = ("top_1_accuracy", "top_5_accuracy", "expected_calibration_error")
-        cells = [(number(stated.get(name), 3), interval_text(stated.get(f"{name}_interval"), 3)) for name in names]
-        rows.append((moment, cells))
-    return rows
+def _lines(perplexity: Mapping[str, Mapping[str, Any]], table: str, x: str, y: str) -> dict[str, list[Point]]:
+    """Moment → points of a table in its entry, reference first; moments without points are omitted."""
+    lines = {moment: points(perplexity[moment].get(table) or [], x, y) for moment in moments(perplexity)}
+    return {moment: line for moment, line in lines.items() if line}
 
 
-def hardest_rows(perplexity: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The hardest tokens of the later moment, with numbers in words; the first :data:`HARDEST_SHOWN`."""
-    _, moment = compared(perplexity)
-    tokens = perplexity.get(moment or "", {}).get("hardest_tokens") or []
-    return [
-        {**token, "nll": number(token.get("nll"), 1), "sure": number(token.get("expected_probability"), 2)}
-        for token in tokens[:HARDEST_SHOWN]
-    ]
-
-
-_Point = tuple[float, float, Mapping[str, Any]]
-
-
-def _series(perplexity: Mapping[str, Mapping[str, Any]], table: str, across: str, up: str) -> dict[str, list[_Point]]:
-    """Moment → (x, y, row) of every row that has both; the earlier moment first, those without rows left out."""
-    series = {}
-    for moment in compared(perplexity):
-        rows: Sequence[Mapping[str, Any]] = perplexity.get(moment or "", {}).get(table) or []
-        points = [(finite(row.get(across)), finite(row.get(up)), row) for row in rows]
-        known = [(x, y, row) for x, y, row in points if x is not None and y is not None]
-        if moment and known:
-            series[moment] = known
-    return series
-
-
-def _line(axes: Axes, line: Sequence[_Point], interval: str, moment: str) -> None:
-    colour = MOMENT_COLOUR.get(moment, FAINT)
-    axes.plot(
-        [x for x, _, _ in line], [y for _, y, _ in line], "o-", color=colour, linewidth=1.3, markersize=4, label=moment
-    )
-    for x, _, row in line:
-        ends = bounds(row.get(interval))
-        if ends:
-            axes.plot((x, x), ends, color=colour, linewidth=1, alpha=0.6, solid_capstyle="round")
-
-
-def _legend(axes: Axes, lines: Mapping[str, Any]) -> None:
+def _draw(axes: Axes, lines: Mapping[str, Sequence[Point]], interval: str) -> None:
+    for moment, line in lines.items():
+        colour = MOMENT_COLOUR[moment]
+        draw_line(axes, line, "o-", color=colour, linewidth=1.3, markersize=4, label=moment)
+        draw_intervals(axes, line, interval, color=colour, linewidth=1, alpha=0.6, solid_capstyle="round")
     if len(lines) > 1:
         axes.legend(loc="best")

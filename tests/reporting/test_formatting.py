@@ -1,0 +1,40 @@
+import math
+
+import pytest
+
+from textgen.reporting.formatting import interval_text, number, printable
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (1234.5, 2, "1,234.50"),
+        (-0.514, 2, "−0.51"),
+        (-0.001, 2, "0.00"),
+        (-1234.0, 0, "−1,234"),
+        (3.4595e33, 2, "3.46e+33"),
+        (None, 2, "–"),
+        (math.nan, 2, "–"),
+        (math.inf, 2, "–"),
+        ("1", 2, "–"),
+        (True, 2, "–"),
+    ],
+)
+def test_numbers(value, digits, text):
+    assert number(value, digits) == text
+
+
+def test_intervals():
+    assert interval_text([0.91, 0.955], 2) == "0.91–0.95"
+    assert interval_text([-0.55, -0.47]) == "−0.55 to −0.47"
+    for missing in (None, [], [1.0], [None, 1.0], [math.nan, 1.0], "12"):
+        assert interval_text(missing) == ""
+
+
+def test_control_characters_become_visible(hostile):
+    shown = printable("a\tb\nc" + hostile)
+    assert shown.startswith("a\tb\nc<script>")
+    assert "␀␛[31m␍" in shown
+    assert "🙂" in shown
+    shown.encode("utf-8")
+    assert printable("\u202etxt.exe\x85") == "\ufffdtxt.exe\ufffd"

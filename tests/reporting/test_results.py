@@ -1,0 +1,186 @@
+"""Measurements: written and read back, replaced if incomplete; damaged files are errors that name file and line."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from textgen.errors import UserError
+from textgen.evaluation.decoding.generate import Continuation
+from textgen.evaluation.measure_model import Measurement
+from textgen.evaluation.perplexity.document_sums import DocumentScore
+from textgen.files import write_json
+from textgen.reporting import results as results_module
+from textgen.reporting.card import write_model_card
+from textgen.reporting.report import write_report
+from textgen.reporting.results import EvaluationResults, RunFiles, moment_pair, moments
+
+
+def measurement(bits: float = 1.5, texts: int = 2, decoding: bool = True) -> Measurement:
+    scores = [DocumentScore(f"texts#{n}", bits * (n + 1), 10, 8, 40, 3, 6) for n in range(3)]
+    if not decoding:
+        return Measurement({"bits_per_byte": bits}, scores, [], [], [])
+    continuations = [Continuation(f"texts#{n}", "Once", "greedy", 0, f"text {bits}", (1, 2)) for n in range(texts)]
+    row = {"strategy": "greedy", "nll": bits}
+    return Measurement({"bits_per_byte": bits}, scores, [row], continuations, [row | {"kept_size": 4.0}])
+
+
+@pytest.fixture
+def results(tmp_path):
+    return EvaluationResults(tmp_path)
+
+
+def test_what_is_written_is_read_back(results):
+    before, after = measurement(2.0), measurement(1.5)
+    results.write("before", before)
+    results.write("after", after)
+    results.write_difference({"bits_per_byte": -0.5})
+    assert results.perplexity() == {
+        "before": before.perplexity, "after": after.perplexity, "difference": {"bits_per_byte": -0.5},
+    }  # fmt: skip
+    assert results.decoding() == {"before": before.decoding, "after": after.decoding}
+    assert results.diagnostics() == {"before": before.diagnostics, "after": after.diagnostics}
+    assert results.scores("before") == before.scores
+    assert results.scores("after") == after.scores
+    rows = [asdict(one) | {"token_ids": [1, 2]} for one in (*before.continuations, *after.continuations)]
+    assert list(results.continuations()) == [
+        {"when": when, **row} for when, row in zip(["before"] * 2 + ["after"] * 2, rows, strict=True)
+    ]
+
+
+def test_both_readers_give_the_same(results, tmp_path):
+    results.write("model", measurement())
+    run = RunFiles.read(tmp_path)
+    assert run.perplexity == results.perplexity()
+    assert run.decoding == results.decoding()
+    assert run.diagnostics == results.diagnostics()
+    assert list(run.continuations()) == list(results.continuations())
+
+
+def test_without_decoding_there_are_only_perplexity_files(results):
+    results.write("model", measurement(decoding=False))
+    assert sorted(path.name for path in results.directory.iterdir()) == ["documents.jsonl", "perplexity.json"]
+    assert results.decoding() == results.diagnostics() == {}
+    assert list(results.continuations()) == []
+
+
+def test_an_incomplete_measurement_is_replaced(results, monkeypatch):
+    results.write("before", measurement(2.0))
+
+    def killed(path, value):
+        if path.name == "perplexity.json":
+            raise KeyboardInterrupt
+        write_json(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results_module, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            results.write("after", measurement(9.0, texts=3))
+    assert results.scores("after"), "its files were written, except the one that makes it complete"
+    assert results.has("before")
+    assert not results.has("after")
+
+    after = measurement(1.5)
+    results.write("after", after)
+    assert results.has("after")
+    assert results.scores("after") == after.scores
+    assert results.decoding()["after"] == after.decoding
+    assert [row["text"] for row in results.continuations()] == ["text 2.0"] * 2 + ["text 1.5"] * 2
+    assert results.scores("before") == measurement(2.0).scores
+
+
+def damage(path, text):
+    """Put a text in place of the second line."""
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], text + "\n", *lines[2:]]))
+
+
+@pytest.mark.parametrize("text", ['{"when": "after", "id', '"a text"', '{"id": "x", "text": "no moment"}'])
+@pytest.mark.parametrize("name", ["documents.jsonl", "continuations.jsonl"])
+def test_a_damaged_row_is_an_error_that_names_file_and_line(results, name, text):
+    results.write("before", measurement(2.0))
+    results.write("after", measurement(1.5))
+    damage(results.directory / name, text)
+    read = {
+        "documents.jsonl": lambda: results.scores("after"),
+        "continuations.jsonl": lambda: list(results.continuations()),
+    }
+    with pytest.raises(UserError, match=rf"{name}, line 2: "):
+        read[name]()
+    with pytest.raises(UserError, match=rf"{name}, line 2: "):
+        results.write("after", measurement(1.5))
+
+
+def test_a_row_without_a_value_that_is_needed_is_an_error_that_names_file_and_line(results):
+    results.write("before", measurement(2.0))
+    damage(results.directory / "documents.jsonl", '{"when": "before", "id": "texts#1", "nll": 1.0}')
+    with pytest.raises(UserError, match=r"documents\.jsonl, line 2: .*tokens, words, bytes"):
+        results.scores("before")
+    damage(results.directory / "continuations.jsonl", '{"when": "before", "prompt_id": "texts#1"}')
+    with pytest.raises(UserError, match=r"continuations\.jsonl, line 2: .*strategy, sample, text"):
+        list(results.continuations())
+
+
+@pytest.mark.parametrize("name", ["perplexity.json", "decoding.json", "diagnostics.json"])
+def test_a_damaged_json_file_is_an_error_that_names_it(results, tmp_path, name):
+    results.write("before", measurement())
+    (results.directory / name).write_text('{"before": {')
+    for read in (
+        getattr(results, name.removesuffix(".json")),
+        lambda: results.write("after", measurement()),
+        lambda: RunFiles.read(tmp_path),
+    ):
+        with pytest.raises(UserError, match=rf"{name}\b.* not valid JSON"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("evaluation/continuations.jsonl", '{"when": 1}\n'),
+        ("evaluation/perplexity.json", "{"),
+        ("metrics.jsonl", "oops\n{}\n"),
+        ("samples.jsonl", "oops\n{}\n"),
+        ("config.yaml", "a: [\n"),
+        ("environment.json", "{"),
+    ],
+)
+def test_report_and_card_name_the_damaged_file(run_dir, name, text):
+    (run_dir / name).write_text(text)
+    with pytest.raises(UserError, match=name):
+        write_report(run_dir)
+    if name not in ("evaluation/continuations.jsonl", "samples.jsonl"):  # the card shows no texts
+        with pytest.raises(UserError, match=name):
+            write_model_card(run_dir)
+
+
+def test_a_directory_that_does_not_exist_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="nowhere: no such directory"):
+        RunFiles.read(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("measured", "pair"),
+    [
+        (["after", "difference", "before"], ("before", "after")),
+        (["model", "baseline"], ("baseline", "model")),
+        (["model"], (None, "model")),
+        (["after"], (None, "after")),
+        (["before"], (None, "before")),
+        (["baseline"], (None, "baseline")),
+        (["difference"], (None, None)),
+    ],
+)
+def test_the_moments_that_are_compared(measured, pair):
+    by_moment = {moment: {} for moment in measured}
+    assert moment_pair(by_moment) == pair
+    assert moments(by_moment) == [moment for moment in pair if moment]
+
+
+def test_a_run_that_trained_is_distinguished_from_an_evaluation(run_dir, evaluation_dir):
+    run, evaluation = RunFiles.read(run_dir), RunFiles.read(evaluation_dir)
+    assert (run.is_fine_tuning, run.model, run.method) == (True, "tiny-gpt2", "lora")
+    assert (evaluation.is_fine_tuning, evaluation.model, evaluation.method) == (False, "gpt2", "")
+    (run_dir / "metrics.jsonl").unlink()
+    assert RunFiles.read(run_dir).is_fine_tuning
+    assert json.loads((run_dir / "environment.json").read_text()) == run.environment

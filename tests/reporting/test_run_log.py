@@ -1,0 +1,302 @@
+"""The run log: what each call writes, in which order, on which process, and after a resume."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from textgen.evaluation.measure_model import Measurement
+from textgen.evaluation.perplexity.document_sums import DocumentScore
+from textgen.evaluation.perplexity.summary import paired_difference
+from textgen.reporting import run_log as run_log_module
+from textgen.reporting.config import TrackingConfig
+from textgen.reporting.jsonl import StepRecord
+from textgen.reporting.results import EvaluationResults
+from textgen.reporting.run_log import RunLog
+from textgen.reporting.wandb_mirror import WandbMirror
+from textgen.run.directory import RunDirectory
+from textgen.training.checkpoints import TrainState
+from textgen.training.step import StepResult
+
+
+class Tracker:
+    """A stand-in for the W&B mirror that remembers its calls."""
+
+    def __init__(self, events):
+        self.events, self.started, self.rows, self.samples = events, None, [], []
+        self.at_finish = lambda run_dir: None
+
+    def start(self, run_dir, config, **options):
+        self.started = {"run_dir": run_dir, "config": config, **options}
+        return self
+
+    def log(self, row):
+        self.events.append("tracker")
+        self.rows.append(row)
+
+    def log_samples(self, rows):
+        self.samples += rows
+
+    def finish(self, run_dir):
+        self.events.append("tracker finished")
+        self.at_finish(run_dir)
+
+    def forget(self):
+        self.rows, self.samples = [], []
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """What is written to which destination, in order."""
+    events = []
+    append = StepRecord.append
+
+    def recorded(self, row):
+        append(self, row)
+        events.append(self.path.stem)
+
+    monkeypatch.setattr(StepRecord, "append", recorded)
+    return events
+
+
+@pytest.fixture
+def tracker(events, monkeypatch):
+    tracker = Tracker(events)
+    monkeypatch.setattr(run_log_module, "WandbMirror", tracker)
+    return tracker
+
+
+@pytest.fixture
+def directory(tmp_path):
+    flat = {"model": "tiny-gpt2", "data": "plays", "run_dir": None}
+    return RunDirectory(flat, given=str(tmp_path / "run"), name="run")
+
+
+@pytest.fixture
+def lines():
+    """What is printed."""
+    return []
+
+
+@pytest.fixture
+def start(directory, events, lines):
+    """Starts a run log, by default on the main process."""
+
+    def run_log(*, main=True, total_steps=10, on_wait=lambda: None):
+        def echo(line):
+            events.append("console")
+            lines.append(line)
+
+        accelerator = SimpleNamespace(
+            is_main_process=main, wait_for_everyone=on_wait, print=echo,
+            num_processes=2, mixed_precision="no", device=torch.device("cpu"),
+        )  # fmt: skip
+        return RunLog(accelerator, directory, TrackingConfig(), {"train_tokens": 7}, total_steps=total_steps)
+
+    return run_log
+
+
+def fail(*args):
+    raise RuntimeError("tracker")
+
+
+def rows_of(directory, name):
+    return StepRecord(directory.path / f"{name}.jsonl").read()
+
+
+def step(targets=100, seconds=0.5):
+    return StepResult(loss=3.0, grad_norm=1.0, targets=targets, seconds=seconds)
+
+
+def sample(step, text="text"):
+    return {"step": step, "prompt_id": "a#0", "prompt": "Once", "strategy": "greedy", "text": text}
+
+
+def test_the_directory_is_claimed_before_anything_is_measured(start, directory, tracker, lines):
+    waited = []
+    start(on_wait=lambda: waited.append(directory.path.exists()))
+    assert waited == [False], "all processes check the directory before one changes it"
+    assert sorted(path.name for path in directory.path.iterdir()) == ["config.yaml", "environment.json", "status.json"]
+    assert directory.created
+    environment = directory.environment()
+    assert environment["train_tokens"] == 7
+    assert environment["processes"] == 2
+    assert "torch" in environment["versions"]
+    assert (directory.status()["state"], directory.status()["step"]) == ("running", 0)
+    assert lines == []
+
+
+def test_the_tracker_is_started_with_the_settings_and_the_id_of_the_directory(start, directory, tracker):
+    start()
+    assert tracker.started["run_dir"] == directory.path
+    assert tracker.started["config"] == directory.flat
+    assert tracker.started["run_id"] == directory.tracking_id()
+    assert (tracker.started["project"], tracker.started["mode"]) == ("textgen", "auto")
+    assert TrackingConfig(track="none", wandb_mode="online").mode == "disabled"
+
+
+def test_another_process_writes_nothing(start, directory, tracker, lines, events):
+    log = start(main=False)
+    log.resume_from(TrainState(step=2))
+    log.count(step())
+    log.log({"step": 3, "train/loss": 3.0})
+    log.log_samples([sample(3)])
+    log.finish(EvaluationResults(directory.path), ("before", "after"), seed=0)
+    assert not directory.path.exists()
+    assert tracker.started is None
+    assert lines == events == []
+
+
+def test_a_row_goes_to_metrics_timing_console_and_tracker_in_that_order(start, directory, tracker, events, lines):
+    log = start()
+    log.resume_from(TrainState())
+    log.count(step())
+    row = {"step": 1, "train/loss": 3.0}
+    log.log(row)
+    assert events == ["metrics", "timing", "console", "tracker"]
+    assert rows_of(directory, "metrics") == tracker.rows == [row]
+    assert lines == ["step  1/10 · loss 3.000 · 200 tok/s · 0:04 left"]
+    assert directory.status()["step"] == 1
+
+
+def test_a_tracker_that_raises_loses_no_row(start, directory, tracker, lines):
+    log = start()
+    log.resume_from(TrainState())
+    tracker.log = fail
+    log.count(step())
+    with pytest.raises(RuntimeError, match="tracker"):
+        log.log({"step": 1, "train/loss": 3.0})
+    assert [row["step"] for row in rows_of(directory, "metrics")] == [1]
+    assert [row["step"] for row in rows_of(directory, "timing")] == [1]
+    assert len(lines) == 1
+    assert directory.status()["step"] == 1
+
+
+def test_speed_is_targets_over_seconds_since_the_last_row(start, directory, tracker, lines):
+    log = start()
+    log.resume_from(TrainState(step=2))
+    for targets, seconds in ((100, 0.5), (300, 1.5)):
+        log.count(step(targets, seconds))
+    log.log({"step": 4, "train/loss": 3.0})
+    log.count(step(90, 0.1))
+    log.log({"step": 5, "eval/loss": 2.5})  # a row that only evaluates
+    log.count(step(10, 1.0))
+    log.log({"step": 6, "train/loss": 2.0, "eval/loss": 2.5})
+    timing = rows_of(directory, "timing")
+    assert [row["step"] for row in timing] == [4, 5, 6]
+    assert [row["seconds"] for row in timing] == [2.0, 0.1, 1.0]
+    assert [row["tokens_per_second"] for row in timing] == [200.0, pytest.approx(900), 10.0]
+    assert all(row["peak_memory_bytes"] > 0 for row in timing)
+    assert lines == [
+        "step  4/10 · loss 3.000 · 200 tok/s · 0:06 left",  # a second per step: the rows are two steps apart
+        "step  5/10 · eval loss 2.500 · 900 tok/s · 0:00 left",
+        "step  6/10 · loss 2.000 · eval loss 2.500 · 10 tok/s · 0:04 left",
+    ]
+
+
+def write_six_steps(log):
+    log.resume_from(TrainState())
+    log.log_samples([sample(0)])
+    for number in range(1, 7):
+        log.count(step())
+        log.log({"step": number, "train/loss": 1 / number})
+        if number % 3 == 0:
+            log.log_samples([sample(number)])
+
+
+def test_resuming_drops_later_rows_and_gives_the_tracker_the_earlier_ones(start, directory, tracker):
+    write_six_steps(start())
+    tracker.forget()
+    log = start()
+    assert directory.status()["step"] == 6, "until it is known where training resumes"
+    log.resume_from(TrainState(step=4))
+    assert [row["step"] for row in rows_of(directory, "metrics")] == [1, 2, 3, 4]
+    assert [row["step"] for row in rows_of(directory, "timing")] == [1, 2, 3, 4]
+    assert [row["step"] for row in rows_of(directory, "samples")] == [0, 3]
+    assert [row["step"] for row in tracker.rows] == [1, 2, 3, 4]
+    assert [row["step"] for row in tracker.samples] == [0, 3]
+    assert (directory.status()["state"], directory.status()["step"]) == ("running", 4)
+
+
+def test_a_run_without_a_checkpoint_drops_every_row(start, directory, tracker):
+    write_six_steps(start())
+    tracker.forget()
+    start().resume_from(TrainState())
+    for name in ("metrics", "timing", "samples"):
+        assert rows_of(directory, name) == []
+    assert tracker.rows == tracker.samples == []
+
+
+def test_a_resumed_tracker_gets_only_the_rows_that_it_lacks(start, directory, tracker, monkeypatch, tmp_path):
+    write_six_steps(start())
+    sent = []
+    settings = SimpleNamespace(sync_dir=str(tmp_path))
+    wandb_run = SimpleNamespace(
+        resumed=True, summary={"train/step": 2, "samples/step": 0}, settings=settings, log=sent.append, finish=print
+    )
+    mirror = WandbMirror(wandb_run, lambda line: None)
+    monkeypatch.setattr(tracker, "start", lambda *args, **options: mirror)
+    start().resume_from(TrainState(step=4))
+    mirror._end(0, timeout=30)
+    assert [row["train/step"] for row in sent if "train/step" in row] == [3, 4]
+    assert [row["samples/step"] for row in sent if "samples/step" in row] == [3]
+
+
+def test_samples_are_recorded_before_the_tracker_gets_them(start, directory, tracker, events):
+    log = start()
+    log.log_samples([sample(0, "a"), sample(0, "b")])
+    assert [row["text"] for row in rows_of(directory, "samples")] == ["a", "b"]
+    assert tracker.samples == rows_of(directory, "samples")
+    tracker.log_samples = fail
+    with pytest.raises(RuntimeError, match="tracker"):
+        log.log_samples([sample(5, "c")])
+    assert [row["text"] for row in rows_of(directory, "samples")] == ["a", "b", "c"]
+
+
+def write_measurements(directory, perplexity, **bits):
+    results = EvaluationResults(directory.path)
+    for moment, value in bits.items():
+        scores = [DocumentScore(f"a#{n}", value * (20 + n), 10, 8, 40) for n in range(3)]
+        results.write(moment, Measurement(perplexity(value), scores, [], [], []))
+    return results
+
+
+def test_finishing_writes_difference_report_and_card_ends_the_tracker_and_marks_done(
+    start, directory, tracker, events, lines, perplexity, capsys
+):
+    log = start()
+    results = write_measurements(directory, perplexity, before=2.0, after=1.5)
+
+    def at_finish(run_dir):
+        assert run_dir == directory.path
+        assert {"report.html", "README.md"} <= {path.name for path in run_dir.iterdir()}
+        assert directory.status()["state"] == "running"
+
+    tracker.at_finish = at_finish
+    log.finish(results, ("before", "after"), seed=3)
+    expected = paired_difference(results.scores("before"), results.scores("after"), seed=3)
+    assert results.perplexity()["difference"] == expected
+    assert events == ["console", "tracker finished"]
+    assert lines == [f"report: {directory.path / 'report.html'}"]
+    assert "2.000" in capsys.readouterr().out
+    done = directory.status()
+    assert (done["state"], done["exit_code"], done["step"]) == ("done", 0, 10)
+    assert directory.is_complete()
+
+
+def test_one_model_alone_has_no_difference(start, directory, tracker, perplexity):
+    log = start(total_steps=0)
+    results = write_measurements(directory, perplexity, model=2.0)
+    log.finish(results, None, seed=3)
+    assert "difference" not in results.perplexity()
+    assert (directory.path / "report.html").exists()
+    assert (directory.status()["state"], directory.status()["step"]) == ("done", 0)
+
+
+def test_a_run_that_cannot_be_published_is_not_marked_as_done(start, directory, tracker, perplexity):
+    log = start()
+    results = write_measurements(directory, perplexity, before=2.0, after=1.5)
+    (directory.path / "evaluation" / "perplexity.json").write_text("{")
+    with pytest.raises(Exception, match=r"perplexity\.json"):
+        log.finish(results, ("before", "after"), seed=3)
+    assert directory.status()["state"] == "running"

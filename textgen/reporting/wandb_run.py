@@ -1,0 +1,106 @@
+"""Starting a W&B run, online or offline, without prompting and without recording secrets."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from textgen.reporting.config import WandbMode
+
+
+def start_wandb_run(init: Mapping[str, Any], mode: WandbMode, echo: Callable[[str], None], init_timeout: float) -> Any:
+    """Start or resume a W&B run; None if W&B is disabled by its environment variable.
+
+    Online if that is requested and works, otherwise offline, with a message to ``echo``.
+
+    Args:
+        init: arguments of ``wandb.init`` that do not depend on the mode: directory, settings, id, project, name.
+        mode: "auto" is online if the user is logged in, otherwise offline.
+        echo: prints a message.
+        init_timeout: seconds to wait for the server.
+
+    Raises:
+        Exception: an offline run cannot be started either, for example because W&B is not installed properly.
+    """
+    # WANDB_MODE is how a cluster or a test suite sets the mode of every program.
+    requested = os.environ.get("WANDB_MODE", "auto").lower() if mode == "auto" else mode
+    if requested == "disabled":
+        return None
+    # With an unresponsive server, W&B's error reporting delays the end of the program by 20 s.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb  # here, so that a broken installation disables tracking and does not stop the run
+
+    # Before any run exists: suppresses the banner, and lets an explicit mode override WANDB_MODE.
+    quiet = wandb.Settings(silent=True, quiet=True, mode="online")
+    wandb.setup(settings=quiet)
+
+    def begin(how: Literal["online", "offline"]) -> Any:
+        resume: Literal["allow"] | None = "allow" if how == "online" else None
+        run = wandb.init(**init, mode=how, resume=resume, settings=_settings(init_timeout))
+        _define_metrics(run)
+        return run
+
+    if requested in ("auto", "online"):
+        try:
+            if _has_key():
+                return begin("online")
+            if mode == "online":
+                echo("W&B: no API key found (`wandb login` stores one); tracking offline.")
+        except Exception as error:
+            echo(f"W&B: could not start an online run, tracking offline: {first_line(error)}")
+            wandb.teardown()  # its service still holds the run that could not be started
+            wandb.setup(settings=quiet)
+    run = begin("offline")
+    directory = run_directory(run)
+    echo(f"W&B offline run: view it with `wandb leet {directory}`, upload it with `wandb sync {directory}`")
+    return run
+
+
+def run_directory(run: Any) -> str:
+    """The directory of a W&B run, as `wandb leet` and `wandb sync` take it."""
+    return str(run.settings.sync_dir)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _has_key() -> bool:
+    """Whether W&B has a key for its configured server, without prompting or using the network.
+
+    Raises:
+        Exception: the key is malformed.
+    """
+    import wandb
+
+    return bool(wandb.login(prompt=False, verify=False))
+
+
+def _settings(init_timeout: float) -> Any:
+    """Quiet, bounded in time, and without anything that may contain a secret: command line, git state, source, console
+    output."""
+    import wandb
+
+    return wandb.Settings(
+        silent=True,
+        quiet=True,
+        console="off",
+        save_code=False,
+        disable_git=True,
+        disable_code=True,
+        disable_job_creation=True,
+        x_disable_meta=True,
+        x_save_requirements=False,
+        init_timeout=init_timeout,
+        finish_timeout=300,  # WandbMirror waits for a shorter time, and reports it
+        reinit="finish_previous",
+    )
+
+
+def _define_metrics(run: Any) -> None:
+    """Plot against our own step: W&B's counter does not survive a resumed run."""
+    run.define_metric("train/step", hidden=True)
+    run.define_metric("train/*", step_metric="train/step")
+    run.define_metric("eval/*", step_metric="train/step")
+    run.define_metric("samples/step", hidden=True)
+    run.define_metric("samples/*", step_metric="samples/step")
