@@ -46,7 +46,13 @@ SUB_PACKAGES: dict[str, tuple[str, ...]] = {
         "textgen.evaluation.decoding.prefix_cache",
         "textgen.evaluation.decoding.strategies",
     ),
-    "textgen.reporting.figures": ("textgen.reporting.wording",),
+    "textgen.reporting.figures": ("textgen.reporting.formatting", "textgen.reporting.results"),
+    "textgen.reporting.tables": (
+        "textgen.reporting.columns",
+        "textgen.reporting.formatting",
+        "textgen.reporting.results",
+        "textgen.reporting.wording",
+    ),
 }
 
 # Module that sub-packages of its room or package import → what it may import of its own room. These modules stay below
@@ -64,7 +70,14 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "textgen.evaluation.decoding.gumbel": (),
     "textgen.evaluation.decoding.prefix_cache": (),
     "textgen.evaluation.decoding.strategies": (),
-    "textgen.reporting.wording": ("textgen.reporting.results",),
+    "textgen.reporting.formatting": (),
+    "textgen.reporting.columns": ("textgen.reporting.formatting",),
+    "textgen.reporting.results": ("textgen.reporting.jsonl",),
+    "textgen.reporting.wording": (
+        "textgen.reporting.columns",
+        "textgen.reporting.formatting",
+        "textgen.reporting.results",
+    ),
 }
 
 Imports = Mapping[str, frozenset[str]]
