@@ -1,8 +1,8 @@
 """Print the tests of what has changed since the main branch: for `make check`.
 
-Changed are files that differ from where this branch left origin/main (or main), and files that git does not track yet. A
-package's tests are the folder of tests/ that mirrors it. On the main branch itself, with nothing changed, it is the last
-commit's files that count.
+A file has changed if it differs from where this branch left origin/main (or main), or is not tracked yet. A package's
+tests are the folder of tests/ that mirrors it. On the main branch itself, with nothing changed, the last commit's files
+count.
 """
 
 import subprocess

@@ -45,10 +45,10 @@ def test_the_human_row_is_set_apart_and_the_closest_values_are_marked():
 def test_findings_are_below_the_second_table(compared_rows):
     text = printed(print_decoding, {"before": compared_rows(1), "after": compared_rows(2)})
     lines = [line.strip() for line in text.splitlines()]
-    assert lines.count("nll: not significant: top_k, nucleus") == 1
+    assert lines.count("nll: not distinguishable: top_k, nucleus") == 1
     heading = lines.index("Differences from human (paired over prompts, Holm-corrected):")
     assert heading > lines.index("Decoding, after (* closest to the human text)")
-    assert lines[heading + 1] == "diversity: all significant"
+    assert lines[heading + 1] == "diversity: all differ"
     assert "Prompts needed for a ±5 % interval on the difference from human (now 160): 311 for diversity" in text
     assert max(map(len, text.splitlines())) <= 100
 

@@ -201,7 +201,7 @@ def test_whitespace_of_continuations_is_kept(run_dir):
 def test_an_evaluation_of_two_models(evaluation_dir):
     _, page = read(write_report(evaluation_dir))
     assert "gpt2 evaluated on plays" in page.text
-    assert "the difference is not statistically significant" in page.text
+    assert "the two are not distinguishable on this data" in page.text
     assert "loss" not in page.ids
     assert ["strategy", "baseline", "model"] in page.rows
     assert "fine-tun" not in page.text.lower()
@@ -259,8 +259,8 @@ def test_differences_from_human_and_baseline_are_summarized(run_dir, compared_ro
     _, page = read(write_report(run_dir))
     text = " ".join(page.text.split())
     for other, *findings in (
-        ("human", "diversityall significant", "nllnot significant: top_k, nucleus", "lengthnone significant"),
-        ("greedy", "diversitynot significant: beam"),
+        ("human", "diversityall differ", "nllnot distinguishable: top_k, nucleus", "lengthnot distinguishable: all"),
+        ("greedy", "diversitynot distinguishable: beam"),
     ):
         _, _, after = text.partition(f"Differences from {other} (paired over prompts, Holm-corrected): ")
         assert after.startswith(" ".join(findings))

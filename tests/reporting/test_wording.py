@@ -16,11 +16,11 @@ def test_a_clear_improvement(run):
     )
 
 
-def test_a_change_that_could_be_chance_is_called_not_significant(run):
+def test_a_change_that_could_be_chance_is_called_not_distinguishable(run):
     run.perplexity["difference"] = {"bits_per_byte": -0.003, "bits_per_byte_interval": [-0.01, 0.004]}
     assert wording.headline(run) == (
         "Fine-tuning changed bits per byte from 1.9200 to 1.4100 (−0.0030, 95 % interval −0.0100 to 0.0040, "
-        "12 validation documents); the difference is not statistically significant."
+        "12 validation documents); the two are not distinguishable on this data."
     )
 
 
@@ -49,9 +49,9 @@ def test_one_model_alone_and_none(run, perplexity):
 def test_two_models(evaluation_dir):
     run = RunFiles.read(evaluation_dir)
     assert "gpt2 has 1.420 bits per byte, the baseline 1.430 (" in wording.headline(run)
-    assert wording.headline(run).endswith("; the difference is not statistically significant.")
+    assert wording.headline(run).endswith("; the two are not distinguishable on this data.")
     run.perplexity["difference"]["bits_per_byte_interval"] = [-0.02, -0.005]
-    assert "significant" not in wording.headline(run)
+    assert "distinguishable" not in wording.headline(run)
 
 
 def test_closest_to_human():
@@ -81,18 +81,18 @@ def test_a_corrected_p_value_decides_where_there_is_one():
     assert wording.like_human(row | {"nll_minus_human_p": 0.05}, {"nll": 9.0}, "nll")
 
 
-def test_findings_name_the_strategies_that_do_not_differ_significantly(compared_rows):
+def test_findings_name_the_strategies_that_are_not_distinguishable(compared_rows):
     rows = compared_rows(1)
-    assert wording.significance_findings(rows) == [
-        ("diversity", "all significant"),
-        ("nll", "not significant: top_k, nucleus"),
-        ("length", "none significant"),
+    assert wording.comparison_findings(rows) == [
+        ("diversity", "all differ"),
+        ("nll", "not distinguishable: top_k, nucleus"),
+        ("length", "not distinguishable: all"),
     ]
-    assert wording.significance_findings(rows, "baseline")[0] == ("diversity", "not significant: beam")
+    assert wording.comparison_findings(rows, "baseline")[0] == ("diversity", "not distinguishable: beam")
     assert wording.baseline_strategy(rows) == "greedy"
     two = [{"strategy": "human"}, {"strategy": "a", "nll_minus_human_p": 0.9}]
-    assert wording.significance_findings(two) == [("nll", "not significant: a")]
-    assert wording.significance_findings([{"strategy": "human", "nll": 1.0}, {"strategy": "a", "nll": 1.0}]) == []
+    assert wording.comparison_findings(two) == [("nll", "not distinguishable: a")]
+    assert wording.comparison_findings([{"strategy": "human", "nll": 1.0}, {"strategy": "a", "nll": 1.0}]) == []
     assert wording.baseline_strategy([]) is None
 
 
@@ -120,4 +120,4 @@ def test_the_excess_is_stated_only_for_a_source_of_known_entropy(perplexity):
     assert "markov:seed=1" in text
     assert "2.590 bits per byte (95 % interval 2.550–2.630; its entropy rate is 2.578)" in text
     assert "before 1.410 (95 % interval 1.300–1.500); " in text
-    assert text.endswith("after 0.010 (95 % interval −0.010 to 0.030), not significantly above zero.")
+    assert text.endswith("after 0.010 (95 % interval −0.010 to 0.030), not distinguishable from zero.")

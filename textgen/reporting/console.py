@@ -16,7 +16,7 @@ from textgen.reporting.columns import METRICS, PERPLEXITIES, Column, cells
 from textgen.reporting.formatting import MISSING, count, interval_text, number, printable
 from textgen.reporting.results import HUMAN, moment_pair, moments
 from textgen.reporting.tables.metrics import human_first
-from textgen.reporting.wording import closest_to_human, excess_over_entropy, prompts_needed, significance_findings
+from textgen.reporting.wording import closest_to_human, comparison_findings, excess_over_entropy, prompts_needed
 
 WIDTH = 100
 
@@ -88,9 +88,9 @@ def _decoding_table(moment: str, rows: Sequence[Mapping[str, Any]], separator: s
 
 
 def _print_findings(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Which differences from human are significant in the metrics shown, and how many prompts would be needed."""
+    """Which strategies are not distinguishable from human in the metrics shown, and how many prompts it would take."""
     titles = {metric.title for metric in _choose(METRICS, _METRICS)}
-    findings = [(title, finding) for title, finding in significance_findings(rows) if title in titles]
+    findings = [(title, finding) for title, finding in comparison_findings(rows) if title in titles]
     if findings:
         console.print(Text("  Differences from human (paired over prompts, Holm-corrected):"))
     for title, finding in findings:

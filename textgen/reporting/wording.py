@@ -8,7 +8,7 @@ from textgen.reporting.formatting import bounds, count, finite, interval_text, n
 from textgen.reporting.results import HUMAN, RunFiles, moment_pair, moments
 
 SIGNIFICANCE = 0.05
-"""Differences with a corrected p value from this one on are not significant."""
+"""From this corrected p value on, two strategies are called not distinguishable."""
 
 CONVENTIONS = {
     "rolling": (
@@ -103,11 +103,11 @@ def _comparison(run: RunFiles, first: str, second: str, documents: str) -> str:
     sign = "+" if difference > 0 else ""
     evidence = f"({sign}{number(difference, digits)}, {uncertainty}, {documents})"
     before, after = number(old, digits), number(new, digits)
-    insignificant = interval is not None and interval[0] <= 0 <= interval[1]
-    ending = "; the difference is not statistically significant." if insignificant else "."
+    unclear = interval is not None and interval[0] <= 0 <= interval[1]
+    ending = "; the two are not distinguishable on this data." if unclear else "."
     if first == "baseline":
         return f"{run.model} has {after} bits per byte, the baseline {before} {evidence}{ending}"
-    if insignificant:
+    if unclear:
         return f"Fine-tuning changed bits per byte from {before} to {after} {evidence}{ending}"
     if difference == 0:
         return f"Fine-tuning left bits per byte at {after} {evidence}."
@@ -125,8 +125,8 @@ def excess_over_entropy(perplexity: Mapping[str, Any]) -> str:
     for moment, entry in entries.items():
         ends = bounds(entry.get("excess_bits_per_byte_interval"))
         interval = f" (95 % interval {interval_text(ends, 3)})" if ends else ""
-        insignificant = ", not significantly above zero" if ends and ends[0] <= 0 <= ends[1] else ""
-        parts.append(f"{moment} {number(entry.get('excess_bits_per_byte'), 3)}{interval}{insignificant}")
+        unclear = ", not distinguishable from zero" if ends and ends[0] <= 0 <= ends[1] else ""
+        parts.append(f"{moment} {number(entry.get('excess_bits_per_byte'), 3)}{interval}{unclear}")
     return (
         f"The documents come from a source of known entropy, {source['name']}. Under the source itself they have "
         f"{number(source['bits_per_byte'], 3)} bits per byte (95 % interval "
@@ -149,7 +149,7 @@ def closest_to_human(rows: Sequence[Mapping[str, Any]], metric: str) -> set[str]
 
 
 def like_human(row: Mapping[str, Any], human: Mapping[str, Any] | None, metric: str) -> bool:
-    """Whether a strategy does not differ significantly from the human text in this metric.
+    """Whether a strategy is not distinguishable from the human text in this metric.
 
     Decided by the corrected p value of the paired difference; without one, by whether the human value lies within the
     interval of the strategy's value.
@@ -162,8 +162,8 @@ def like_human(row: Mapping[str, Any], human: Mapping[str, Any] | None, metric: 
     return interval is not None and target is not None and interval[0] <= target <= interval[1]
 
 
-def significance_findings(rows: Sequence[Mapping[str, Any]], other: str = HUMAN) -> list[tuple[str, str]]:
-    """(metric's title, which paired differences from ``other`` are significant) of every metric that was compared.
+def comparison_findings(rows: Sequence[Mapping[str, Any]], other: str = HUMAN) -> list[tuple[str, str]]:
+    """(metric's title, which strategies are not distinguishable from ``other``) of every metric that was compared.
 
     ``other`` is "human" or "baseline".
     """
@@ -171,15 +171,15 @@ def significance_findings(rows: Sequence[Mapping[str, Any]], other: str = HUMAN)
     for metric in METRICS:
         p_values = {row["strategy"]: finite(row.get(f"{metric.key}_minus_{other}_p")) for row in rows}
         known = {strategy: p for strategy, p in p_values.items() if p is not None}
-        insignificant = [str(strategy) for strategy, p in known.items() if p >= SIGNIFICANCE]
+        alike = [str(strategy) for strategy, p in known.items() if p >= SIGNIFICANCE]
         if not known:
             continue
-        if not insignificant:
-            finding = "all significant"
-        elif len(insignificant) == len(known) > 1:
-            finding = "none significant"
+        if not alike:
+            finding = "all differ"
+        elif len(alike) == len(known) > 1:
+            finding = "not distinguishable: all"
         else:
-            finding = f"not significant: {', '.join(insignificant)}"
+            finding = f"not distinguishable: {', '.join(alike)}"
         found.append((metric.title, finding))
     return found
 

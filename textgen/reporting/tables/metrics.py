@@ -10,9 +10,9 @@ from textgen.reporting.results import HUMAN, moment_pair, moments
 from textgen.reporting.wording import (
     baseline_strategy,
     closest_to_human,
+    comparison_findings,
     like_human,
     prompts_needed,
-    significance_findings,
 )
 
 HARDEST_SHOWN = 12
@@ -84,8 +84,8 @@ def decoding_table(moment: str, rows: Sequence[Mapping[str, Any]], metrics: Sequ
         strategy = row.get("strategy", MISSING)
         table.append({"strategy": strategy, "settings": settings_text(row), "human": is_human, "cells": marked})
     baseline = baseline_strategy(rows)
-    compared_with = [(HUMAN, significance_findings(rows))]
-    compared_with += [(baseline, significance_findings(rows, "baseline"))] if baseline else []
+    compared_with = [(HUMAN, comparison_findings(rows))]
+    compared_with += [(baseline, comparison_findings(rows, "baseline"))] if baseline else []
     return {
         "moment": moment,
         "rows": table,
