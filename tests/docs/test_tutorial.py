@@ -1,5 +1,6 @@
-"""The documentation says what the code does: its snippets run, its commands parse, its links lead somewhere."""
+"""The tutorial runs, the commands of all documentation pages parse, and their links and paths exist."""
 
+import codeop
 import contextlib
 import io
 import re
@@ -17,7 +18,7 @@ from textgen.config import parse
 ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-# Recipe → the class of its configuration.
+# Recipe → name of its configuration class.
 RECIPES = {"finetune": "FinetuneConfig", "evaluate": "EvaluateConfig", "make_tokenizer": "MakeTokenizerConfig"}
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -26,13 +27,13 @@ PATH = re.compile(r"`((?:textgen|recipes|tests|docs|launch)/[\w./-]*)`")
 
 
 def fences(page: Path) -> list[tuple[str, str, int]]:
-    """Language, content and line number of every fenced block."""
+    """Language, content and first line number of every fenced block."""
     text = page.read_text(encoding="utf-8")
     return [(match[1], match[2], text.count("\n", 0, match.start()) + 2) for match in FENCE.finditer(text)]
 
 
 def snippets() -> list[tuple[str, int, str | None]]:
-    """Every Python block of the tutorial, its line number, and the output that a text block right below it states."""
+    """Each Python block of the tutorial, its first line number, and its expected output if a text block follows."""
     blocks = fences(TUTORIAL)
     followers = [*blocks[1:], ("", "", 0)]
     return [
@@ -43,7 +44,7 @@ def snippets() -> list[tuple[str, int, str | None]]:
 
 
 def commands() -> list[tuple[str, str, list[str]]]:
-    """Page, recipe and flags of every command in a bash block that runs a recipe."""
+    """Page, recipe and flags of each command in a bash block that runs a recipe."""
     found = []
     for page in PAGES:
         for language, content, _ in fences(page):
@@ -60,26 +61,25 @@ def commands() -> list[tuple[str, str, list[str]]]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """The tutorial sets the number of threads; the tests after it get theirs back."""
+    """Restores the number of threads, which the tutorial sets."""
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
 
 
-def test_the_tutorial_runs_from_top_to_bottom(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
-) -> None:
+def test_tutorial_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(ROOT)  # a session that was started there finds the recipes
+    monkeypatch.syspath_prepend(ROOT)  # as in a session started there, so that the recipes can be imported
     monkeypatch.setenv("TEXTGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # the tutorial sets it too; monkeypatch restores it
     blocks = snippets()
-    assert len(blocks) == 20
-    assert sum(expected is not None for _, _, expected in blocks) == 13
+    assert len(blocks) == 15
+    assert sum(expected is not None for _, _, expected in blocks) == 9
 
     names: dict[str, Any] = {"__name__": "tutorial"}
     for code, line, expected in blocks:
         output = io.StringIO()
-        # Blank lines in front, so that a traceback shows the line of the page.
+        # With blank lines in front, tracebacks have the line numbers of the page.
         program = compile("\n" * (line - 1) + code, str(TUTORIAL), "exec")
         with contextlib.redirect_stdout(output):
             exec(program, names)
@@ -88,19 +88,36 @@ def test_the_tutorial_runs_from_top_to_bottom(
 
     assert names["losses"][-1] < names["losses"][0]
     assert len(names["history"]) == 6
-    assert names["after"]["tokens"] == names["before"]["tokens"] == names["figures"]["tokens"] > 0
-    assert names["difference"]["bits_per_byte"] != 0, "training changed the model"
+    perplexity = names["perplexity"]
+    assert perplexity["after"]["tokens"] == perplexity["before"]["tokens"] == names["figures"]["tokens"] > 0
+    difference = names["difference"]["bits_per_byte"]
+    assert difference != 0, "training changed the model"
     low, high = names["difference"]["bits_per_byte_interval"]
-    assert low <= names["difference"]["bits_per_byte"] <= high
-    rows = {when: [row["strategy"] for row in m.decoding] for when, m in names["measurements"].items()}
-    assert rows == {when: ["greedy", "top_p", "human"] for when in ("before", "after")}
+    assert low <= difference <= high
+    rows = {moment: [row["strategy"] for row in m.decoding] for moment, m in names["measurements"].items()}
+    assert rows == {moment: ["greedy", "top_p", "human"] for moment in ("before", "after")}
     assert (tmp_path / "runs/tutorial/report/report.html").stat().st_size > 10_000
-    assert torch.equal(names["reloaded"](names["probe"]).logits, names["adapted"](names["probe"]).logits)
-    assert {path.name for path in tmp_path.iterdir()} == {"runs", "cache"}, "the tutorial writes below runs/ only"
+    reloaded, adapted, prompts = names["reloaded"].model, names["adapted"].model, names["prompts"]
+    assert torch.equal(reloaded(prompts).logits, adapted(prompts).logits)
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "cache"}, "the tutorial writes to runs/ only"
 
 
-def test_commands_that_the_pages_show_parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.chdir(ROOT)  # where the commands are given, and --config files are found
+def test_tutorial_can_be_pasted_into_an_interactive_session() -> None:
+    # The interactive prompt needs a blank line after every indented block, and none inside it.
+    for code, line, _ in snippets():
+        statement: list[str] = []
+        for number, text in enumerate([*code.splitlines(), ""], start=line):
+            statement.append(text)
+            try:
+                if codeop.compile_command("\n".join(statement), symbol="single") is not None:
+                    statement = []
+            except SyntaxError as error:
+                pytest.fail(f"{TUTORIAL.name}, line {number}: {error}")
+        assert not statement, f"{TUTORIAL.name}, line {line}: the block's last statement is incomplete"
+
+
+def test_commands_on_all_pages_parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(ROOT)  # --config paths are relative to it
     shown = commands()
     assert sum(page == TUTORIAL.name for page, _, _ in shown) == 12
     for page, recipe, flags in shown:
@@ -110,21 +127,21 @@ def test_commands_that_the_pages_show_parse(monkeypatch: pytest.MonkeyPatch, cap
             pytest.fail(f"{page}: {recipe}.py {shlex.join(flags)}\n{capsys.readouterr()}")
 
 
-def test_a_command_with_a_wrong_flag_would_be_noticed(capsys: pytest.CaptureFixture) -> None:
+def test_wrong_flag_in_a_command_is_detected(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         parse(import_module("recipes.finetune").FinetuneConfig, ["--learning-rat", "1"])
     assert "--learning-rate" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_and_paths_lead_somewhere(page: Path) -> None:
+def test_links_and_paths_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
     missing += [path for path in PATH.findall(text) if not (ROOT / path).exists()]
     assert not missing
 
 
-def test_links_and_paths_were_looked_at() -> None:
+def test_links_and_paths_are_found() -> None:
     assert {"CHANGELOG.md", "CONTRIBUTING.md", "design.md", "log.md", "tutorial.md"} <= {page.name for page in PAGES}
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert len(LINK.findall(text)) >= 7
