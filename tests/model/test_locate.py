@@ -11,7 +11,6 @@ from textgen.model.config import ModelConfig
 from textgen.model.locate import (
     BUNDLED_MODELS,
     Location,
-    check_fits,
     context_length,
     first_line,
     load_tokenizer,
@@ -126,21 +125,6 @@ def test_the_context_is_found_by_whatever_name_its_family_has_for_it():
     assert context_length(GPT2Config(n_positions=77)) == 77
     assert context_length(LlamaConfig(max_position_embeddings=99)) == 99
     assert context_length(object()) == 2048
-
-
-@pytest.mark.parametrize(
-    ("block_size", "prompt", "new", "decode", "flags"),
-    [
-        (64, 32, 32, True, []),
-        (65, 32, 32, True, ["--block-size"]),
-        (None, 33, 32, True, ["--prompt-tokens"]),
-        (None, 33, 32, False, []),
-        (65, 60, 60, True, ["--block-size", "--prompt-tokens"]),
-    ],
-)
-def test_lengths_over_the_context_are_named(block_size, prompt, new, decode, flags):
-    problems = check_fits(64, block_size=block_size, prompt_tokens=prompt, max_new_tokens=new, decode=decode)
-    assert [problem.split()[0] for problem in problems] == flags
 
 
 def test_an_error_is_quoted_by_its_first_line():

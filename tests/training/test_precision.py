@@ -13,7 +13,7 @@ from textgen.model.loss import ScoredModel
 from textgen.training.config import EngineConfig, TrainingConfig
 from textgen.training.distributed.processes import precision_of, start_process
 from textgen.training.optimizers import build_optimizer
-from textgen.training.precision import COMPUTE_DTYPES, in_words, resolve_precision
+from textgen.training.precision import COMPUTE_DTYPES, describe, resolve_precision
 from textgen.training.prepare import wrap
 from textgen.training.step import loss_scale, restore_loss_scale, training_step
 
@@ -24,9 +24,9 @@ TOKENS = np.random.default_rng(0).integers(0, 300, 200).astype(np.uint16)
 def test_auto_is_fp32_on_a_cpu_and_says_where_bf16_is_faster(monkeypatch, instructions):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
     assert resolve_precision("auto", "cpu") == "fp32"
-    assert ("--precision bf16" in in_words("fp32", "auto", "cpu")) == bool(instructions)
-    assert in_words("fp32", "fp32", "cpu") == "fp32", "who chose need not be told"
-    assert in_words("bf16", "auto", "cuda") == "bf16"
+    assert ("--precision bf16" in describe("fp32", "auto", "cpu")) == bool(instructions)
+    assert describe("fp32", "fp32", "cpu") == "fp32", "who chose need not be told"
+    assert describe("bf16", "auto", "cuda") == "bf16"
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp16")])
