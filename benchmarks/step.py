@@ -1,15 +1,15 @@
-"""Compare a training step of GPT-2 124M (random weights, real shape) with what else one would use, in one run.
+"""Compare a training step of GPT-2 124M (random weights) with those of other tools, in one run.
 
     python benchmarks/step.py                     # full and LoRA, five rounds
-    python benchmarks/step.py --install-peers     # first: TRL and the rest, in an environment of their own
-    python benchmarks/step.py --precision bf16    # all of them in mixed precision
+    python benchmarks/step.py --install-peers     # first: TRL and others, in a separate environment
+    python benchmarks/step.py --precision bf16    # all in mixed precision
 
 Contestants are processes that stay alive and take one optimizer step at a time, in turn, on the same tokens; nothing
-else computes while one is timed. They run in groups that fit into memory together, textgen in each, and are compared
-within their group. All of them run in one precision, two rows of 512 tokens a step, AdamW, clipping at 1. Reported are
-medians over rounds, and ratios of medians. "share" is of the machine's matrix-multiply speed, measured in every round
-in the same precision: floating-point operations of a step (6 a parameter and token, 4 where weights are frozen, and
-attention's) over the seconds it took and that speed.
+else computes while one is timed. They run in groups that fit into memory together, with textgen in each, and are
+compared within their group. All use the same precision, two rows of 512 tokens per step, AdamW, and clipping at 1.
+The tables show medians over rounds, and ratios of medians. "share" is relative to the machine's matrix multiplication
+speed, measured in every round in the same precision: floating-point operations of a step (6 per parameter and token, 4
+if weights are frozen, plus attention's), divided by its seconds and that speed.
 """
 
 import argparse
@@ -36,7 +36,7 @@ SHAPES: dict[str, dict[str, int]] = {
 
 
 class Contestant:
-    """One loop, in one process or, for "textgen 2 x 1", in two of one thread each."""
+    """A training loop in one process or, for "textgen 2 x 1", in two processes with one thread each."""
 
     def __init__(self, name: str, model: Path, options: argparse.Namespace, method: str, levers: str = "") -> None:
         self.name, self.seconds, self.losses, self.peak = name, [], [], 0
@@ -48,9 +48,9 @@ class Contestant:
         command += ["--tokens", str(options.tokens), "--threads", str(max(1, options.threads // processes))]
         command += ["--precision", options.precision, *(["--levers=" + levers] if levers else [])]
         command += ["--vocabulary", str(SHAPES[options.shape].get("vocab_size", 50257))]
-        # Threads that wait must not spin on the cores of those that are measured.
+        # Waiting threads must not use the cores of the process that is measured.
         environment = os.environ | {"OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(HERE.parent), "HF_HUB_OFFLINE": "1"}
-        environment |= preloading(environment) if kind == "textgen" else {}  # as the recipes do by themselves
+        environment |= preloading(environment) if kind == "textgen" else {}  # as the recipes do
         self.processes = []
         port = _free_port()
         for rank in range(processes):
@@ -84,7 +84,7 @@ class Contestant:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            sys.exit(f"{self.name} ended with {process.wait()}; see its log in the directory named above")
+            sys.exit(f"{self.name} exited with code {process.wait()}. See its log in the directory printed above.")
         return json.loads(line)
 
 
@@ -95,12 +95,12 @@ def _free_port() -> str:
 
 
 def make_model(directory: Path, shape: str) -> Path:
-    """Random weights of GPT-2's shape, with its own dropout of 0.1, and a tokenizer, for all to load."""
+    """A GPT-2 with random weights, its default dropout of 0.1, and a tokenizer, for all contestants to load."""
     import torch
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
     if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed, where installed, is imported below, and would warn
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed, if installed, warns below
     torch.manual_seed(0)
     config = GPT2Config(**SHAPES[shape], bos_token_id=0, eos_token_id=0)
     GPT2LMHeadModel(config).save_pretrained(directory / "model")
@@ -109,8 +109,9 @@ def make_model(directory: Path, shape: str) -> Path:
 
 
 def operations(shape: str, method: str, rows: int, tokens: int) -> float:
-    """Floating-point operations of a step's products: 2 forward, 2 for gradients of activations, 2 for those of weights
-    (Kaplan et al., arXiv 2001.08361, section 2.1), and causal attention's two products, of half the length each."""
+    """Floating-point operations of a step: per parameter and token 2 forward, 2 for gradients of activations, and 2 for
+    those of weights (Kaplan et al., arXiv 2001.08361, section 2.1); plus causal attention's two matrix multiplications,
+    each over half of the length."""
     size = {"n_embd": 768, "n_layer": 12, "vocab_size": 50257} | SHAPES[shape]
     width, layers = size["n_embd"], size["n_layer"]
     parameters = 12 * layers * width**2 + size["vocab_size"] * width
@@ -119,26 +120,26 @@ def operations(shape: str, method: str, rows: int, tokens: int) -> float:
 
 
 def measure(method: str, options: argparse.Namespace, directory: Path) -> dict[str, Any]:
-    """Everything of one method: textgen's figures from all groups, those of the others beside textgen's of theirs."""
+    """The figures of one method: textgen's over all groups, the others' with ratios to textgen in their group."""
     model = make_model(directory, options.shape)
     groups = [[name for name in group if name in options.contestants] for group in GROUPS]
     measured = [run_group(["textgen", *group, "matmul"], method, model, options) for group in groups if group]
     speed = statistics.median(s for group in measured for s in group["matmul"].losses[1:])
     work = operations(options.shape, method, options.rows, options.tokens)
 
-    def figures(seconds: list[float], peak: int, beside: Contestant) -> dict[str, Any]:
+    def figures(seconds: list[float], peak: int, textgen: Contestant) -> dict[str, Any]:
         rates = sorted(options.rows * options.tokens / s for s in seconds)
         return {
             "tokens_per_second": statistics.median(rates),
             "range": [rates[0], rates[-1]],
             "peak_gb": peak / 1e9,
             "share": work / statistics.median(seconds) / 1e9 / speed,
-            "textgen_speed_ratio": statistics.median(seconds) / statistics.median(beside.seconds),
-            "textgen_memory_ratio": beside.peak / peak,
+            "textgen_speed_ratio": statistics.median(seconds) / statistics.median(textgen.seconds),
+            "textgen_memory_ratio": textgen.peak / peak,
         }
 
-    own = [group["textgen"] for group in measured]
-    rows = {"textgen": figures([s for o in own for s in o.seconds], max(o.peak for o in own), own[0])}
+    runs = [group["textgen"] for group in measured]
+    rows = {"textgen": figures([s for run in runs for s in run.seconds], max(run.peak for run in runs), runs[0])}
     for group in measured:
         others = {name: c for name, c in group.items() if name not in ("textgen", "matmul")}
         rows |= {name: figures(c.seconds, c.peak, group["textgen"]) for name, c in others.items()}
@@ -146,7 +147,7 @@ def measure(method: str, options: argparse.Namespace, directory: Path) -> dict[s
 
 
 def run_group(names: list[str], method: str, model: Path, options: argparse.Namespace) -> dict[str, Contestant]:
-    """Some contestants, one step each a round, after one to warm up."""
+    """Run contestants in turn, one step each per round, after one warm-up round."""
     contestants = {name: Contestant(name, model, options, method) for name in names}
     try:
         for round_number in range(options.rounds + 1):
@@ -163,11 +164,11 @@ def run_group(names: list[str], method: str, model: Path, options: argparse.Name
 
 
 def check_losses(losses: dict[str, list[float]], tolerance: float) -> None:
-    """Those without dropout must have computed the same thing."""
-    alike = [losses[name] for name in ("textgen", "plain, no dropout", "textgen 2 x 1") if name in losses]
-    for one in alike[1:]:
-        for a, b in zip(alike[0], one, strict=True):
-            assert abs(a - b) <= tolerance * abs(a), f"the loops did not train on the same: {alike}"
+    """Check that the contestants without dropout computed the same losses."""
+    comparable = [losses[name] for name in ("textgen", "plain, no dropout", "textgen 2 x 1") if name in losses]
+    for one in comparable[1:]:
+        for a, b in zip(comparable[0], one, strict=True):
+            assert abs(a - b) <= tolerance * abs(a), f"the loops computed different losses: {comparable}"
 
 
 def table(method: str, result: dict[str, Any]) -> str:
@@ -195,7 +196,7 @@ def install_peers() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = ["textgen", "textgen 2 x 1", "plain", "plain, no dropout", "Trainer", "SFTTrainer"]
-    parser.add_argument("--install-peers", action="store_true", help="make the peers' environment, and stop")
+    parser.add_argument("--install-peers", action="store_true", help="create the peers' environment, and exit")
     parser.add_argument("--method", choices=["full", "lora", "both"], default="both")
     parser.add_argument("--contestants", type=lambda text: text.split(";"), default=names, help="separated by ;")
     parser.add_argument("--rounds", type=int, default=5)
@@ -205,14 +206,16 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="124m")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--peers-python", type=Path, default=PEERS)
-    parser.add_argument("--output", type=Path, help="also write everything measured to this JSON file")
+    parser.add_argument("--output", type=Path, help="also write all measurements to this JSON file")
     options = parser.parse_args()
     if options.install_peers:
         install_peers()
         return
     needs_peers = [name for name in options.contestants if name in ("Trainer", "SFTTrainer")]
     if needs_peers and not options.peers_python.exists():
-        parser.error(f"{', '.join(needs_peers)}: run with --install-peers first, or leave them out of --contestants")
+        parser.error(
+            f"{', '.join(needs_peers)}: not installed. Run with --install-peers first, or omit them from --contestants."
+        )
     results = {}
     with tempfile.TemporaryDirectory(prefix="textgen-benchmark-") as scratch:
         print(f"logs are in {scratch}", file=sys.stderr)

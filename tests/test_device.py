@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from textgen.device import launcher_uses, on_cpu
-from textgen.model.quantized import quantization
+from textgen.model.quantized import quantization_options
 from textgen.training.distributed.processes import precision_of, start_process
 from textgen.training.precision import resolve_precision
 
@@ -32,7 +32,7 @@ def test_a_gpu_is_left_alone_where_the_cpu_was_asked_for(monkeypatch, gpu, asked
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     monkeypatch.setenv("ACCELERATE_USE_CPU", asked)
     assert on_cpu() is cpu
-    assert quantization(4, torch.float32)["device_map"] == {"": "cpu" if cpu else 3}
+    assert quantization_options(4, torch.float32)["device_map"] == {"": "cpu" if cpu else 3}
 
 
 def test_beside_a_gpu_that_is_left_alone_the_precision_is_that_of_the_cpu(accelerator, monkeypatch):
