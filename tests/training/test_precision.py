@@ -11,7 +11,7 @@ from textgen.data.blocks import GlobalBatches
 from textgen.errors import Diverged
 from textgen.model.loss import ModelWithLoss
 from textgen.training.config import EngineConfig, TrainingConfig
-from textgen.training.distributed.processes import precision_of, start_process
+from textgen.training.distributed.processes import precision_of
 from textgen.training.optimizers import build_optimizer
 from textgen.training.precision import COMPUTE_DTYPES, describe, resolve_precision
 from textgen.training.prepare import wrap
@@ -39,25 +39,6 @@ def test_an_explicit_precision_is_used():
     for requested in COMPUTE_DTYPES:
         assert resolve_precision(requested, "cpu") == requested
     assert {"auto", *COMPUTE_DTYPES} == set(get_args(get_type_hints(EngineConfig)["precision"]))
-
-
-@pytest.fixture
-def start(monkeypatch) -> Any:
-    """``start("fp16")`` returns a new accelerator. Accelerate's global state is restored afterwards."""
-    from accelerate.state import AcceleratorState, PartialState
-
-    saved = [(state, dict(state._shared_state)) for state in (AcceleratorState, PartialState)]
-    threads = torch.get_num_threads()
-
-    def begin(precision: str) -> Any:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        return start_process(1, precision=precision)
-
-    yield begin
-    for state, shared in saved:
-        state._shared_state.clear()
-        state._shared_state.update(shared)
-    torch.set_num_threads(threads)
 
 
 def run(accelerator: Any, model: Any, steps: range, scale: Any = None) -> list[Any]:

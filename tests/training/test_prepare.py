@@ -1,6 +1,5 @@
 """A prepared model: training mode, the weights to evaluate, fingerprints of a resumed run, and saving."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,26 +11,10 @@ from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.model.locate import find_model
 from textgen.model.loss import ModelWithLoss
 from textgen.training.config import EngineConfig, TrainingConfig
-from textgen.training.distributed.processes import start_process
 from textgen.training.prepare import PreparedModel, prepare
 
 CPU, IDS = torch.device("cpu"), torch.arange(5, 45).reshape(2, 20)
 SCHEDULE_FREE = TrainingConfig(optimizer="schedule_free", schedule="constant")
-
-
-@pytest.fixture(autouse=True)
-def _restore_accelerate_and_threads(accelerator) -> Iterator[None]:
-    """Tests start processes of their own, and Accelerate's state is global."""
-    from accelerate.state import AcceleratorState, PartialState
-
-    saved = [(state, dict(state._shared_state)) for state in (AcceleratorState, PartialState)]
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    for state, shared in saved:
-        state._shared_state.clear()
-        state._shared_state.update(shared)
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 def build(**config: Any) -> TrainableModel:
@@ -121,12 +104,8 @@ def test_fingerprints_are_of_the_base_weights_and_the_precision(accelerator):
 
 
 @pytest.mark.parametrize(("precision", "exact"), [("bf16", False), ("fp32", True)])
-def test_fingerprints_of_an_exact_run_include_the_number_of_threads(precision, exact):
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    started = start_process(2, precision=precision, exact=exact)
-    fingerprints = prepared_model(started, exact=exact).fingerprints()
+def test_fingerprints_of_an_exact_run_include_the_number_of_threads(start, precision, exact):
+    fingerprints = prepared_model(start(precision, threads=2, exact=exact), exact=exact).fingerprints()
     assert fingerprints["precision"] == precision
     assert fingerprints.get("threads") == ("2" if exact else None)
 

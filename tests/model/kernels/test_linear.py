@@ -23,9 +23,9 @@ def efficient(module):
 
 
 def layer(kind, inputs, outputs, bias):
-    made = torch.nn.Linear(inputs, outputs, bias=bias) if kind == "linear" else Conv1D(outputs, inputs)
-    torch.nn.init.normal_(made.weight)
-    return made
+    plain = torch.nn.Linear(inputs, outputs, bias=bias) if kind == "linear" else Conv1D(outputs, inputs)
+    torch.nn.init.normal_(plain.weight)
+    return plain
 
 
 @settings(max_examples=60)

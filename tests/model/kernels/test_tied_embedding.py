@@ -77,9 +77,9 @@ def padded(make: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize("made", [untied, frozen, padded])
-def test_other_embeddings_are_not_changed(tiny_gpt2, made):
-    model = made(tiny_gpt2)
+@pytest.mark.parametrize("change", [untied, frozen, padded])
+def test_other_embeddings_are_not_changed(tiny_gpt2, change):
+    model = change(tiny_gpt2)
     with accumulate_tied_gradient(model, model.get_output_embeddings()) as deferred:
         assert deferred is None
         assert "forward" not in vars(model.get_input_embeddings())

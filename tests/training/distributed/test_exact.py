@@ -47,20 +47,20 @@ def test_a_sum_in_another_order_has_other_bits():
 
 
 def test_the_number_of_partial_sums_is_the_depth_of_the_tree():
-    held, most = [0], [0]
+    alive, peak = [0], [0]
 
     class Counted(torch.Tensor):
         def __del__(self) -> None:
-            held[0] -= 1
+            alive[0] -= 1
 
     def one_by_one():
         for leaf in leaves(16):
-            held[0] += 1
-            most[0] = max(most[0], held[0])
+            alive[0] += 1
+            peak[0] = max(peak[0], alive[0])
             yield [leaf[0].as_subclass(Counted)]
 
     tree_sum(one_by_one())
-    assert most[0] <= 6, "16 leaves: one being computed, one carried, and at most four partial sums"
+    assert peak[0] <= 6, "16 leaves: one being computed, one carried, and at most four partial sums"
 
 
 @pytest.mark.parametrize("count", [3, 6])
