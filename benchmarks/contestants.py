@@ -1,7 +1,7 @@
-"""What `benchmarks/step.py` compares: each kind of training loop as a process that takes one step at a time.
+"""The training loops that `benchmarks/step.py` compares, each a process that takes one step at a time.
 
-A contestant builds its model, says {"ready": true}, and then for every line it reads takes one optimizer step and
-writes one line {"seconds", "loss", "peak_bytes"}. While others are measured it waits for its next line.
+A contestant builds its model and prints {"ready": true}. Then, for every line that it reads, it takes one optimizer
+step and prints one line {"seconds", "loss", "peak_bytes"}. While others are measured, it waits for its next line.
 """
 
 import argparse
@@ -15,14 +15,15 @@ from typing import Any
 
 NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": ["c_attn"], "fan_in_fan_out": True}
-RATE = 1e-4
+LEARNING_RATE = 1e-4
 
 
-def say(**what: Any) -> None:
-    print(json.dumps(what), file=ANSWERS, flush=True)
+def answer(**values: Any) -> None:
+    print(json.dumps(values), file=ANSWERS, flush=True)
 
 
-def told_to_go_on() -> bool:
+def wait_for_request() -> bool:
+    """Wait for the next line; False at the end of the input."""
     return bool(sys.stdin.readline().strip())
 
 
@@ -44,7 +45,7 @@ def now() -> float:
 
 
 def tokens(options: argparse.Namespace) -> Iterator[Any]:
-    """The same batches for everybody, (rows, tokens) each."""
+    """The same batches for all contestants, (rows, tokens) each."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -53,12 +54,12 @@ def tokens(options: argparse.Namespace) -> Iterator[Any]:
 
 
 def serve(step: Callable[[], float]) -> None:
-    """Take a step for every line that comes."""
-    say(ready=True)
-    while told_to_go_on():
+    """Take a step for every request."""
+    answer(ready=True)
+    while wait_for_request():
         started = now()
         loss = step()
-        say(seconds=now() - started, loss=loss, peak_bytes=peak_bytes())
+        answer(seconds=now() - started, loss=loss, peak_bytes=peak_bytes())
 
 
 def load(options: argparse.Namespace, **changed: Any) -> Any:
@@ -74,14 +75,14 @@ def load(options: argparse.Namespace, **changed: Any) -> Any:
 
 
 def plain(options: argparse.Namespace, **changed: Any) -> None:
-    """The loop of Accelerate's examples."""
+    """The training loop of Accelerate's examples."""
     import torch
     from accelerate import Accelerator
 
     mixed = "no" if options.precision == "fp32" else options.precision
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=mixed)
     model = load(options, **changed)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=LEARNING_RATE)
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
     batches = tokens(options)
@@ -103,49 +104,35 @@ def plain_without_dropout(options: argparse.Namespace) -> None:
 
 
 def textgen(options: argparse.Namespace) -> None:
-    """What recipes/finetune.py builds; ``--levers`` are flags of its own."""
+    """The model, optimizer and step of recipes/finetune.py; ``--levers`` are additional flags of the recipe."""
     import numpy as np
     import torch
 
     from recipes.finetune import FinetuneConfig
     from textgen.config import parse
     from textgen.data.blocks import GlobalBatches
-    from textgen.model.kernels.swap_modules import swap_modules
-    from textgen.model.layers import checkpoint_activations, compile_blocks
-    from textgen.model.loading import load_model
-    from textgen.model.locate import locate
-    from textgen.model.loss import ScoredModel
-    from textgen.training.distributed.processes import precision_of, start_process
-    from textgen.training.optimizers import build_optimizer
-    from textgen.training.precision import COMPUTE_DTYPES
-    from textgen.training.prepare import wrap
+    from textgen.model.build import build_model
+    from textgen.model.locate import find_model
+    from textgen.training.distributed.processes import compute_dtype, start_process
+    from textgen.training.prepare import prepare
     from textgen.training.step import training_step
 
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    defaults = ["--method", options.method, "--learning-rate", str(RATE), "--weight-decay", "0.01"]
-    defaults += ["--lora-targets", "c_attn", "--threads", str(options.threads), "--precision", options.precision]
-    defaults += ["--global-batch-size", str(options.rows), "--microbatch-size", str(options.rows // world)]
-    config = parse(FinetuneConfig, [*defaults, *(options.levers.split() if options.levers else [])])
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    flags = ["--model", options.model, "--method", options.method, "--lora-targets", "c_attn"]
+    flags += ["--learning-rate", str(LEARNING_RATE), "--weight-decay", "0.01", "--precision", options.precision]
+    flags += ["--global-batch-size", str(options.rows), "--microbatch-size", str(options.rows // world_size)]
+    flags += ["--threads", str(options.threads), *(options.levers.split() if options.levers else [])]
+    config = parse(FinetuneConfig, flags)
     accelerator = start_process(config.engine.threads, precision=config.engine.precision, exact=config.engine.exact)
-    dtype = COMPUTE_DTYPES[precision_of(accelerator)]
-    bits = config.adapters.qlora_bits if config.model.method == "qlora" else None
-    model = load_model(locate(options.model), config.model, quantize_bits=bits, compute_dtype=dtype)
-    if config.model.method != "full":
-        from textgen.model.lora import add_adapters
-
-        model = add_adapters(model, config.adapters, options.model, seed=0, dtype=None if bits else dtype)
-    model = swap_modules(model).to(accelerator.device)
-    if config.engine.gradient_checkpointing:
-        checkpoint_activations(model)
-    if config.engine.compile:
-        compile_blocks(model)
-    optimizer = build_optimizer(model, config.training)
-    scored, optimizer = wrap(accelerator, ScoredModel(model), optimizer, exact=config.engine.exact)
-    scored.train()
+    trainable = build_model(
+        find_model(config.model), config.adapters, device=accelerator.device, dtype=compute_dtype(accelerator), seed=0,
+        gradient_checkpointing=config.engine.gradient_checkpointing,
+    )  # fmt: skip
+    prepared = prepare(accelerator, trainable, config.training, config.engine, config.adapters)
     source, number = tokens(options), iter(range(1, 10**9))
 
     class SameTokens(GlobalBatches):
-        """Whole batches of the common tokens in place of a corpus."""
+        """Batches of the common tokens instead of a corpus."""
 
         def targets(self, step: int) -> int:
             return options.rows * (options.tokens - 1)
@@ -163,12 +150,19 @@ def textgen(options: argparse.Namespace) -> None:
         microbatch_size=config.training.microbatch_size,
         seed=0,
     )
-    settings: dict[str, Any] = {"learning_rate": RATE, "max_grad_norm": 1.0, "exact": config.engine.exact}
-    serve(lambda: training_step(accelerator, scored, optimizer, batches, step=next(number), **settings).loss)
+
+    def step() -> float:
+        result = training_step(
+            accelerator, prepared.training_model, prepared.optimizer, batches, step=next(number),
+            learning_rate=LEARNING_RATE, max_grad_norm=1.0, exact=config.engine.exact,
+        )  # fmt: skip
+        return result.loss
+
+    serve(step)
 
 
 def trainer(options: argparse.Namespace) -> None:
-    """Hugging Face's Trainer with its own defaults."""
+    """Hugging Face's Trainer with its defaults."""
     from transformers import Trainer, TrainingArguments
 
     arguments = TrainingArguments(**_arguments(options))
@@ -179,7 +173,7 @@ def trainer(options: argparse.Namespace) -> None:
 
 
 def sft_trainer(options: argparse.Namespace) -> None:
-    """TRL's SFTTrainer with packing and its own defaults."""
+    """TRL's SFTTrainer with packing and its defaults."""
     from datasets import Dataset
     from transformers import AutoTokenizer
     from trl import SFTConfig, SFTTrainer
@@ -198,7 +192,7 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
         "output_dir": options.scratch,
         "per_device_train_batch_size": options.rows,
         "max_steps": 1000,
-        "learning_rate": RATE,
+        "learning_rate": LEARNING_RATE,
         "lr_scheduler_type": "constant",
         "report_to": "none",
         "save_strategy": "no",
@@ -214,7 +208,7 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     return [{"input_ids": row} for _ in range(60) for row in next(batches)]
 
 
-def _run(of: Any) -> None:
+def _run(trainer: Any) -> None:
     from transformers import TrainerCallback
 
     class OneAtATime(TrainerCallback):
@@ -222,7 +216,7 @@ def _run(of: Any) -> None:
             self.started, self.seconds = 0.0, 0.0
 
         def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-            if not told_to_go_on():
+            if not wait_for_request():
                 os._exit(0)
             self.started = now()
 
@@ -231,15 +225,15 @@ def _run(of: Any) -> None:
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if "loss" in logs:
-                say(seconds=self.seconds, loss=float(logs["loss"]), peak_bytes=peak_bytes())
+                answer(seconds=self.seconds, loss=float(logs["loss"]), peak_bytes=peak_bytes())
 
-    of.add_callback(OneAtATime())
-    say(ready=True)
-    of.train()
+    trainer.add_callback(OneAtATime())
+    answer(ready=True)
+    trainer.train()
 
 
 def matmul(options: argparse.Namespace) -> None:
-    """Not a loop: the speed of the products that a layer is made of; its "loss" is in GFLOP/s."""
+    """Not a training loop: the speed of a layer's matrix multiplication; its "loss" is in GFLOP/s."""
     import torch
 
     dtype = torch.float32 if options.precision == "fp32" else torch.bfloat16
@@ -272,11 +266,11 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int)
     parser.add_argument("--vocabulary", type=int)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--levers", help="flags of recipes/finetune.py, for textgen")
-    ANSWERS = os.fdopen(os.dup(1), "w")  # whatever the libraries print goes elsewhere
+    parser.add_argument("--levers", help="additional flags of recipes/finetune.py, for textgen")
+    ANSWERS = os.fdopen(os.dup(1), "w")  # the libraries' own output goes to stderr
     os.dup2(2, 1)
-    given = parser.parse_args()
+    options = parser.parse_args()
     import torch
 
-    torch.set_num_threads(given.threads)
-    KINDS[given.kind](given)
+    torch.set_num_threads(options.threads)
+    KINDS[options.kind](options)

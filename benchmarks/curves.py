@@ -1,10 +1,10 @@
-"""Loss against steps for every optimizer, every kind of adapter and every kind of dropout, by recipes/finetune.py.
+"""Loss curves of every optimizer, adapter variant and kind of dropout, from runs of recipes/finetune.py.
 
     python benchmarks/curves.py            # a table, in about ten minutes on two cores
     python benchmarks/curves.py --only muon,pissa --steps 20
 
-The bundled model on the bundled text, the same batches in the same order for all; only what the first column says is
-different. Learning rates were chosen for each kind from a few, as a user would. Two runs at a time, one thread each.
+The bundled model on the bundled text, with the same batches in the same order; runs differ only in the flags of the
+first column. The learning rate of each was chosen from a few, as a user would. Two runs at a time, one thread each.
 """
 
 import argparse
@@ -37,7 +37,7 @@ RUNS = {
 
 
 def run(name: str, directory: Path, options: argparse.Namespace) -> list[dict[str, float]]:
-    """The record of one run."""
+    """The metrics of one run, one dictionary per logged step."""
     path = directory / name.replace(" ", "-").replace(",", "")
     flags = [*RUNS[name].split(), "--steps", str(options.steps), "--seed", str(options.seed), "--log-every", "1"]
     flags += ["--evaluate-every", "0", "--checkpoint-every", "0", "--skip-decoding", "--wandb-mode", "disabled"]
@@ -50,19 +50,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=92, help="two epochs of the bundled text")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(RUNS), help="some of the runs")
-    parser.add_argument("--output", type=Path, help="also write all records to this JSON file")
+    parser.add_argument(
+        "--only",
+        type=lambda text: text.split(","),
+        default=list(RUNS),
+        help="comma-separated names of some of the runs",
+    )
+    parser.add_argument("--output", type=Path, help="also write all metrics to this JSON file")
     options = parser.parse_args()
-    tenth = max(1, options.steps // 5)
-    marks = [tenth * i for i in range(1, 5)] + [options.steps]
+    fifth = max(1, options.steps // 5)
+    ends = [fifth * i for i in range(1, 5)] + [options.steps]
     names = [name for name in RUNS if name in options.only]
     with tempfile.TemporaryDirectory(prefix="textgen-curves-") as scratch, ThreadPoolExecutor(2) as pool:
         records = dict(zip(names, pool.map(lambda name: run(name, Path(scratch), options), names), strict=True))
-    columns = " | ".join(f"steps {mark - tenth + 1}–{mark}" for mark in marks)
-    print(f"| | {columns} | held-out bits per byte |\n|{' --- |' * (len(marks) + 2)}")
+    columns = " | ".join(f"steps {end - fifth + 1}–{end}" for end in ends)
+    print(f"| | {columns} | held-out bits per byte |\n|{' --- |' * (len(ends) + 2)}")
     for name, record in records.items():
         losses = [row["train/loss"] for row in record]
-        means = [sum(part) / len(part) for mark in marks if (part := losses[mark - tenth : mark])]
+        means = [sum(part) / len(part) for end in ends if (part := losses[end - fifth : end])]
         after = record[-1]["eval/bits_per_byte"]
         print(f"| {name} | {' | '.join(f'{mean:.3f}' for mean in means)} | {after:.3f} |")
     if options.output:

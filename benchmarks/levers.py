@@ -1,11 +1,11 @@
-"""What each memory lever costs and saves: a training step of GPT-2 124M (random weights) with one of them at a time.
+"""Time and memory of a training step of GPT-2 124M (random weights), with one memory option at a time.
 
-    python benchmarks/levers.py            # a table, in about a quarter of an hour on two cores
+    python benchmarks/levers.py            # a table, in about 15 minutes on two cores
     python benchmarks/levers.py --shape tiny --steps 1 --rows 2 --tokens 64
 
-Every row is a process of its own, of which the peak of resident memory (on a GPU: of allocated) is read after some
-steps. It takes them in turn with the first row of the same number of threads, which stays alive: seconds are medians,
-and ratios those of medians to that one's in the same minutes.
+Each row is a separate process, whose peak resident memory (on a GPU: allocated memory) is read after some steps. It
+takes its steps in turn with the first row of the same number of threads, which stays alive: seconds are medians, and
+ratios are between medians of the same minutes.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from step import PEERS, SHAPES, Contestant, make_model
 
-# What it is called, method, flags of recipes/finetune.py, threads (0 for all there are).
+# Name, method, flags of recipes/finetune.py, threads (0: all).
 LEVERS = (
     ("full", "full", "", 0),
     ("full, microbatches of 1 row", "full", "--microbatch-size 1", 0),
@@ -45,38 +45,38 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows whose name contains this")
     options = parser.parse_args()
     options.peers_python, options.precision = PEERS, "fp32"
-    every = options.threads
-    first: dict[int, Contestant] = {}
-    print("| | seconds a step | ratio | peak memory | ratio |\n| --- | --- | --- | --- | --- |")
+    all_threads = options.threads
+    baselines: dict[int, Contestant] = {}
+    print("| | seconds per step | ratio | peak memory | ratio |\n| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory(prefix="textgen-levers-") as scratch:
         model = make_model(Path(scratch), options.shape)
         try:
             for name, method, flags, threads in LEVERS:
                 if options.only in name:
-                    options.threads = threads or every
+                    options.threads = threads or all_threads
                     contestant = Contestant("textgen", model, options, method, flags)
-                    base = first.setdefault(threads, contestant)
-                    print(row(name, contestant, base, options.steps), flush=True)
-                    if contestant is not base:
+                    baseline = baselines.setdefault(threads, contestant)
+                    print(row(name, contestant, baseline, options.steps), flush=True)
+                    if contestant is not baseline:
                         contestant.stop()
         finally:
-            for base in first.values():
-                base.stop()
+            for baseline in baselines.values():
+                baseline.stop()
 
 
-def row(name: str, contestant: Contestant, base: Contestant, steps: int) -> str:
-    """Of a contestant that takes steps in turn with another, or alone if that is itself."""
-    turns = list(dict.fromkeys([base, contestant]))
+def row(name: str, contestant: Contestant, baseline: Contestant, steps: int) -> str:
+    """The row of a contestant, which takes steps in turn with the baseline, or alone if it is the baseline."""
+    turns = list(dict.fromkeys([baseline, contestant]))
     seconds: dict[Contestant, list[float]] = {one: [] for one in turns}
     for number in range(steps + 1):
         for one in turns:
-            taken = one.step()["seconds"]
-            if number:  # the first step warms up
-                seconds[one].append(taken)
+            elapsed = one.step()["seconds"]
+            if number:  # the first step is a warm-up
+                seconds[one].append(elapsed)
     print(f"{name}: {list(seconds.values())}", file=sys.stderr, flush=True)
-    median, of_base = (statistics.median(seconds[one]) for one in (contestant, base))
-    peak, ratio = contestant.peak / 1e9, contestant.peak / base.peak
-    return f"| {name} | {median:.2f} | {median / of_base:.2f} | {peak:.2f} GB | {ratio:.2f} |"
+    median, baseline_median = (statistics.median(seconds[one]) for one in (contestant, baseline))
+    peak, ratio = contestant.peak / 1e9, contestant.peak / baseline.peak
+    return f"| {name} | {median:.2f} | {median / baseline_median:.2f} | {peak:.2f} GB | {ratio:.2f} |"
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class Contestant:
         command += ["--tokens", str(options.tokens), "--threads", str(max(1, options.threads // processes))]
         command += ["--precision", options.precision, *(["--levers=" + levers] if levers else [])]
         command += ["--vocabulary", str(SHAPES[options.shape].get("vocab_size", 50257))]
-        # Threads that wait must not spin on the cores of those that are measured.
+        # Waiting threads must not use the cores of the process that is measured.
         environment = os.environ | {"OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(HERE.parent), "HF_HUB_OFFLINE": "1"}
         environment |= preload_variables(environment) if kind == "textgen" else {}  # as the recipes do by themselves
         self.processes = []

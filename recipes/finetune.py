@@ -56,7 +56,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.reporting.run_log import RunLog
     from textgen.training.checkpoints import Checkpoints
     from textgen.training.distributed.processes import compute_dtype, describe_precision, start_process
-    from textgen.training.memory import resolve_microbatch_size
+    from textgen.training.microbatch_size import resolve_microbatch_size
     from textgen.training.prepare import prepare
     from textgen.training.schedule import learning_rate_at
     from textgen.training.step import loss_scale, restore_loss_scale, training_step
@@ -84,7 +84,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # ------------------------------------------------------------------------------- batches, optimizer, processes
     microbatch_size = resolve_microbatch_size(
         accelerator, trainable.model, config.training,
-        block_size=config.data.block_size, before=directory.environment().get("microbatch_size"),
+        block_size=config.data.block_size, previous=directory.environment().get("microbatch_size"),
     )  # fmt: skip
     batches = GlobalBatches(
         corpus.tokens,
@@ -149,7 +149,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         # a single training step
         learning_rate = learning_rate_at(step, config.training, total_steps)
         result = training_step(
-            accelerator, prepared.scored, prepared.optimizer, batches, step=step, learning_rate=learning_rate,
+            accelerator, prepared.training_model, prepared.optimizer, batches, step=step, learning_rate=learning_rate,
             max_grad_norm=config.training.max_grad_norm, exact=config.engine.exact,
         )  # fmt: skip
         state = state.after(step, result.targets, loss_scale(accelerator))

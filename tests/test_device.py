@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from textgen.device import launcher_uses, on_cpu
-from textgen.model.quantized import quantization
+from textgen.model.quantized import quantization_options
 from textgen.training.distributed.processes import precision_of, start_process
 from textgen.training.precision import resolve_precision
 
@@ -32,7 +32,7 @@ def test_a_gpu_is_unused_if_the_launcher_requests_the_cpu(monkeypatch, gpu, use_
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     monkeypatch.setenv("ACCELERATE_USE_CPU", use_cpu)
     assert on_cpu() is expected
-    assert quantization(4, torch.float32)["device_map"] == {"": "cpu" if expected else 3}
+    assert quantization_options(4, torch.float32)["device_map"] == {"": "cpu" if expected else 3}
 
 
 def test_with_an_unused_gpu_the_precision_is_that_of_the_cpu(accelerator, monkeypatch):

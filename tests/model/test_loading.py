@@ -1,4 +1,4 @@
-"""Weights in, weights out: what is saved is what plain transformers and peft load."""
+"""Models and adapters are saved as plain transformers and peft load them, and damaged or wrong ones are refused."""
 
 import json
 import shutil
@@ -19,12 +19,11 @@ from textgen.model.locate import Location, locate
 from textgen.model.lora import add_adapters
 
 IDS = torch.arange(20).reshape(2, 10)
-LORA = AdapterConfig()
 
 
 @pytest.fixture
 def saved(tmp_path: Path, tiny_gpt2: Callable[..., Any], tokenizer: Any) -> Path:
-    """A whole model on disk."""
+    """A full model on disk."""
     save_model(tiny_gpt2(), tokenizer, tmp_path / "base", base_fingerprint=None)
     return tmp_path / "base"
 
@@ -35,7 +34,7 @@ def logits(model: Any) -> torch.Tensor:
 
 
 def train(model: Any) -> Any:
-    """One step, large enough to matter."""
+    """One step of gradient descent, large enough to change the logits."""
     model(input_ids=IDS, labels=IDS).loss.backward()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -46,7 +45,7 @@ def train(model: Any) -> Any:
 
 
 def adapted(base: Path, tokenizer: Any, directory: Path, seed: int = 0) -> Any:
-    """A trained adapter on the model of a directory, saved."""
+    """Train an adapter on the model in ``base``, and save it to ``directory``."""
     model = load_model(locate(str(base)), ModelConfig())
     fingerprint = weights_fingerprint(model)
     model = add_adapters(model, AdapterConfig(), str(base), seed=seed)
@@ -60,12 +59,13 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 def refusal(model: Path | Location, config: ModelConfig | None = None) -> str:
+    """The message of the error that loading raises."""
     with pytest.raises(UserError) as caught:
         load_model(model if isinstance(model, Location) else locate(str(model)), config or ModelConfig())
     return str(caught.value)
 
 
-def test_a_whole_model_reloads_with_plain_transformers_to_the_same_logits(saved, tiny_gpt2, tokenizer):
+def test_a_full_model_reloads_with_plain_transformers_to_the_same_logits(saved, tiny_gpt2, tokenizer):
     plain = AutoModelForCausalLM.from_pretrained(saved)
     assert torch.equal(logits(plain), logits(tiny_gpt2()))
     assert plain.get_output_embeddings().weight is plain.get_input_embeddings().weight, "tied"
@@ -73,7 +73,7 @@ def test_a_whole_model_reloads_with_plain_transformers_to_the_same_logits(saved,
     assert not any(path.suffix in (".bin", ".pt", ".pkl") for path in saved.iterdir())
 
 
-def test_weights_are_loaded_as_they_are_in_float32(saved, tiny_gpt2, tmp_path, tokenizer):
+def test_weights_are_loaded_in_float32(saved, tiny_gpt2, tmp_path, tokenizer):
     assert torch.equal(logits(load_model(locate(str(saved)), ModelConfig())), logits(tiny_gpt2()))
     save_model(tiny_gpt2().to(torch.bfloat16), tokenizer, tmp_path / "half", base_fingerprint=None)
     assert {p.dtype for p in load_model(locate(str(tmp_path / "half")), ModelConfig()).parameters()} == {torch.float32}
@@ -90,7 +90,7 @@ def test_an_adapter_reloads_with_plain_peft_to_the_same_logits(saved, tokenizer,
     assert torch.allclose(logits(plain.merge_and_unload()), logits(model), atol=1e-5)
 
 
-def test_what_an_adapter_saves_is_the_adapter_and_its_tokenizer(saved, tokenizer, tmp_path):
+def test_an_adapter_is_saved_with_its_tokenizer_and_without_the_base(saved, tokenizer, tmp_path):
     adapted(saved, tokenizer, tmp_path / "adapter")
     assert {"adapter_config.json", "adapter_model.safetensors", "base_fingerprint.json", "tokenizer.json"} <= set(
         contents(tmp_path / "adapter")
@@ -103,7 +103,7 @@ def test_what_an_adapter_saves_is_the_adapter_and_its_tokenizer(saved, tokenizer
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_two_saves_of_one_model_are_the_same_bytes(saved, tokenizer, tmp_path, tiny_gpt2, method):
+def test_saving_a_model_twice_writes_the_same_bytes(saved, tokenizer, tmp_path, tiny_gpt2, method):
     for name in ("one", "two"):
         if method == "lora":
             adapted(saved, tokenizer, tmp_path / name)
@@ -112,7 +112,7 @@ def test_two_saves_of_one_model_are_the_same_bytes(saved, tokenizer, tmp_path, t
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-def test_saving_replaces_what_was_there_and_leaves_nothing_beside_it(saved, tokenizer, tiny_gpt2):
+def test_saving_replaces_the_directory_and_leaves_no_temporary_files(saved, tokenizer, tiny_gpt2):
     (saved / "old.txt").write_text("x")
     leftover = saved.with_name(".base.partial")
     leftover.mkdir()
@@ -124,30 +124,30 @@ def test_saving_replaces_what_was_there_and_leaves_nothing_beside_it(saved, toke
     assert torch.equal(logits(load_model(locate(str(saved)), ModelConfig())), logits(tiny_gpt2(seed=1)))
 
 
-def test_an_adapter_on_other_weights_of_the_same_shape_is_refused(saved, tokenizer, tmp_path, tiny_gpt2):
+def test_an_adapter_trained_on_other_weights_of_the_same_shape_is_refused(saved, tokenizer, tmp_path, tiny_gpt2):
     adapted(saved, tokenizer, tmp_path / "adapter")
     save_model(tiny_gpt2(seed=1), tokenizer, saved, base_fingerprint=None)
     message = refusal(tmp_path / "adapter")
-    assert f"an adapter for another base model than {saved}" in message
+    assert f"this adapter belongs to another base model than {saved}" in message
     assert "Correct base_model_name_or_path in adapter_config.json" in message
 
 
 @pytest.mark.parametrize("shape", [{"n_embd": 16}, {"n_layer": 1}])
 @pytest.mark.parametrize("recorded", [True, False])
-def test_an_adapter_on_another_shape_is_refused(saved, tokenizer, tmp_path, tiny_gpt2, shape, recorded):
+def test_an_adapter_on_a_base_of_another_shape_is_refused(saved, tokenizer, tmp_path, tiny_gpt2, shape, recorded):
     adapted(saved, tokenizer, tmp_path / "adapter")
-    if not recorded:  # as adapters of other tools
+    if not recorded:  # as for adapters of other tools
         (tmp_path / "adapter" / "base_fingerprint.json").unlink()
     save_model(tiny_gpt2(**shape), tokenizer, saved, base_fingerprint=None)
-    assert f"an adapter for another base model than {saved}" in refusal(tmp_path / "adapter")
+    assert f"this adapter belongs to another base model than {saved}" in refusal(tmp_path / "adapter")
 
 
-def test_an_adapter_whose_weights_are_pickled_or_gone_is_refused(saved, tokenizer, tmp_path):
+def test_an_adapter_whose_weights_are_pickled_or_missing_is_refused(saved, tokenizer, tmp_path):
     adapted(saved, tokenizer, tmp_path / "adapter")
     weights = tmp_path / "adapter" / "adapter_model.safetensors"
     torch.save(load_file(weights), weights.with_name("adapter_model.bin"))
     weights.unlink()
-    assert "there is no adapter_model.safetensors in it" in refusal(tmp_path / "adapter")
+    assert "adapter_model.safetensors is missing" in refusal(tmp_path / "adapter")
 
 
 def test_pickled_weights_are_never_opened(saved, tmp_path):
@@ -158,33 +158,33 @@ def test_pickled_weights_are_never_opened(saved, tmp_path):
     (saved / "model.safetensors").unlink()
     torch.save(Bomb(), saved / "pytorch_model.bin")
     message = refusal(saved)
-    assert message.startswith(f"--model {saved}: its weights cannot be loaded: ")
+    assert message.startswith(f"--model {saved}: the weights cannot be loaded: ")
     assert "safetensors files only; use --from-scratch" in message
     assert not (tmp_path / "exploded").exists()
 
 
 @pytest.mark.parametrize("keep", [0, 7, 200, -1])
-def test_weights_that_are_cut_short_are_the_users_to_mend(saved, keep):
+def test_truncated_weights_are_refused(saved, keep):
     path = saved / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
-    assert refusal(saved).startswith(f"--model {saved}: its weights cannot be loaded: ")
+    assert refusal(saved).startswith(f"--model {saved}: the weights cannot be loaded: ")
 
 
-def test_weights_that_are_not_all_there_are_refused_and_not_made_up(saved):
+def test_incomplete_weights_are_refused_rather_than_initialized(saved):
     path = saved / "model.safetensors"
     tensors = load_file(path)
     del tensors["transformer.h.1.mlp.c_fc.weight"]
     save_file(tensors, path, metadata={"format": "pt"})
-    assert "its weights are incomplete: 1 missing, first transformer.h.1.mlp.c_fc.weight" in refusal(saved)
+    assert "the weights are incomplete: 1 missing, the first is transformer.h.1.mlp.c_fc.weight." in refusal(saved)
 
 
-def test_weights_of_another_shape_than_the_configuration_are_refused(saved):
+def test_weights_that_do_not_match_the_configuration_are_refused(saved):
     content = json.loads((saved / "config.json").read_text())
     (saved / "config.json").write_text(json.dumps(content | {"n_embd": 16}))
-    assert "its weights do not fit its config.json" in refusal(saved)
+    assert "the weights do not match config.json" in refusal(saved)
 
 
-def test_from_scratch_needs_no_weights_and_draws_them_from_the_seed(saved, tiny_gpt2):
+def test_from_scratch_needs_no_weights_and_depends_on_the_seed(saved, tiny_gpt2):
     (saved / "model.safetensors").unlink()
     scratch = ModelConfig(from_scratch=True)
     one, same, other = (load_model(locate(str(saved)), scratch, seed=seed) for seed in (0, 0, 1))
@@ -193,12 +193,12 @@ def test_from_scratch_needs_no_weights_and_draws_them_from_the_seed(saved, tiny_
 
 
 @pytest.mark.parametrize("from_scratch", [True, False])
-def test_a_model_that_is_no_causal_language_model_is_refused(tmp_path, from_scratch):
+def test_a_model_that_is_not_a_causal_language_model_is_refused(tmp_path, from_scratch):
     ViTConfig().save_pretrained(tmp_path)
     assert "Unrecognized configuration class" in refusal(tmp_path, ModelConfig(from_scratch=from_scratch))
 
 
-def test_parameters_are_counted_once_and_by_what_is_trained(tiny_gpt2):
+def test_tied_parameters_are_counted_once_and_trainable_ones_separately(tiny_gpt2):
     model = tiny_gpt2()
     block = 2 * 32 * 2 + (32 * 96 + 96) + (32 * 32 + 32) + (32 * 128 + 128) + (128 * 32 + 32)
     total = 300 * 32 + 64 * 32 + 2 * block + 2 * 32
@@ -207,7 +207,7 @@ def test_parameters_are_counted_once_and_by_what_is_trained(tiny_gpt2):
     assert parameter_counts(model) == (total - 300 * 32, total)
 
 
-def test_the_fingerprint_of_weights_sees_every_value_and_shape(tiny_gpt2):
+def test_the_fingerprint_depends_on_every_value_and_dtype(tiny_gpt2):
     fingerprints = {weights_fingerprint(tiny_gpt2(seed)) for seed in (0, 0, 1)}
     assert len(fingerprints) == 2
     model = tiny_gpt2()
@@ -218,11 +218,11 @@ def test_the_fingerprint_of_weights_sees_every_value_and_shape(tiny_gpt2):
     assert len(fingerprints) == 4
 
 
-def test_every_dropout_of_a_family_is_set_and_attention_apart():
+def test_every_dropout_of_a_model_family_is_set_and_attention_separately():
     gpt2 = GPT2Config(attn_pdrop=0, embd_pdrop=0.1, summary_first_dropout=0.5)
-    before = set_dropout(gpt2, 0.25, 0.5)
+    previous = set_dropout(gpt2, 0.25, 0.5)
     assert [gpt2.resid_pdrop, gpt2.embd_pdrop, gpt2.attn_pdrop] == [0.25, 0.25, 0.5]
-    assert [before[name] for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop")] == [0.1, 0.1, 0]
+    assert [previous[name] for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop")] == [0.1, 0.1, 0]
     llama = LlamaConfig()
     heads = llama.num_attention_heads
     set_dropout(llama, 0.25, 0.5)
@@ -230,12 +230,14 @@ def test_every_dropout_of_a_family_is_set_and_attention_apart():
     assert llama.num_attention_heads == heads
 
 
-def test_dropout_is_as_it_is_set_and_the_saved_config_is_as_it_was(saved, tmp_path):
-    shutil.copytree(saved, tmp_path / "wet")
+def test_layers_get_the_dropout_of_the_settings_and_the_saved_config_keeps_its_own(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "with-dropout")
     content = json.loads((saved / "config.json").read_text())
-    (tmp_path / "wet" / "config.json").write_text(json.dumps(content | {"resid_pdrop": 0.4}))
+    (tmp_path / "with-dropout" / "config.json").write_text(json.dumps(content | {"resid_pdrop": 0.4}))
     for dropout, attention, expected in ((0.0, 0.0, {0.0}), (0.2, 0.0, {0.0, 0.2}), (0.2, 0.3, {0.2, 0.3})):
-        model = load_model(locate(str(tmp_path / "wet")), ModelConfig(dropout=dropout, attention_dropout=attention))
+        model = load_model(
+            locate(str(tmp_path / "with-dropout")), ModelConfig(dropout=dropout, attention_dropout=attention)
+        )
         assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == expected
         model.save_pretrained(tmp_path / "again")
         again = json.loads((tmp_path / "again" / "config.json").read_text())

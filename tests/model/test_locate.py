@@ -1,4 +1,4 @@
-"""What is known about a model before its weights are loaded."""
+"""Finding a model, its configuration and its tokenizer, before its weights are loaded."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from textgen.model.config import ModelConfig
 from textgen.model.locate import (
     BUNDLED_MODELS,
     Location,
-    check_fits,
     context_length,
+    find_model,
     first_line,
     load_tokenizer,
     locate,
@@ -23,6 +23,7 @@ BUNDLED = str(BUNDLED_MODELS["tiny-gpt2"])
 
 
 def refusal(model: str) -> str:
+    """The message of the error that locating raises."""
     with pytest.raises(UserError) as caught:
         locate(model)
     return str(caught.value)
@@ -34,7 +35,7 @@ def adapter(directory: Path, **content: object) -> Path:
     return directory
 
 
-def test_the_bundled_model_a_directory_and_a_hub_id_are_told_apart(tmp_path):
+def test_the_bundled_model_a_directory_and_a_hub_id_are_distinguished(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     assert locate("tiny-gpt2") == Location(BUNDLED)
     assert locate(str(tmp_path)) == Location(str(tmp_path))
@@ -54,51 +55,52 @@ def test_an_adapter_is_found_with_its_base(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
-        ({"base_model_name_or_path": "/gone/base"}, "an adapter for /gone/base, which is not on this machine"),
+        ({"base_model_name_or_path": "/gone/base"}, "its base model /gone/base is not on this machine"),
         ({"base_model_name_or_path": None}, "does not name a base model"),
         ({}, "does not name a base model"),
     ],
 )
-def test_an_adapter_whose_base_is_not_there_is_refused(tmp_path, content, said):
+def test_an_adapter_without_its_base_is_refused(tmp_path, content, message):
     path = adapter(tmp_path / "adapter", **content)
-    message = refusal(str(path))
-    assert message.startswith(f"--model {path}: ")
-    assert said in message
+    found = refusal(str(path))
+    assert found.startswith(f"--model {path}: ")
+    assert message in found
 
 
-def test_an_adapter_with_a_torn_configuration_is_refused(tmp_path):
+def test_an_adapter_with_a_truncated_configuration_is_refused(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"base_model_na')
     assert "does not name a base model" in refusal(str(tmp_path))
 
 
-def test_what_is_no_model_is_refused_with_what_to_name_instead(tmp_path):
+def test_a_path_without_a_model_is_refused_with_a_suggestion(tmp_path):
     (tmp_path / "model").mkdir()
     file = tmp_path / "model.safetensors"
     file.write_text("x")
-    assert refusal(str(tmp_path)).endswith("holds no model (no config.json). Its model/ is one.")
-    assert refusal(str(tmp_path / "model")).endswith("holds no model (no config.json).")
-    assert "this is a file; name the directory that holds config.json" in refusal(str(file))
+    suggestion = f"Did you mean {tmp_path / 'model'}?"
+    assert refusal(str(tmp_path)).endswith(f"contains no model (no config.json). {suggestion}")
+    assert refusal(str(tmp_path / "model")).endswith("contains no model (no config.json).")
+    assert "this is a file. Use the directory that contains config.json" in refusal(str(file))
     for missing in ("./nowhere", "/nowhere", "~/nowhere", "a/b/c", "two words"):
-        assert refusal(missing) == f"--model {missing}: there is no such directory."
+        assert refusal(missing) == f"--model {missing}: no such directory."
     with pytest.raises(UserError, match=r"--baseline \./nowhere"):
         locate("./nowhere", setting="--baseline")
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"model_type": "frobnicator"}', "[]"])
-def test_a_configuration_that_cannot_be_read_is_the_users_to_mend(tmp_path, content):
+def test_an_unreadable_configuration_is_refused(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=f"--model {tmp_path}: "):
         model_config(locate(str(tmp_path)), ModelConfig())
 
 
-def test_a_model_of_the_hub_without_a_network_is_the_users_to_mend():
+def test_a_hub_model_without_a_network_is_refused():
     with pytest.raises(UserError, match="--model some-one/some-model: "):
         model_config(locate("some-one/some-model"), ModelConfig())
 
 
-def test_code_that_comes_with_a_model_is_not_run(tmp_path):
+def test_code_that_comes_with_a_model_is_not_executed(tmp_path):
     content = {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
     (tmp_path / "config.json").write_text(json.dumps(content))
     (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass OwnConfig: ...\n")
@@ -107,7 +109,7 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_tokenizer_comes_with_the_model_or_with_the_adapter(tmp_path, tokenizer):
+def test_the_tokenizer_is_the_adapters_or_else_the_bases(tmp_path, tokenizer):
     assert len(load_tokenizer(locate("tiny-gpt2"), ModelConfig())) == 4096
     path = adapter(tmp_path / "adapter", base_model_name_or_path=BUNDLED)
     assert len(load_tokenizer(locate(str(path)), ModelConfig())) == 4096
@@ -118,31 +120,48 @@ def test_the_tokenizer_comes_with_the_model_or_with_the_adapter(tmp_path, tokeni
 @pytest.mark.parametrize("family", [GPT2Config, LlamaConfig])
 def test_a_model_without_a_tokenizer_is_refused(tmp_path, family):
     family().save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=f"--model {tmp_path}: (there is no tokenizer|its tokenizer cannot be loaded)"):
+    with pytest.raises(UserError, match=f"--model {tmp_path}: (there is no tokenizer|the tokenizer cannot be loaded)"):
         load_tokenizer(locate(str(tmp_path)), ModelConfig())
 
 
-def test_the_context_is_found_by_whatever_name_its_family_has_for_it():
+def test_the_context_length_is_found_under_each_familys_name():
     assert context_length(GPT2Config(n_positions=77)) == 77
     assert context_length(LlamaConfig(max_position_embeddings=99)) == 99
     assert context_length(object()) == 2048
 
 
-@pytest.mark.parametrize(
-    ("block_size", "prompt", "new", "decode", "flags"),
-    [
-        (64, 32, 32, True, []),
-        (65, 32, 32, True, ["--block-size"]),
-        (None, 33, 32, True, ["--prompt-tokens"]),
-        (None, 33, 32, False, []),
-        (65, 60, 60, True, ["--block-size", "--prompt-tokens"]),
-    ],
-)
-def test_lengths_over_the_context_are_named(block_size, prompt, new, decode, flags):
-    problems = check_fits(64, block_size=block_size, prompt_tokens=prompt, max_new_tokens=new, decode=decode)
-    assert [problem.split()[0] for problem in problems] == flags
+def test_a_model_is_found_with_everything_that_needs_no_weights(tmp_path, tiny_gpt2, tokenizer):
+    bundled = find_model(ModelConfig(dropout=0.1))
+    assert (bundled.location, bundled.architecture, bundled.context) == (Location(BUNDLED), "GPT2LMHeadModel", 256)
+    assert (bundled.config, bundled.setting) == (ModelConfig(dropout=0.1), "--model")
+    assert len(bundled.tokenizer) == 4096
+
+    tiny_gpt2().config.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    found = find_model(ModelConfig(model=str(tmp_path)), setting="--judge")
+    assert (found.location, found.setting) == (Location(str(tmp_path)), "--judge")
+    assert (found.architecture, found.context, len(found.tokenizer)) == ("GPT2Config", 64, 300)
 
 
-def test_an_error_is_quoted_by_its_first_line():
+def test_an_adapter_is_found_with_the_configuration_of_its_base(tmp_path, tokenizer):
+    path = adapter(tmp_path / "adapter", base_model_name_or_path=BUNDLED)
+    tokenizer.save_pretrained(path)
+    found = find_model(ModelConfig(model=str(path)))
+    assert (found.location, found.architecture, found.context) == (Location(BUNDLED, path), "GPT2LMHeadModel", 256)
+    assert len(found.tokenizer) == 300
+
+
+@pytest.mark.parametrize("missing", ["directory", "config.json", "tokenizer"])
+def test_a_model_of_which_something_is_missing_is_refused_under_its_flag(tmp_path, missing):
+    path = tmp_path / "model"
+    if missing != "directory":
+        path.mkdir()
+    if missing == "tokenizer":
+        GPT2Config().save_pretrained(path)
+    with pytest.raises(UserError, match=f"^--baseline {path}: .*{missing}"):
+        find_model(ModelConfig(model=str(path)), setting="--baseline")
+
+
+def test_the_first_line_of_an_error_is_quoted():
     assert first_line(ValueError("one\ntwo")) == "one"
     assert first_line(ValueError()) == "ValueError"

@@ -1,4 +1,4 @@
-"""Adapters where the structure of a model has a place for them, and nothing else changes."""
+"""Adapters: the layers that get one, training them without changing the base, and their variants."""
 
 import subprocess
 import sys
@@ -31,24 +31,24 @@ LLAMA_LAYERS = [
 
 
 def adapted_layers(model) -> list[str]:
-    """The layers that got an adapter, by the names of the base model."""
+    """The layers that have an adapter, by their names in the base model."""
     names = (name for name, _ in model.named_modules() if name.endswith(".lora_A"))
     return [name.removeprefix("base_model.model.").removesuffix(".lora_A") for name in names]
 
 
-def test_linear_layers_are_found_by_what_they_are(tiny_gpt2, tiny_llama):
+def test_linear_layers_are_found_by_type(tiny_gpt2, tiny_llama):
     assert list(linear_layers(tiny_gpt2())) == GPT2_LAYERS
     assert list(linear_layers(tiny_llama())) == LLAMA_LAYERS
 
 
 @pytest.mark.parametrize(("family", "layers"), [("tiny_gpt2", GPT2_LAYERS), ("tiny_llama", LLAMA_LAYERS)])
-def test_auto_adapts_every_linear_layer_but_the_head(request, family, layers):
+def test_auto_adapts_every_linear_layer_except_the_head(request, family, layers):
     model = add_adapters(request.getfixturevalue(family)(), AdapterConfig(), "base", seed=0)
     assert adapted_layers(model) == layers
 
 
 @pytest.mark.parametrize(
-    ("wanted", "layers"),
+    ("targets", "layers"),
     [
         ("c_attn", GPT2_LAYERS[::4]),
         ("attn.c_proj", GPT2_LAYERS[1::4]),
@@ -57,24 +57,24 @@ def test_auto_adapts_every_linear_layer_but_the_head(request, family, layers):
         ("transformer.h.1.mlp.c_fc", ["transformer.h.1.mlp.c_fc"]),
     ],
 )
-def test_names_mean_the_layers_that_end_in_them_and_peft_adapts_just_those(tiny_gpt2, wanted, layers):
-    assert adapter_targets(tiny_gpt2(), wanted) == layers
-    model = add_adapters(tiny_gpt2(), AdapterConfig(lora_targets=wanted), "base", seed=0)
+def test_a_target_matches_the_layers_whose_names_end_in_it(tiny_gpt2, targets, layers):
+    assert adapter_targets(tiny_gpt2(), targets) == layers
+    model = add_adapters(tiny_gpt2(), AdapterConfig(lora_targets=targets), "base", seed=0)
     assert adapted_layers(model) == layers
 
 
-@pytest.mark.parametrize("wanted", ["q_proj", "c_attn,q_proj", "attn", "proj", "lm_head", "wte", ",", ""])
-def test_a_name_without_a_layer_is_refused_with_the_names_there_are(tiny_gpt2, wanted):
+@pytest.mark.parametrize("targets", ["q_proj", "c_attn,q_proj", "attn", "proj", "lm_head", "wte", ",", ""])
+def test_a_target_that_matches_no_layer_is_refused_with_the_names_that_exist(tiny_gpt2, targets):
     with pytest.raises(UserError) as caught:
-        adapter_targets(tiny_gpt2(), wanted)
+        adapter_targets(tiny_gpt2(), targets)
     message = str(caught.value)
     assert message.startswith("--lora-targets ")
     assert "It has: c_attn, c_fc, c_proj." in message
-    assert "c_attn:" not in message, "a name that is right is not complained about"
+    assert "c_attn:" not in message, "valid names are not listed as wrong"
 
 
 @pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
-def test_training_changes_every_adapter_and_nothing_of_the_base(request, family):
+def test_training_changes_every_adapter_and_not_the_base(request, family):
     base = request.getfixturevalue(family)()
     before = {name: p.clone() for name, p in base.named_parameters()}
     model = add_adapters(base, AdapterConfig(), "base", seed=0)
@@ -83,7 +83,7 @@ def test_training_changes_every_adapter_and_nothing_of_the_base(request, family)
     assert all("lora_" in name for name in trainable)
     optimizer = build_optimizer(model, TrainingConfig(learning_rate=0.01))
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(trainable)
-    for _ in range(2):  # the first step moves the half that starts at zero, the second one both
+    for _ in range(2):  # the first step changes the B matrices, which start at zero; the second one all
         model(input_ids=IDS, labels=IDS).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -95,14 +95,14 @@ def test_training_changes_every_adapter_and_nothing_of_the_base(request, family)
         assert torch.equal(parameter, merged[name]), name
 
 
-def test_fresh_adapters_change_no_logits(tiny_gpt2):
+def test_new_adapters_do_not_change_the_logits(tiny_gpt2):
     with torch.no_grad():
         expected = tiny_gpt2().eval()(input_ids=IDS).logits
         model = add_adapters(tiny_gpt2(), AdapterConfig(), "base", seed=0)
         assert torch.equal(model.eval()(input_ids=IDS).logits, expected)
 
 
-def test_adapters_have_the_rank_scale_dropout_and_seed_that_were_asked_for(tiny_gpt2):
+def test_adapters_have_the_rank_scale_dropout_and_seed_of_the_settings(tiny_gpt2):
     config = AdapterConfig(lora_rank=3, lora_alpha=1.5, lora_dropout=0.25, lora_targets="c_attn")
     one, same, other = (add_adapters(tiny_gpt2(), config, "base", seed=seed) for seed in (0, 0, 1))
     layer = one.base_model.model.transformer.h[0].attn.c_attn
@@ -115,7 +115,7 @@ def test_adapters_have_the_rank_scale_dropout_and_seed_that_were_asked_for(tiny_
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_the_adapter_names_its_base_and_how_its_layers_are_stored(tiny_gpt2, tiny_llama):
+def test_the_adapter_records_its_base_and_whether_weights_are_transposed(tiny_gpt2, tiny_llama):
     for model, transposed in ((tiny_gpt2(), True), (tiny_llama(), False)):
         config = add_adapters(model, AdapterConfig(), "some/base", seed=0).peft_config["default"]
         assert config.base_model_name_or_path == "some/base"
@@ -138,7 +138,7 @@ def test_every_variant_has_an_entry():
 
 @pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_variant_starts_as_the_base_trains_and_comes_back_on_the_original_base(request, family, variant, tmp_path):
+def test_every_variant_starts_at_the_base_trains_and_reloads_on_the_original_base(request, family, variant, tmp_path):
     make = request.getfixturevalue(family)
     ids = torch.arange(24).reshape(2, 12)
     base = make()
@@ -157,18 +157,18 @@ def test_a_variant_starts_as_the_base_trains_and_comes_back_on_the_original_base
     again = peft.PeftModel.from_pretrained(make(), str(tmp_path)).eval()
     with torch.no_grad():
         assert torch.allclose(again(ids).logits, after, atol=2e-5)
-        assert torch.allclose(model(ids).logits, after), "saving leaves the model as it was"
+        assert torch.allclose(model(ids).logits, after), "saving does not change the model"
         assert torch.allclose(model.merge_and_unload()(ids).logits, after, atol=2e-5)
 
 
-def test_rslora_scales_by_the_root_of_the_rank(tiny_gpt2):
+def test_rslora_scales_by_the_square_root_of_the_rank(tiny_gpt2):
     model = add_adapters(tiny_gpt2(), AdapterConfig(lora_variant="rslora", lora_rank=4, lora_alpha=6), "base", seed=0)
     assert model.base_model.model.transformer.h[0].attn.c_attn.scaling["default"] == 6 / 2
 
 
 def test_dora_starts_from_the_norms_of_the_weights(tiny_gpt2):
     base = tiny_gpt2()
-    norms = base.transformer.h[0].attn.c_attn.weight.detach().norm(dim=0)  # Conv1D: (in, out); one norm an output
+    norms = base.transformer.h[0].attn.c_attn.weight.detach().norm(dim=0)  # Conv1D: (in, out); one norm per output
     model = add_adapters(base, AdapterConfig(lora_variant="dora"), "base", seed=0)
     magnitude = model.base_model.model.transformer.h[0].attn.c_attn.lora_magnitude_vector["default"].weight
     assert torch.allclose(magnitude.flatten(), norms, rtol=1e-5)
@@ -186,13 +186,13 @@ def test_pissa_starts_from_the_principal_components(tiny_gpt2):
     assert torch.allclose(layer.base_layer.weight.t() + learned, weight, atol=1e-5)
 
 
-def test_frozen_weights_are_held_in_the_dtype_that_is_computed_in(tiny_gpt2):
+def test_frozen_weights_get_the_given_dtype_and_adapters_stay_in_float32(tiny_gpt2):
     model = add_adapters(tiny_gpt2(), AdapterConfig(), "base", seed=0, dtype=torch.bfloat16)
     for name, p in model.named_parameters():
         assert p.dtype == (torch.float32 if p.requires_grad else torch.bfloat16), name
 
 
-def test_adapters_on_plain_weights_load_no_bitsandbytes_and_leave_it_to_those_who_need_it():
+def test_adapters_on_plain_weights_do_not_import_bitsandbytes_and_quantized_ones_still_can():
     code = """
 import sys
 import torch
@@ -210,5 +210,5 @@ model(input_ids=torch.arange(6)[None], labels=torch.arange(6)[None]).loss.backwa
 assert any(p.grad is not None and p.grad.any() for p in model.parameters())
 print("both")
 """
-    said = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, timeout=120)
-    assert said.stdout == "both\n", said.stderr
+    ran = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, timeout=120)
+    assert ran.stdout == "both\n", ran.stderr

@@ -1,4 +1,4 @@
-"""The sum of the token losses, against arithmetic and against transformers' own loss."""
+"""The summed token losses, compared with the definition and with transformers' own loss, and in chunks."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgen.data.blocks import IGNORED
-from textgen.model.loss import ScoredModel, linear_nll, separate_head
+from textgen.model.loss import ModelWithLoss, fused_linear_cross_entropy, separable_head
 
 
 def rows(seed: int, count: int, length: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
@@ -18,7 +18,7 @@ def rows(seed: int, count: int, length: int = 9) -> tuple[torch.Tensor, torch.Te
     return ids, ids.clone()
 
 
-def test_it_is_the_sum_of_the_log_probabilities_of_the_next_tokens(tiny_gpt2):
+def test_the_loss_is_the_sum_of_the_next_tokens_negative_log_probabilities(tiny_gpt2):
     model = tiny_gpt2()
     ids, labels = rows(0, 3)
     labels[1, 4:] = IGNORED
@@ -29,47 +29,47 @@ def test_it_is_the_sum_of_the_log_probabilities_of_the_next_tokens(tiny_gpt2):
             for position in range(8):
                 if labels[row, position + 1] != IGNORED:
                     expected -= float(log_probabilities[row, position, ids[row, position + 1]])
-        assert torch.isclose(ScoredModel(model)(ids, labels).double(), torch.tensor(expected).double(), rtol=1e-6)
+        assert torch.isclose(ModelWithLoss(model)(ids, labels).double(), torch.tensor(expected).double(), rtol=1e-6)
 
 
-def test_it_is_the_loss_of_transformers_times_the_targets(tiny_llama):
+def test_the_loss_is_that_of_transformers_times_the_number_of_targets(tiny_llama):
     model = tiny_llama()
     ids, labels = rows(1, 4)
     labels[0, :3] = IGNORED
     targets = int((labels[:, 1:] != IGNORED).sum())
     with torch.no_grad():
-        assert torch.isclose(ScoredModel(model)(ids, labels), model(input_ids=ids, labels=labels).loss * targets)
+        assert torch.isclose(ModelWithLoss(model)(ids, labels), model(input_ids=ids, labels=labels).loss * targets)
 
 
 @settings(max_examples=30)
 @given(seed=st.integers(0, 1000), lengths=st.lists(st.integers(0, 9), min_size=1, max_size=5))
-def test_the_sum_over_rows_is_the_sum_of_the_rows(tiny_gpt2, seed, lengths):
+def test_the_loss_of_a_batch_is_the_sum_of_the_losses_of_its_rows(tiny_gpt2, seed, lengths):
     model = tiny_gpt2()
     ids, labels = rows(seed, len(lengths))
     for row, length in enumerate(lengths):
         labels[row, length:] = IGNORED
     with torch.no_grad():
-        together = ScoredModel(model)(ids, labels)
-        one_by_one = sum(ScoredModel(model)(ids[i : i + 1], labels[i : i + 1]) for i in range(len(lengths)))
+        together = ModelWithLoss(model)(ids, labels)
+        one_by_one = sum(ModelWithLoss(model)(ids[i : i + 1], labels[i : i + 1]) for i in range(len(lengths)))
     assert torch.isclose(together, torch.as_tensor(one_by_one), rtol=1e-5)
 
 
-def test_a_row_without_targets_costs_nothing_and_pulls_nowhere(tiny_gpt2):
+def test_a_row_without_targets_has_zero_loss_and_zero_gradients(tiny_gpt2):
     model = tiny_gpt2()
     ids, labels = rows(2, 1)
-    nll = ScoredModel(model)(ids, torch.full_like(labels, IGNORED))
+    nll = ModelWithLoss(model)(ids, torch.full_like(labels, IGNORED))
     nll.backward()
     assert nll.item() == 0.0
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
 
-def test_filling_to_the_right_changes_nothing(tiny_gpt2):
+def test_padding_on_the_right_changes_nothing(tiny_gpt2):
     model = tiny_gpt2()
     ids, labels = rows(3, 2)
-    filled = torch.cat([ids, torch.zeros(2, 4, dtype=torch.int64)], 1)
-    filled_labels = torch.cat([labels, torch.full((2, 4), IGNORED)], 1)
+    padded = torch.cat([ids, torch.zeros(2, 4, dtype=torch.int64)], 1)
+    padded_labels = torch.cat([labels, torch.full((2, 4), IGNORED)], 1)
     with torch.no_grad():
-        assert torch.isclose(ScoredModel(model)(ids, labels), ScoredModel(model)(filled, filled_labels), rtol=1e-6)
+        assert torch.isclose(ModelWithLoss(model)(ids, labels), ModelWithLoss(model)(padded, padded_labels), rtol=1e-6)
 
 
 def plain_nll(
@@ -90,7 +90,7 @@ def plain_nll(
     frozen=st.booleans(),
     spread=st.sampled_from([0.1, 1.0, 4.0]),
 )
-def test_in_chunks_it_is_the_plain_loss_with_the_plain_gradients(
+def test_in_chunks_loss_and_gradients_are_those_of_plain_cross_entropy(
     seed, tokens, chunk, ignored, weighted, with_bias, frozen, spread
 ):
     generator = torch.Generator().manual_seed(seed)
@@ -99,7 +99,7 @@ def test_in_chunks_it_is_the_plain_loss_with_the_plain_gradients(
     targets[torch.rand(tokens, generator=generator) < ignored] = IGNORED
     weights = torch.rand(tokens, generator=generator) if weighted else None
     outcomes = []
-    for loss in (plain_nll, lambda *given: linear_nll(*given, chunk=chunk)):
+    for loss in (plain_nll, lambda *given: fused_linear_cross_entropy(*given, max_rows=chunk)):
         leaves = [hidden.clone().requires_grad_(), weight.clone(), bias.clone() if with_bias else None]
         for leaf in leaves[1:]:
             if leaf is not None:
@@ -115,60 +115,60 @@ def test_in_chunks_it_is_the_plain_loss_with_the_plain_gradients(
             torch.testing.assert_close(of_chunked, of_plain, rtol=1e-5, atol=1e-5 * max(1.0, spread))
 
 
-def test_a_token_that_is_all_but_impossible_costs_what_it_should():
+def test_the_loss_of_an_extremely_unlikely_token_is_exact():
     hidden = torch.tensor([[1000.0, 0.0]])
     weight = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    assert linear_nll(hidden, weight, None, torch.tensor([1])).item() == 1000.0
-    assert linear_nll(hidden, weight, None, torch.tensor([0])).item() == 0.0
+    assert fused_linear_cross_entropy(hidden, weight, None, torch.tensor([1])).item() == 1000.0
+    assert fused_linear_cross_entropy(hidden, weight, None, torch.tensor([0])).item() == 0.0
 
 
 def test_no_gradient_is_computed_for_a_frozen_head():
     weight = torch.randn(41, 5)
     hidden = torch.randn(7, 5, requires_grad=True)
-    nll = linear_nll(hidden, weight, None, torch.arange(7))
+    nll = fused_linear_cross_entropy(hidden, weight, None, torch.arange(7))
     assert nll.grad_fn is not None
     assert nll.grad_fn.gradients[1] is None  # type: ignore[attr-defined]
     nll.backward()
-    with pytest.raises(AssertionError, match="taken before"):
+    with pytest.raises(AssertionError, match="already taken"):
         nll.backward()
 
 
 class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-    """Sees the tensors that come into being: how many bytes they have, and where those of as many lie."""
+    """Records the size in bytes of every tensor that is created, and the addresses of tensors by size."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bytes: list[int] = []
-        self.places: dict[int, set[int]] = {}
+        self.addresses: dict[int, set[int]] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         if isinstance(result, torch.Tensor):
             self.bytes.append(result.numel() * result.itemsize)
-            self.places.setdefault(self.bytes[-1], set()).add(result.data_ptr())
+            self.addresses.setdefault(self.bytes[-1], set()).add(result.data_ptr())
         return result
 
 
-def test_all_logits_are_never_held():
-    """Of 64 tokens and a vocabulary of 5,000, no array of more than 8 rows of logits comes into being."""
+def test_the_logits_of_all_tokens_are_never_stored():
+    """With 64 tokens and a vocabulary of 5,000, no tensor larger than 8 rows of logits is created."""
     hidden, weight = torch.randn(64, 4, requires_grad=True), torch.randn(5000, 4, requires_grad=True)
     with Watch() as watch:
-        linear_nll(hidden, weight, None, torch.arange(64), chunk=8).backward()
+        fused_linear_cross_entropy(hidden, weight, None, torch.arange(64), max_rows=8).backward()
     assert max(watch.bytes) == 4 * 8 * 5000
     with Watch() as watch:
         plain_nll(hidden, weight, None, torch.arange(64), None).backward()
-    assert max(watch.bytes) == 4 * 64 * 5000, "the watch sees what a plain loss does"
+    assert max(watch.bytes) == 4 * 64 * 5000, "and the plain loss does create one, so this test can fail"
 
 
-def test_of_a_heads_gradient_in_bfloat16_only_a_part_is_there_before_it_is_added():
+def test_in_bfloat16_the_heads_gradient_is_computed_in_parts():
     torch.manual_seed(0)
     hidden, weight = torch.randn(6, 8, requires_grad=True), torch.randn(20_000, 8, requires_grad=True)
     targets = torch.arange(0, 18_000, 3_000)
     with Watch() as watch, torch.autocast("cpu", torch.bfloat16):
-        nll = linear_nll(hidden, weight, None, targets, chunk=3)
+        nll = fused_linear_cross_entropy(hidden, weight, None, targets, max_rows=3)
         nll.backward()
     whole = 4 * 20_000 * 8
-    assert len(watch.places[whole]) == 2, "the weight and its gradient, and no copy of a share of that"
+    assert len(watch.addresses[whole]) == 2, "the weight and its gradient, and no copy of a chunk's contribution"
     assert weight.grad is not None
     found = weight.grad.clone()
     weight.grad = None
@@ -178,17 +178,17 @@ def test_of_a_heads_gradient_in_bfloat16_only_a_part_is_there_before_it_is_added
 
 @pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_heads_tied_or_not_get_the_gradients_of_transformers_own_loss(request, family, tied):
+def test_gradients_are_those_of_transformers_own_loss_with_tied_and_untied_heads(request, family, tied):
     ids, labels = rows(5, 3)
     labels[1, 5:] = IGNORED
     targets = int((labels[:, 1:] != IGNORED).sum())
     gradients = []
-    for chunked in (False, True):
+    for fused in (False, True):
         model = request.getfixturevalue(family)(tie_word_embeddings=tied)
         assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) is tied
-        if chunked:
-            assert separate_head(model) is model.get_output_embeddings()
-            ScoredModel(model)(ids, labels).backward()
+        if fused:
+            assert separable_head(model) is model.get_output_embeddings()
+            ModelWithLoss(model)(ids, labels).backward()
         else:
             (model(input_ids=ids, labels=labels).loss * targets).backward()
         gradients.append({name: p.grad for name, p in model.named_parameters()})
@@ -198,14 +198,14 @@ def test_heads_tied_or_not_get_the_gradients_of_transformers_own_loss(request, f
         torch.testing.assert_close(ours[name], gradient, rtol=1e-5, atol=1e-5, msg=name)
 
 
-def test_in_bfloat16_it_is_the_plain_loss_to_the_precision_of_bfloat16(tiny_gpt2):
+def test_in_bfloat16_the_loss_is_the_plain_one_to_its_precision(tiny_gpt2):
     ids, labels = rows(6, 4)
     gradients, losses = [], []
-    for chunked in (False, True):
+    for fused in (False, True):
         model = tiny_gpt2()
         with torch.autocast("cpu", torch.bfloat16):
-            if chunked:
-                nll = ScoredModel(model)(ids, labels)
+            if fused:
+                nll = ModelWithLoss(model)(ids, labels)
             else:
                 nll = (
                     F.cross_entropy(model(input_ids=ids).logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
@@ -220,7 +220,7 @@ def test_in_bfloat16_it_is_the_plain_loss_to_the_precision_of_bfloat16(tiny_gpt2
 
 
 class Capped(torch.nn.Module):
-    """A model that does to its logits what some families do, after a head like any other."""
+    """A model that changes its logits after the output head, as some families do."""
 
     def __init__(self, cap: Any) -> None:
         super().__init__()
@@ -239,21 +239,21 @@ class Capped(torch.nn.Module):
 @pytest.mark.parametrize(
     ("cap", "separate"), [(lambda x: x, True), (lambda x: 30 * torch.tanh(x / 30), False), (lambda x: x * 0.25, False)]
 )
-def test_what_a_model_does_to_its_logits_afterwards_is_not_lost(cap, separate):
+def test_a_model_that_scales_or_caps_its_logits_gets_the_right_loss(cap, separate):
     torch.manual_seed(0)
     model = Capped(cap)
-    assert (separate_head(model) is not None) is separate
+    assert (separable_head(model) is not None) is separate
     ids, labels = rows(7, 2)
     expected = F.cross_entropy(model(ids, False).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="sum")
-    assert torch.isclose(ScoredModel(model)(ids, labels), expected, rtol=1e-5)
+    assert torch.isclose(ModelWithLoss(model)(ids, labels), expected, rtol=1e-5)
 
 
-def test_the_head_is_itself_again_after_a_pass(tiny_gpt2):
+def test_the_head_is_restored_after_a_forward_pass(tiny_gpt2):
     model = tiny_gpt2()
     ids, labels = rows(8, 2)
     before = model(input_ids=ids).logits
-    ScoredModel(model)(ids, labels)
+    ModelWithLoss(model)(ids, labels)
     assert torch.equal(model(input_ids=ids).logits, before)
-    assert [name for name, _ in ScoredModel(model).named_parameters()] == [
+    assert [name for name, _ in ModelWithLoss(model).named_parameters()] == [
         f"model.{name}" for name, _ in model.named_parameters()
     ]

@@ -1,4 +1,4 @@
-"""Scores of tokens against plain log-softmax, for heads of every kind; and that no array of all logits is ever made."""
+"""Scores of tokens compared with plain log-softmax, for all kinds of heads, without storing all logits."""
 
 import copy
 
@@ -22,8 +22,8 @@ def batch():
     return ids, positions, targets
 
 
-def with_likely_ones(logits, positions, targets):
-    """The targets, every third of them replaced by the likeliest token and every third by the third likeliest."""
+def with_likely_targets(logits, positions, targets):
+    """The targets, with every third replaced by the most likely token and every third by the third most likely."""
     ranked = logits[positions[:, 0], positions[:, 1]].float().argsort(dim=-1, descending=True)
     targets = targets.clone()
     targets[::3], targets[1::3] = ranked[::3, 0], ranked[1::3, 2]
@@ -52,28 +52,28 @@ def assert_same(scores, expected):
 
 @pytest.mark.parametrize("name", ["tiny_gpt2", "tiny_llama"])
 @pytest.mark.parametrize("chunk", [1, 7, 10**6])
-def test_scores_are_those_of_the_logits(name, chunk, batch, request, monkeypatch):
+def test_scores_are_those_of_the_full_logits(name, chunk, batch, request, monkeypatch):
     ids, positions, targets = batch
     model = request.getfixturevalue(name)(3, initializer_range=0.4).eval()
-    monkeypatch.setattr(logits_module, "BYTES", 4 * VOCABULARY * chunk)
+    monkeypatch.setattr(logits_module, "MAX_CHUNK_BYTES", 4 * VOCABULARY * chunk)
     with torch.no_grad():
         logits = model(ids).logits
-        targets = with_likely_ones(logits, positions, targets)
+        targets = with_likely_targets(logits, positions, targets)
         expected = by_definition(logits, positions, targets)
         head = scoring_head(model)
         assert head is model.get_output_embeddings()
-        for own in (head, None):  # the head by itself, or the model as a whole
-            assert_same(score_tokens(model, own, ids, None, positions, targets), expected)
+        for separate in (head, None):  # the head separately, or the whole model
+            assert_same(score_tokens(model, separate, ids, None, positions, targets), expected)
 
 
-def test_a_bias_and_a_dtype_of_its_own(batch):
+def test_a_head_with_a_bias_and_one_in_bfloat16(batch):
     _, positions, targets = batch
     hidden = torch.randn(len(targets), 16, generator=torch.Generator().manual_seed(0))
     head = torch.nn.Linear(16, VOCABULARY)
     torch.nn.init.normal_(head.bias)
     everything = torch.stack([torch.zeros_like(positions[:, 1]), torch.arange(len(targets))], 1)
     with torch.no_grad():
-        targets = with_likely_ones(head(hidden)[None], everything, targets)
+        targets = with_likely_targets(head(hidden)[None], everything, targets)
         assert_same(score_hidden(hidden, head, targets), by_definition(head(hidden)[None], everything, targets))
         low = copy.deepcopy(head).bfloat16()
         product = hidden.bfloat16() @ low.weight.t()
@@ -81,18 +81,18 @@ def test_a_bias_and_a_dtype_of_its_own(batch):
         assert_same(score_hidden(hidden.bfloat16(), low, targets), by_definition(logits[None], everything, targets))
 
 
-def test_the_likeliest_of_fewer_than_five_tokens():
+def test_a_vocabulary_of_fewer_than_five_tokens():
     head = torch.nn.Linear(2, 3)
     with torch.no_grad():
         scores = score_hidden(torch.randn(4, 2), head, torch.tensor([0, 1, 2, 0]))
     assert scores.among_top.all()
 
 
-def test_a_capped_head_is_not_run_by_itself(tiny_gpt2, batch):
+def test_a_model_that_caps_its_logits_is_scored_as_a_whole(tiny_gpt2, batch):
     ids, positions, targets = batch
     model = tiny_gpt2(3, initializer_range=0.4).eval()
     plain = model.forward
-    model.forward = lambda **given: capped(plain(**given))
+    model.forward = lambda **kwargs: capped(plain(**kwargs))
 
     def capped(output):
         output.logits = 5 * torch.tanh(output.logits / 5)
@@ -101,24 +101,24 @@ def test_a_capped_head_is_not_run_by_itself(tiny_gpt2, batch):
     assert scoring_head(model) is None
     with torch.no_grad():
         logits = model(input_ids=ids).logits
-        targets = with_likely_ones(logits, positions, targets)
+        targets = with_likely_targets(logits, positions, targets)
         expected = by_definition(logits, positions, targets)
         assert_same(score_tokens(model, None, ids, None, positions, targets), expected)
 
 
-def test_no_array_of_all_logits_is_made(tiny_gpt2, batch, monkeypatch):
+def test_the_logits_of_all_tokens_are_never_stored(tiny_gpt2, batch, monkeypatch):
     ids, positions, targets = batch
     model = tiny_gpt2(0).eval()
     chunk = 5
-    monkeypatch.setattr(logits_module, "BYTES", 4 * VOCABULARY * chunk)
+    monkeypatch.setattr(logits_module, "MAX_CHUNK_BYTES", 4 * VOCABULARY * chunk)
     largest = []
 
     class Watching(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             result = function(*args, **(kwargs or {}))
             outputs = result if isinstance(result, tuple | list) else [result]
-            made = [t for t in outputs if torch.is_tensor(t) and t.data_ptr() != model.lm_head.weight.data_ptr()]
-            largest.extend(t.numel() for t in made if VOCABULARY in t.shape[-1:])
+            created = [t for t in outputs if torch.is_tensor(t) and t.data_ptr() != model.lm_head.weight.data_ptr()]
+            largest.extend(t.numel() for t in created if VOCABULARY in t.shape[-1:])
             return result
 
     head = scoring_head(model)
@@ -128,10 +128,10 @@ def test_no_array_of_all_logits_is_made(tiny_gpt2, batch, monkeypatch):
     largest.clear()
     with torch.no_grad(), Watching():
         score_tokens(model, None, ids, None, positions, targets)
-    assert max(largest) == ROWS * LENGTH * VOCABULARY  # the watch can see one
+    assert max(largest) == ROWS * LENGTH * VOCABULARY  # so this test can fail
 
 
-def test_inference_mode_unless_something_outlives_it(tiny_gpt2, tiny_llama):
+def test_inference_mode_is_used_unless_the_model_keeps_tensors(tiny_gpt2, tiny_llama):
     with without_gradients(tiny_gpt2()):
         assert torch.is_inference_mode_enabled()
     compiled = tiny_llama()

@@ -99,7 +99,7 @@ def test_sharded_adapters_are_saved_as_adapters(run_recipe, text_file, tmp_path,
         (["--optimizer", "muon"], {}, "--optimizer muon with DeepSpeed"),
         (["--precision", "fp16"], {}, "--precision fp16 with DeepSpeed"),
         (["--exact"], {}, "--exact with DeepSpeed"),
-        ([], {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, "launch/fsdp2.yaml to cut up the weights"),
+        ([], {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, "launch/fsdp2.yaml to shard the weights"),
     ],
     ids=["optimizer", "precision", "exact", "stage"],
 )
@@ -162,9 +162,14 @@ def test_quantised_adapters_of_a_variant_with_averaged_weights_are_measured_as_t
     [
         (["--exact", "--compile"], "--exact with --compile"),
         (["--exact", "--microbatch-size", "auto"], "--exact with --microbatch-size auto"),
-        (["--exact", "--global-batch-size", "12", "--microbatch-size", "2"], "6 microbatches are no full binary tree"),
-        (["--optimizer", "schedule_free"], "add --schedule constant"),
+        (
+            ["--exact", "--global-batch-size", "12", "--microbatch-size", "2"],
+            "6 microbatches do not form a full binary tree",
+        ),
+        (["--optimizer", "schedule_free"], "Add --schedule constant"),
         (["--lora-plus-ratio", "0"], "--lora-plus-ratio 0"),
+        (["--method", "qlora", "--lora-variant", "pissa"], "pissa needs unquantized weights"),
+        (["--method", "qlora", "--lora-variant", "dora", "--qlora-bits", "8"], "--qlora-bits 8: not supported on CPU"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

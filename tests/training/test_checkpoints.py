@@ -1,4 +1,4 @@
-"""What is read back is what was written, bit for bit, or it is not believed."""
+"""Checkpoints restore a run to the bit, and a damaged one is never loaded."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,8 @@ from textgen.data.blocks import GlobalBatches
 from textgen.errors import UserError
 from textgen.model.config import AdapterConfig
 from textgen.model.lora import add_adapters
-from textgen.model.loss import ScoredModel
+from textgen.model.loss import ModelWithLoss
+from textgen.training import checkpoints as checkpoints_module
 from textgen.training.checkpoints import (
     Checkpoints,
     TrainState,
@@ -38,7 +39,7 @@ def silent(message: str) -> None:
 
 
 def small() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-    """A model of six numbers that has made a step: enough for everything that is about files."""
+    """A model of six numbers, after one step: enough for everything about files."""
     torch.manual_seed(0)
     model = torch.nn.Linear(2, 2)
     optimizer = build_optimizer(model, TrainingConfig())
@@ -56,7 +57,7 @@ def steps(directory: Path) -> list[int]:
 
 
 def bits(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, bytes]:
-    """Every trainable parameter and every tensor of the optimizer."""
+    """The bytes of every trainable parameter and of every tensor of the optimizer."""
     found = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -67,8 +68,8 @@ def bits(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
 
 
 def trainer(accelerator: Any, model: Any) -> tuple[Any, Any, Callable[[int, int], None]]:
-    """The model, its optimizer, and a function that trains from one step to another."""
-    scored, optimizer = accelerator.prepare(ScoredModel(model), build_optimizer(model, TrainingConfig()))
+    """A model, its optimizer, and a function that trains from one step to another."""
+    scored, optimizer = accelerator.prepare(ModelWithLoss(model), build_optimizer(model, TrainingConfig()))
     data = GlobalBatches(TOKENS, block_size=8, global_batch_size=4, microbatch_size=2, seed=0)
 
     def train(first: int, last: int) -> None:
@@ -79,7 +80,7 @@ def trainer(accelerator: Any, model: Any) -> tuple[Any, Any, Callable[[int, int]
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(accelerator, tiny_gpt2, tmp_path, method):
+def test_training_continues_from_a_checkpoint_as_if_it_had_not_stopped(accelerator, tiny_gpt2, tmp_path, method):
     def fresh() -> tuple[Any, Any, Callable[[int, int], None]]:
         model = tiny_gpt2(resid_pdrop=0.1)
         if method == "lora":
@@ -110,7 +111,7 @@ def test_tied_weights_are_saved_once_and_stay_tied(accelerator, tiny_gpt2, tmp_p
     assert torch.equal(other.lm_head.weight, model.lm_head.weight)
 
 
-def test_two_saves_are_the_same_bytes_and_nothing_in_them_is_pickled(tmp_path):
+def test_saving_twice_writes_the_same_bytes_and_no_pickles(tmp_path):
     one, two = save(tmp_path / "one", 5), save(tmp_path / "two", 5)
     assert {path.name for path in one.iterdir()} == set(FILES)
     for name in FILES:
@@ -121,14 +122,14 @@ def test_two_saves_are_the_same_bytes_and_nothing_in_them_is_pickled(tmp_path):
     assert set(manifest["files"]) == set(FILES) - {"manifest.json"}
 
 
-def test_from_nothing_a_run_starts_at_the_beginning(tmp_path):
+def test_without_a_checkpoint_a_run_starts_at_the_beginning(tmp_path):
     for where in ("auto", "never"):
         assert Checkpoints(tmp_path / "checkpoints", *small(), FINGERPRINTS).resume(where, silent) == TrainState()
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory) -> Path:
-    """Two sound checkpoints, of steps 1 and 2."""
+    """Two intact checkpoints, of steps 1 and 2."""
     directory = tmp_path_factory.mktemp("pair")
     for step in (1, 2):
         save(directory, step)
@@ -137,18 +138,18 @@ def pair(tmp_path_factory) -> Path:
 
 @settings(max_examples=300)
 @given(name=st.sampled_from(FILES), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_one_flipped_bit_anywhere_sends_a_run_to_the_checkpoint_before(pair, name, place, bit):
+def test_a_flipped_bit_anywhere_makes_the_previous_checkpoint_the_newest(pair, name, place, bit):
     path = pair / "step-00000002" / name
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[int(place * len(whole))] ^= 1 << bit
     try:
         path.write_bytes(flipped)
-        said: list[str] = []
-        assert newest_checkpoint(pair, said.append) == pair / "step-00000001"
-        assert len(said) == 1
-        assert said[0].startswith("passing over the checkpoint step-00000002: ")
-        assert name in said[0] or name == "manifest.json"
+        messages: list[str] = []
+        assert newest_checkpoint(pair, messages.append) == pair / "step-00000001"
+        assert len(messages) == 1
+        assert messages[0].startswith("skipping damaged checkpoint step-00000002: ")
+        assert name in messages[0] or name == "manifest.json"
     finally:
         path.write_bytes(whole)
     assert newest_checkpoint(pair, silent) == pair / "step-00000002"
@@ -156,7 +157,7 @@ def test_one_flipped_bit_anywhere_sends_a_run_to_the_checkpoint_before(pair, nam
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kept", [0, 1, 0.5, -1, None])
-def test_a_file_that_is_cut_short_longer_or_gone_is_noticed(tmp_path, name, kept):
+def test_a_file_that_is_truncated_extended_or_missing_is_detected(tmp_path, name, kept):
     save(tmp_path, 1)
     path = save(tmp_path, 2) / name
     whole = path.read_bytes()
@@ -164,64 +165,105 @@ def test_a_file_that_is_cut_short_longer_or_gone_is_noticed(tmp_path, name, kept
         path.unlink()
     else:
         path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
-    said: list[str] = []
-    state = Checkpoints(tmp_path, *small(), FINGERPRINTS).resume("auto", said.append)
+    messages: list[str] = []
+    state = Checkpoints(tmp_path, *small(), FINGERPRINTS).resume("auto", messages.append)
     assert state.step == 1
-    assert said[0].startswith("passing over the checkpoint step-00000002: ")
-    assert said[-1] == f"going on from {tmp_path / 'step-00000001'}, after step 1"
+    assert messages[0].startswith("skipping damaged checkpoint step-00000002: ")
+    assert messages[-1] == f"resuming from {tmp_path / 'step-00000001'}, after step 1"
     path.write_bytes(whole + b" ")
     assert find_damage(path.parent) is not None
 
 
-def test_if_no_checkpoint_is_sound_the_run_starts_anew_and_says_so(tmp_path):
+def test_without_an_intact_checkpoint_the_run_starts_over_with_a_message_for_each(tmp_path):
     for step in (1, 2):
         (save(tmp_path, step) / "state.json").write_text("{}")
-    said: list[str] = []
-    assert Checkpoints(tmp_path, *small(), FINGERPRINTS).resume("auto", said.append) == TrainState()
-    assert len(said) == 2
+    messages: list[str] = []
+    assert Checkpoints(tmp_path, *small(), FINGERPRINTS).resume("auto", messages.append) == TrainState()
+    assert len(messages) == 2
 
 
-def test_a_checkpoint_that_was_named_is_taken_or_refused_but_not_replaced(tmp_path):
+def test_a_given_checkpoint_is_loaded_or_refused_but_never_replaced_by_another(tmp_path):
     older, newer = save(tmp_path, 1), save(tmp_path, 2)
     assert Checkpoints(tmp_path, *small(), FINGERPRINTS).resume(str(older), silent).step == 1
     (older / "parameters.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match=r"--resume .*step-00000001: parameters\.safetensors is not as it was written"):
+    with pytest.raises(
+        UserError, match=r"--resume .*step-00000001: parameters\.safetensors does not match its checksum"
+    ):
         Checkpoints(tmp_path, *small(), FINGERPRINTS).resume(str(older), silent)
     assert Checkpoints(tmp_path, *small(), FINGERPRINTS).resume(str(newer), silent).step == 2
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"data": "x"}, "the data changed since"),
         ({"settings": "x"}, "the settings changed since"),
         ({"data": "x", "model": "y"}, "the data and the model changed since"),
     ],
 )
-def test_a_checkpoint_of_something_else_is_refused_by_what_changed(tmp_path, changed, said):
+def test_a_checkpoint_of_another_run_is_refused_with_what_changed(tmp_path, changed, message):
     path = save(tmp_path, 1)
+    checkpoints = Checkpoints(tmp_path, *small(), FINGERPRINTS | changed)
+    before = bits(checkpoints.model, checkpoints.optimizer)
+    for source in ("auto", str(path)):
+        with pytest.raises(UserError, match=message):
+            checkpoints.resume(source, silent)
+    assert bits(checkpoints.model, checkpoints.optimizer) == before
+
+
+def test_finding_a_checkpoint_accepts_or_refuses_it_without_loading_anything(tmp_path, monkeypatch):
+    path = save(tmp_path, 7)
+    monkeypatch.setattr(checkpoints_module, "load_checkpoint", lambda *args: pytest.fail("loaded"))
     model, optimizer = small()
+    with torch.no_grad():
+        model.weight.add_(1.0)
     before = bits(model, optimizer)
-    for where in ("auto", str(path)):
-        with pytest.raises(UserError, match=said):
-            Checkpoints(tmp_path, model, optimizer, FINGERPRINTS | changed).resume(where, silent)
+    for source in ("auto", "never", str(path)):
+        assert Checkpoints(tmp_path, model, optimizer, FINGERPRINTS).find(source, silent) == path
+        with pytest.raises(UserError, match="the model changed since this checkpoint was written"):
+            Checkpoints(tmp_path, model, optimizer, FINGERPRINTS | {"model": "x"}).find(source, silent)
+    (path / "optimizer.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"optimizer\.safetensors does not match its checksum"):
+        Checkpoints(tmp_path, model, optimizer, FINGERPRINTS).find(str(path), silent)
+    assert Checkpoints(tmp_path, model, optimizer, FINGERPRINTS).find("auto", silent) is None
     assert bits(model, optimizer) == before
 
 
-def test_what_a_crash_left_half_written_is_never_looked_at(tmp_path):
+def test_loading_without_a_checkpoint_is_a_new_state(tmp_path):
+    assert Checkpoints(tmp_path, *small(), FINGERPRINTS).load(None, silent) == TrainState()
+
+
+def test_the_state_counts_targets_and_remembers_the_loss_scale():
+    state = TrainState().after(1, 100, None).after(2, 50, (8.0, 1))
+    assert state == TrainState(step=2, targets=150, loss_scale=(8.0, 1))
+
+
+def test_the_state_remembers_the_best_evaluation():
+    first = TrainState().after(10, 1, None).evaluated(2.0)
+    assert (first.best_step, first.best_value, first.is_best) == (10, 2.0, True)
+    later = first.after(20, 1, None)
+    assert not later.is_best
+    for not_better in (2.0, 2.5):
+        assert later.evaluated(not_better) == later
+    better = later.evaluated(1.5)
+    assert (better.best_step, better.best_value, better.is_best) == (20, 1.5, True)
+    assert not TrainState().is_best, "nothing has been evaluated"
+
+
+def test_a_partial_checkpoint_left_by_a_crash_is_ignored(tmp_path):
     save(tmp_path, 1)
     torn = tmp_path / ".step-00000002.partial"
     torn.mkdir()
     (torn / "parameters.safetensors").write_bytes(b"torn")
-    said: list[str] = []
-    assert newest_checkpoint(tmp_path, said.append) == tmp_path / "step-00000001"
-    assert said == []
+    messages: list[str] = []
+    assert newest_checkpoint(tmp_path, messages.append) == tmp_path / "step-00000001"
+    assert messages == []
     saved = save(tmp_path, 2)
     assert find_damage(saved) is None
     assert not torn.exists()
 
 
-def test_a_step_that_is_saved_again_replaces_what_was_there(tmp_path):
+def test_saving_a_step_again_replaces_its_checkpoint(tmp_path):
     (save(tmp_path, 3) / "state.json").write_text("damaged")
     assert find_damage(save(tmp_path, 3)) is None
     assert steps(tmp_path) == [3]
@@ -231,14 +273,14 @@ def test_a_step_that_is_saved_again_replaces_what_was_there(tmp_path):
     ("keep", "best", "left"),
     [(1, None, [6]), (2, None, [5, 6]), (2, 2, [2, 5, 6]), (1, 6, [6]), (9, 1, [1, 2, 3, 4, 5, 6])],
 )
-def test_the_last_and_the_best_are_kept_and_the_others_deleted(tmp_path, keep, best, left):
+def test_the_last_and_the_best_are_kept_and_others_deleted(tmp_path, keep, best, left):
     for step in range(1, 7):
         save(tmp_path, step, keep=keep, best=best if best and best <= step else None)
     assert steps(tmp_path) == left
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-{step:08d}" for step in left]
 
 
-def test_a_run_that_went_back_keeps_what_it_writes(tmp_path):
+def test_after_resuming_from_an_earlier_step_new_checkpoints_are_kept(tmp_path):
     for step in (1, 8, 9):
         save(tmp_path, step, keep=9)
     save(tmp_path, 2, keep=1)
@@ -252,7 +294,7 @@ def test_a_run_that_went_back_keeps_what_it_writes(tmp_path):
     value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
 )
 @settings(max_examples=25)
-def test_the_state_comes_back_exactly(tmp_path_factory, step, targets, best, value):
+def test_the_state_is_restored_exactly(tmp_path_factory, step, targets, best, value):
     state = TrainState(step, targets, best, value)
     directory = tmp_path_factory.mktemp("state")
     Checkpoints(directory, *small(), FINGERPRINTS, keep=1).save(state)

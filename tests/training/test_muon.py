@@ -1,4 +1,4 @@
-"""Muon against torch's own, on both ways to store a linear layer."""
+"""Muon compared with torch's own, for both memory layouts of a linear layer."""
 
 import pytest
 import torch
@@ -7,24 +7,24 @@ from hypothesis import strategies as st
 from transformers.pytorch_utils import Conv1D
 
 from textgen.training.config import TrainingConfig
-from textgen.training.muon import Muon, hidden_matrices, orthogonalised
+from textgen.training.muon import Muon, hidden_matrices, orthogonalize
 from textgen.training.optimizers import BETAS, EPSILON, build_optimizer
 
 
 @settings(max_examples=30)
 @given(rows=st.integers(1, 12), columns=st.integers(1, 12), scale=st.sampled_from([1e-3, 1.0, 1e3]))
-def test_singular_values_end_near_one_whatever_they_were(rows, columns, scale):
+def test_orthogonalizing_brings_singular_values_close_to_one(rows, columns, scale):
     generator = torch.Generator().manual_seed(rows * 13 + columns)
     matrix = scale * torch.linalg.qr(torch.randn(max(rows, columns), min(rows, columns), generator=generator))[0]
     matrix = matrix if rows >= columns else matrix.t()
-    values = torch.linalg.svdvals(orthogonalised(matrix))
+    values = torch.linalg.svdvals(orthogonalize(matrix))
     assert values.min() > 0.6
     assert values.max() < 1.3
-    torch.testing.assert_close(orthogonalised(matrix.t()), orthogonalised(matrix).t(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(orthogonalize(matrix.t()), orthogonalize(matrix).t(), rtol=1e-4, atol=1e-5)
 
 
-def test_it_updates_a_linear_layer_as_torchs_own_muon_does(monkeypatch):
-    """torch's computes in bfloat16; told to stay in float32, it gives our numbers."""
+def test_updates_are_those_of_torchs_muon(monkeypatch):
+    """torch's computes in bfloat16; made to compute in float32, it gives the same numbers."""
     torch.manual_seed(0)
     weight, gradients = torch.randn(6, 10), torch.randn(3, 6, 10)
     ours, theirs = (torch.nn.Parameter(weight.clone()) for _ in range(2))
@@ -59,7 +59,7 @@ def test_a_transposed_layer_gets_the_transposed_update():
 
 
 @pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
-def test_hidden_matrices_are_those_of_linear_layers_without_head_and_embeddings(request, family):
+def test_hidden_matrices_are_the_weights_of_linear_layers_without_head_and_embeddings(request, family):
     model = request.getfixturevalue(family)()
     chosen = {id(p) for p in hidden_matrices(model)}
     names = {name for name, p in model.named_parameters() if id(p) in chosen}
@@ -67,8 +67,8 @@ def test_hidden_matrices_are_those_of_linear_layers_without_head_and_embeddings(
     assert names == blocks
 
 
-def test_the_rest_is_adamws(tiny_gpt2):
-    """Embeddings, norms and biases move exactly as with the optimizer called adamw."""
+def test_other_parameters_are_updated_as_by_adamw(tiny_gpt2):
+    """Embeddings, norms and biases get exactly the updates of --optimizer adamw."""
     outcomes = []
     for name in ("muon", "adamw"):
         model = tiny_gpt2()

@@ -1,4 +1,4 @@
-"""Which parameters decay, and by how much."""
+"""Optimizers: parameter groups, updates, and state that a checkpoint restores to the bit."""
 
 from typing import Any, get_args, get_type_hints
 
@@ -14,6 +14,13 @@ from textgen.training.optimizers import OPTIMIZERS, build_optimizer, evaluation_
 IDS = torch.arange(40).reshape(2, 20)
 
 
+def with_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> torch.optim.Optimizer:
+    """Sets it as a training step does."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    return optimizer
+
+
 def names_in(group, model) -> set[str]:
     ids = {id(p) for p in group["params"]}
     return {name for name, p in model.named_parameters() if id(p) in ids}
@@ -22,29 +29,29 @@ def names_in(group, model) -> set[str]:
 @pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
 def test_matrices_and_embeddings_decay_and_vectors_do_not(request, family):
     model = request.getfixturevalue(family)()
-    decaying, still = parameter_groups(model, 0.3)
-    assert (decaying["weight_decay"], still["weight_decay"]) == (0.3, 0.0)
+    decaying, others = parameter_groups(model, 0.3)
+    assert (decaying["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
     assert names_in(decaying, model) == {name for name, p in model.named_parameters() if p.dim() >= 2}
-    assert names_in(still, model) == {name for name, p in model.named_parameters() if p.dim() == 1}
-    assert all("norm" in name or "ln_" in name or name.endswith("bias") for name in names_in(still, model))
+    assert names_in(others, model) == {name for name, p in model.named_parameters() if p.dim() == 1}
+    assert all("norm" in name or "ln_" in name or name.endswith("bias") for name in names_in(others, model))
     assert any("embed" in name or "wte" in name for name in names_in(decaying, model))
 
 
-def test_tied_parameters_are_optimised_once_and_frozen_ones_never(tiny_gpt2):
+def test_tied_parameters_are_updated_once_and_frozen_ones_never(tiny_gpt2):
     model = tiny_gpt2()
     model.transformer.wpe.weight.requires_grad = False
     parameters = [p for group in parameter_groups(model, 0.1) for p in group["params"]]
     assert len({id(p) for p in parameters}) == len(parameters) == len(list(model.parameters())) - 1
     adapters = add_adapters(tiny_gpt2(), AdapterConfig(), "base", seed=0)
-    decaying, still = parameter_groups(adapters, 0.1)
-    assert still["params"] == []
+    decaying, others = parameter_groups(adapters, 0.1)
+    assert others["params"] == []
     assert all("lora_" in name for name in names_in(decaying, adapters))
 
 
-def test_decay_is_decoupled_from_the_gradient(tiny_gpt2):
+def test_weight_decay_is_decoupled_from_the_gradient(tiny_gpt2):
     model = tiny_gpt2()
     before = {name: p.clone() for name, p in model.named_parameters()}
-    optimizer = build_optimizer(model, TrainingConfig(learning_rate=0.1, weight_decay=0.5))
+    optimizer = with_learning_rate(build_optimizer(model, TrainingConfig(weight_decay=0.5)), 0.1)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -53,10 +60,10 @@ def test_decay_is_decoupled_from_the_gradient(tiny_gpt2):
         assert torch.allclose(parameter, expected), name
 
 
-def test_a_step_is_that_of_adamw(tiny_gpt2):
-    """Loshchilov & Hutter, arXiv 1711.05101, algorithm 2, written out for one parameter over two steps."""
+def test_adamw_by_hand(tiny_gpt2):
+    """Loshchilov & Hutter, arXiv 1711.05101, algorithm 2, for one parameter over two steps."""
     model = tiny_gpt2()
-    optimizer = build_optimizer(model, TrainingConfig(learning_rate=0.01, weight_decay=0.1))
+    optimizer = with_learning_rate(build_optimizer(model, TrainingConfig(weight_decay=0.1)), 0.01)
     parameter = model.transformer.wpe.weight
     expected, m, v = parameter.detach().double().clone(), 0.0, 0.0
     for step in (1, 2):
@@ -72,17 +79,19 @@ def test_a_step_is_that_of_adamw(tiny_gpt2):
     assert torch.allclose(parameter.double(), expected, atol=1e-6)
 
 
-def test_every_optimizer_of_the_table_can_be_asked_for(tiny_gpt2):
-    for name in OPTIMIZERS:
-        config = TrainingConfig(optimizer=name, learning_rate=0.125)  # type: ignore[arg-type]
-        assert all(group["lr"] == 0.125 for group in build_optimizer(tiny_gpt2(), config).param_groups)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_updates_all_parameters_with_the_weight_decay_of_their_group(tiny_gpt2, name):
+    model = tiny_gpt2()
+    optimizer = build_optimizer(model, TrainingConfig(optimizer=name, weight_decay=0.25))
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decay == {id(p): 0.25 if p.dim() >= 2 else 0.0 for p in model.parameters()}
 
 
-def test_every_optimizer_that_can_be_asked_for_has_an_entry():
+def test_every_choice_of_optimizer_has_an_entry():
     assert set(OPTIMIZERS) == set(get_args(get_type_hints(TrainingConfig)["optimizer"]))
 
 
-def test_the_b_matrices_of_adapters_learn_faster_where_that_was_asked_for(tiny_gpt2):
+def test_the_b_matrices_of_adapters_get_their_multiple_of_the_learning_rate(tiny_gpt2):
     model = add_adapters(tiny_gpt2(), AdapterConfig(), "base", seed=0)
     optimizer = build_optimizer(model, TrainingConfig(), lora_plus_ratio=16.0)
     scales = {id(p): group["lr_scale"] for group in optimizer.param_groups for p in group["params"]}
@@ -93,16 +102,15 @@ def test_the_b_matrices_of_adapters_learn_faster_where_that_was_asked_for(tiny_g
 
 def take_steps(model: Any, optimizer: Any, steps: range) -> None:
     for step in steps:
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-2 / step
+        with_learning_rate(optimizer, 1e-2 / step)
         model(input_ids=IDS, labels=IDS).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_loss_falls_and_a_checkpoint_goes_on_to_the_same_bits(tiny_gpt2, tmp_path, name):
-    """Wide enough for 8-bit state, which small tensors do without."""
+def test_the_loss_falls_and_a_resumed_run_ends_with_the_same_bits(tiny_gpt2, tmp_path, name):
+    """The model is wide enough for 8-bit state, which small tensors do not use."""
     config = TrainingConfig(optimizer=name, schedule="constant")
     model = tiny_gpt2(n_embd=64)
     optimizer = build_optimizer(model, config)

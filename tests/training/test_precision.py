@@ -1,4 +1,4 @@
-"""What a device does well, and losses scaled so that fp16 loses nothing."""
+"""Choosing the precision for a device, and loss scaling with fp16."""
 
 import math
 from typing import Any, get_args, get_type_hints
@@ -9,11 +9,11 @@ import torch
 
 from textgen.data.blocks import GlobalBatches
 from textgen.errors import Diverged
-from textgen.model.loss import ScoredModel
+from textgen.model.loss import ModelWithLoss
 from textgen.training.config import EngineConfig, TrainingConfig
-from textgen.training.distributed.processes import precision_of, start_process
+from textgen.training.distributed.processes import precision_of
 from textgen.training.optimizers import build_optimizer
-from textgen.training.precision import COMPUTE_DTYPES, in_words, resolve_precision
+from textgen.training.precision import COMPUTE_DTYPES, describe, resolve_precision
 from textgen.training.prepare import wrap
 from textgen.training.step import loss_scale, restore_loss_scale, training_step
 
@@ -21,47 +21,28 @@ TOKENS = np.random.default_rng(0).integers(0, 300, 200).astype(np.uint16)
 
 
 @pytest.mark.parametrize("instructions", [[], ["avx512_bf16"], ["amx_bf16"]])
-def test_auto_is_fp32_on_a_cpu_and_says_where_bf16_is_faster(monkeypatch, instructions):
+def test_auto_is_fp32_on_a_cpu_with_a_hint_if_bf16_is_faster(monkeypatch, instructions):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
     assert resolve_precision("auto", "cpu") == "fp32"
-    assert ("--precision bf16" in in_words("fp32", "auto", "cpu")) == bool(instructions)
-    assert in_words("fp32", "fp32", "cpu") == "fp32", "who chose need not be told"
-    assert in_words("bf16", "auto", "cuda") == "bf16"
+    assert ("--precision bf16" in describe("fp32", "auto", "cpu")) == bool(instructions)
+    assert describe("fp32", "fp32", "cpu") == "fp32", "no hint for an explicit choice"
+    assert describe("bf16", "auto", "cuda") == "bf16"
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp16")])
-def test_auto_is_what_a_gpu_computes_in_natively(monkeypatch, native, expected):
+def test_auto_is_what_a_gpu_supports_natively(monkeypatch, native, expected):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
     assert resolve_precision("auto", "cuda") == expected
 
 
-def test_what_is_asked_for_is_taken():
-    for wanted in COMPUTE_DTYPES:
-        assert resolve_precision(wanted, "cpu") == wanted
+def test_an_explicit_precision_is_used():
+    for requested in COMPUTE_DTYPES:
+        assert resolve_precision(requested, "cpu") == requested
     assert {"auto", *COMPUTE_DTYPES} == set(get_args(get_type_hints(EngineConfig)["precision"]))
 
 
-@pytest.fixture
-def start(monkeypatch) -> Any:
-    """``start("fp16")``: an accelerator of its own; Accelerate's state is global and put back afterwards."""
-    from accelerate.state import AcceleratorState, PartialState
-
-    kept = [(state, dict(state._shared_state)) for state in (AcceleratorState, PartialState)]
-    threads = torch.get_num_threads()
-
-    def begin(precision: str) -> Any:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        return start_process(1, precision=precision)
-
-    yield begin
-    for state, shared in kept:
-        state._shared_state.clear()
-        state._shared_state.update(shared)
-    torch.set_num_threads(threads)
-
-
 def run(accelerator: Any, model: Any, steps: range, scale: Any = None) -> list[Any]:
-    scored, optimizer = wrap(accelerator, ScoredModel(model), build_optimizer(model, TrainingConfig()))
+    scored, optimizer = wrap(accelerator, ModelWithLoss(model), build_optimizer(model, TrainingConfig()))
     restore_loss_scale(accelerator, scale)
     data = GlobalBatches(TOKENS, block_size=16, global_batch_size=4, microbatch_size=2, seed=0)
     scored.train()
@@ -72,7 +53,7 @@ def run(accelerator: Any, model: Any, steps: range, scale: Any = None) -> list[A
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_low_precision_gives_the_curve_of_fp32_to_its_precision(start, tiny_gpt2, precision):
+def test_losses_in_low_precision_are_close_to_those_in_fp32(start, tiny_gpt2, precision):
     expected = run(start("fp32"), tiny_gpt2(), range(1, 7))
     accelerator, model = start(precision), tiny_gpt2()
     assert precision_of(accelerator) == precision
@@ -87,10 +68,10 @@ def test_low_precision_gives_the_curve_of_fp32_to_its_precision(start, tiny_gpt2
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
 
-def test_a_step_whose_scaled_gradients_overflow_is_computed_again_and_not_left_out(start, tiny_gpt2):
-    calm = start("fp16")
-    expected = run(calm, tiny_gpt2(), range(1, 4), scale=(1024.0, 0))
-    assert loss_scale(calm) == (1024.0, 3)
+def test_a_step_whose_scaled_gradients_overflow_is_repeated_and_not_skipped(start, tiny_gpt2):
+    without_overflow = start("fp16")
+    expected = run(without_overflow, tiny_gpt2(), range(1, 4), scale=(1024.0, 0))
+    assert loss_scale(without_overflow) == (1024.0, 3)
     accelerator, model = start("fp16"), tiny_gpt2()
     found = run(accelerator, model, range(1, 4), scale=(2.0**40, 0))
     scale, steps = loss_scale(accelerator) or (0, 0)
@@ -101,13 +82,13 @@ def test_a_step_whose_scaled_gradients_overflow_is_computed_again_and_not_left_o
         assert b.loss == pytest.approx(a.loss, rel=1e-3)
 
 
-def test_without_scaling_there_is_nothing_to_remember(start):
+def test_without_fp16_there_is_no_loss_scale(start):
     accelerator = start("fp32")
     assert loss_scale(accelerator) is None
     restore_loss_scale(accelerator, (8.0, 1))  # a checkpoint of another precision is refused before this
 
 
-def test_a_loss_that_is_not_a_number_is_not_the_scales_fault(start, tiny_gpt2):
+def test_a_loss_that_is_nan_is_not_blamed_on_the_scale(start, tiny_gpt2):
     model = tiny_gpt2()
     with torch.no_grad():
         model.transformer.wpe.weight[0] = math.nan

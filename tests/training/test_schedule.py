@@ -20,7 +20,7 @@ SCHEDULES = ("cosine", "linear", "constant")
         ("constant", {1: 0.25, 2: 0.5, 4: 1.0, 5: 1.0, 8: 1.0, 12: 1.0}),
     ],
 )
-def test_rates_by_hand(schedule, expected):
+def test_learning_rates_by_hand(schedule, expected):
     config = TrainingConfig(learning_rate=2e-3, schedule=schedule, warmup_steps=4)
     for step, share in expected.items():
         assert learning_rate_at(step, config, 12) == pytest.approx(2e-3 * share, rel=1e-9), step
@@ -38,7 +38,7 @@ def test_without_a_warm_up_the_first_step_is_past_the_peak():
     warmup=st.integers(0, 60),
     total=st.integers(1, 100),
 )
-def test_it_rises_to_its_peak_and_never_again(schedule, peak, warmup, total):
+def test_the_learning_rate_rises_to_its_peak_and_then_never_again(schedule, peak, warmup, total):
     config = TrainingConfig(learning_rate=peak, schedule=schedule, warmup_steps=warmup)
     rates = [learning_rate_at(step, config, total) for step in range(1, total + 1)]
     assert all(0 < rate <= peak * (1 + 1e-12) for rate in rates)

@@ -1,4 +1,4 @@
-"""Schedule-free AdamW against the paper's three sequences, written out."""
+"""Schedule-free AdamW compared with the paper's three sequences, computed by hand."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def gradient(at: torch.Tensor) -> torch.Tensor:
 def by_hand(steps: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(x, y) after some steps: equations 2 to 4 of arXiv 2405.15682 with an AdamW step for z, in float64.
 
-    Decay is applied at y, and z_t enters the average with weight max(rate)², as in the authors' implementation.
+    Weight decay is applied at y, and z_t has weight max(rate)² in the average, as in the authors' implementation.
     """
     beta1, beta2, eps, decay = 0.9, 0.99, 1e-8, 0.1
     x = z = torch.zeros(3, dtype=torch.float64)
@@ -35,7 +35,7 @@ def by_hand(steps: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_it_follows_the_papers_sequences(steps):
+def test_steps_follow_the_papers_sequences(steps):
     p = torch.nn.Parameter(torch.zeros(3))
     optimizer = ScheduleFreeAdamW([{"params": [p], "weight_decay": 0.1}], lr=0.1, betas=(0.9, 0.99), eps=1e-8)
     for rate in RATES[:steps]:
@@ -48,12 +48,12 @@ def test_it_follows_the_papers_sequences(steps):
         torch.testing.assert_close(p.detach().double(), x, rtol=1e-5, atol=1e-6)
 
 
-def test_evaluating_leaves_no_trace():
+def test_evaluating_does_not_change_the_training_weights():
     torch.manual_seed(0)
     p = torch.nn.Parameter(torch.randn(50))
     optimizer = ScheduleFreeAdamW([{"params": [p], "weight_decay": 0.0}], lr=0.1, betas=(0.9, 0.99), eps=1e-8)
     with evaluation_weights(optimizer):
-        pass  # before the first step there is nothing to average
+        pass  # before the first step, there is no average
     for _ in range(4):
         p.grad = torch.randn(50)
         optimizer.step()
@@ -77,7 +77,7 @@ def test_other_optimizers_have_one_set_of_weights(tiny_gpt2):
         assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
 
 
-def test_a_schedule_beside_it_is_refused():
+def test_a_decaying_learning_rate_is_refused():
     [problem] = TrainingConfig(optimizer="schedule_free").problems(1)
     assert problem.startswith("--optimizer schedule_free with --schedule cosine")
     assert TrainingConfig(optimizer="schedule_free", schedule="constant").problems(1) == []

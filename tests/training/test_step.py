@@ -1,4 +1,4 @@
-"""One step: the same whatever the microbatches, and nothing of it where the numbers are not finite."""
+"""A training step: the same result for any microbatches, and an error before any update if it is not finite."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 
 from textgen.data.blocks import GlobalBatches
 from textgen.errors import Diverged
-from textgen.model.loss import ScoredModel
+from textgen.model.loss import ModelWithLoss
 from textgen.training.config import TrainingConfig
 from textgen.training.optimizers import build_optimizer
 from textgen.training.step import StepResult, seed_everything, training_step
@@ -23,8 +23,8 @@ def batches(microbatch: int = 4, seed: int = 0) -> GlobalBatches:
 
 
 def run(accelerator: Any, model: Any, steps: int, data: GlobalBatches, **changed: Any) -> tuple[list[StepResult], Any]:
-    """Train for some steps with AdamW: the results, and the trained model."""
-    model, optimizer = accelerator.prepare(ScoredModel(model), build_optimizer(model, TrainingConfig()))
+    """Train for some steps with AdamW; returns the results and the trained model."""
+    model, optimizer = accelerator.prepare(ModelWithLoss(model), build_optimizer(model, TrainingConfig()))
     model.train()
     settings = {"learning_rate": 1e-2, "max_grad_norm": 1.0} | changed
     results = [
@@ -34,7 +34,7 @@ def run(accelerator: Any, model: Any, steps: int, data: GlobalBatches, **changed
 
 
 def test_microbatches_do_not_change_the_result(accelerator, tiny_gpt2):
-    """Weights are compared below: Adam turns the rounding of a gradient that should be zero into whole steps."""
+    """Weights are compared below, without Adam, which turns the rounding errors of a zero gradient into full steps."""
     expected, _ = run(accelerator, tiny_gpt2(), 4, batches(8))
     for microbatch in (1, 2, 4):
         results, _ = run(accelerator, tiny_gpt2(), 4, batches(microbatch))
@@ -44,10 +44,10 @@ def test_microbatches_do_not_change_the_result(accelerator, tiny_gpt2):
             assert a.targets == b.targets
 
 
-def test_eight_microbatches_of_one_block_and_one_of_eight_leave_the_same_weights(accelerator, tiny_gpt2):
+def test_eight_microbatches_of_one_block_and_one_of_eight_give_the_same_weights(accelerator, tiny_gpt2):
     outcomes = []
     for microbatch in (1, 8):
-        model = ScoredModel(tiny_gpt2())
+        model = ModelWithLoss(tiny_gpt2())
         optimizer = torch.optim.SGD(model.parameters())
         data = batches(microbatch)
         result = training_step(accelerator, model, optimizer, data, step=2, learning_rate=0.1, max_grad_norm=0.0)
@@ -60,8 +60,8 @@ def test_eight_microbatches_of_one_block_and_one_of_eight_leave_the_same_weights
 
 
 def test_the_loss_is_the_mean_over_all_targets_of_a_ragged_batch(accelerator, tiny_gpt2):
-    """A mean of the microbatches' means would be another number: their targets are not equally many."""
-    data, model = batches(4), ScoredModel(tiny_gpt2())
+    """Not the mean of the microbatches' means: their numbers of targets differ."""
+    data, model = batches(4), ModelWithLoss(tiny_gpt2())
     pieces = list(data.share(2, 0, 1))
     counts = [int((labels[:, 1:] != -100).sum()) for _, _, labels in pieces]
     assert len(set(counts)) > 1
@@ -74,23 +74,23 @@ def test_the_loss_is_the_mean_over_all_targets_of_a_ragged_batch(accelerator, ti
     assert abs(result.loss - sum(means) / len(means)) > 1e-4
 
 
-@pytest.mark.parametrize(("most", "share"), [(0.0, 1.0), (0.5, 0.5), (2.0, 1.0)])
-def test_gradients_are_scaled_down_to_the_norm_and_never_up(accelerator, tiny_gpt2, most, share):
-    """With plain gradient descent at rate 1, the weights move by just the gradient that was left."""
+@pytest.mark.parametrize(("limit", "share"), [(0.0, 1.0), (0.5, 0.5), (2.0, 1.0)])
+def test_gradients_are_clipped_and_never_scaled_up(accelerator, tiny_gpt2, limit, share):
+    """With plain gradient descent at learning rate 1, the weights change by exactly the clipped gradient."""
     norm = run(accelerator, tiny_gpt2(), 1, batches())[0][0].grad_norm
-    model = ScoredModel(tiny_gpt2())
+    model = ModelWithLoss(tiny_gpt2())
     before = torch.cat([p.detach().flatten() for p in model.parameters()])
     optimizer = torch.optim.SGD(model.parameters())
     result = training_step(
-        accelerator, model, optimizer, batches(), step=1, learning_rate=1.0, max_grad_norm=most * norm
+        accelerator, model, optimizer, batches(), step=1, learning_rate=1.0, max_grad_norm=limit * norm
     )
-    moved = torch.cat([p.detach().flatten() for p in model.parameters()]) - before
-    assert result.grad_norm == pytest.approx(norm), "the norm before clipping is what is reported"
-    assert float(moved.norm()) == pytest.approx(share * norm, rel=1e-4)
+    change = torch.cat([p.detach().flatten() for p in model.parameters()]) - before
+    assert result.grad_norm == pytest.approx(norm), "the reported norm is before clipping"
+    assert float(change.norm()) == pytest.approx(share * norm, rel=1e-4)
 
 
-def test_a_step_uses_its_learning_rate_and_leaves_no_gradient(accelerator, tiny_gpt2):
-    model = ScoredModel(tiny_gpt2())
+def test_a_step_uses_its_learning_rate_and_leaves_no_gradients(accelerator, tiny_gpt2):
+    model = ModelWithLoss(tiny_gpt2())
     before = [p.clone() for p in model.parameters()]
     optimizer = torch.optim.SGD(model.parameters(), lr=123.0)
     training_step(accelerator, model, optimizer, batches(), step=1, learning_rate=0.0, max_grad_norm=1.0)
@@ -98,14 +98,14 @@ def test_a_step_uses_its_learning_rate_and_leaves_no_gradient(accelerator, tiny_
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
-def test_a_step_depends_on_seed_and_step_and_not_on_what_was_drawn_before(accelerator, tiny_gpt2):
+def test_a_step_depends_on_seed_and_step_and_not_on_earlier_random_numbers(accelerator, tiny_gpt2):
     def weights(noise: int, seed: int = 0) -> torch.Tensor:
         model = tiny_gpt2(resid_pdrop=0.5)
         torch.manual_seed(noise)
         torch.rand(noise)
         data = GlobalBatches(TOKENS, block_size=BLOCK_SIZE, global_batch_size=8, microbatch_size=4, seed=0)
-        data.seed = seed  # of the dropout alone: the order has been drawn
-        data.indices(1)
+        data.indices(1)  # determines the order of blocks, so that the seed changes dropout only
+        data.seed = seed
         _, trained = run(accelerator, model, 1, data)
         return torch.cat([p.detach().flatten() for p in trained.parameters()])
 
@@ -113,7 +113,7 @@ def test_a_step_depends_on_seed_and_step_and_not_on_what_was_drawn_before(accele
     assert not torch.equal(weights(noise=1), weights(noise=1, seed=1))
 
 
-def test_every_key_seeds_other_numbers():
+def test_every_key_gives_different_random_numbers():
     draws = []
     for key in ((0, 1, 2), (0, 1, 2), (0, 2, 1), (0, 12), (1, 2), (0, 1, 3)):
         seed_everything(*key)
@@ -122,8 +122,16 @@ def test_every_key_seeds_other_numbers():
     assert len(set(draws)) == 5
 
 
+def test_results_are_compared_without_the_time_they_took(accelerator, tiny_gpt2):
+    (first,), _ = run(accelerator, tiny_gpt2(), 1, batches())
+    (second,), _ = run(accelerator, tiny_gpt2(), 1, batches())
+    assert 0 < first.seconds != second.seconds
+    assert first == second
+    assert first != StepResult(first.loss + 1, first.grad_norm, first.targets, first.seconds)
+
+
 class Faulty(torch.nn.Module):
-    """A scored model whose loss or gradient is not finite."""
+    """A model whose loss or gradient is not finite."""
 
     def __init__(self, fault: str) -> None:
         super().__init__()
@@ -132,24 +140,26 @@ class Faulty(torch.nn.Module):
 
     def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         nll = self.weight.sum()
-        if self.fault == "gradient":  # the root of zero is zero, and infinitely steep
+        if self.fault == "gradient":  # the square root of zero is zero, with infinite slope
             return nll + self.weight[0].sqrt()
         return nll * (math.nan if self.fault == "nan" else math.inf)
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"), [("nan", "loss nan"), ("inf", "loss nan"), ("gradient", "gradient norm inf")]
+    ("fault", "message"), [("nan", "loss nan"), ("inf", "loss nan"), ("gradient", "gradient norm inf")]
 )
 @pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
-def test_what_is_not_finite_ends_the_run_before_any_weight_changes(accelerator, fault, said, max_grad_norm):
+def test_a_loss_or_gradient_that_is_not_finite_raises_before_any_weight_changes(
+    accelerator, fault, message, max_grad_norm
+):
     model = Faulty(fault)
     optimizer = build_optimizer(model, TrainingConfig())
     with pytest.raises(Diverged) as caught:
         training_step(accelerator, model, optimizer, batches(), step=3, learning_rate=0.1, max_grad_norm=max_grad_norm)
-    message = str(caught.value)
-    assert message.startswith("step 3: loss ")
-    assert said in message
-    assert "Lower --learning-rate" in message
+    error = str(caught.value)
+    assert error.startswith("step 3: loss ")
+    assert message in error
+    assert "Lower --learning-rate" in error
     assert not model.weight.any()
     assert not optimizer.state
 

@@ -1,4 +1,4 @@
-"""Settings of the loop: what cannot be is refused with a remedy that works."""
+"""Settings of training: an invalid value or combination is refused, with a remedy that works."""
 
 import math
 import re
@@ -13,7 +13,7 @@ sizes = st.integers(1, 64)
 
 
 @pytest.mark.parametrize(
-    ("given_", "per_epoch", "total"),
+    ("length", "per_epoch", "total"),
     [
         ({}, 10, 10),
         ({"epochs": 2.0}, 10, 20),
@@ -23,14 +23,14 @@ sizes = st.integers(1, 64)
         ({"steps": 7}, 10, 7),
     ],
 )
-def test_the_length_of_a_run_is_its_steps_or_its_epochs(given_, per_epoch, total):
-    assert TrainingConfig(**given_).total_steps(per_epoch) == total
+def test_the_length_of_a_run_is_its_steps_or_its_epochs(length, per_epoch, total):
+    assert TrainingConfig(**length).total_steps(per_epoch) == total
 
 
 @pytest.mark.parametrize(
-    ("wrong", "flag"),
+    ("invalid", "start"),
     [
-        ({"steps": 5, "epochs": 1.0}, "--steps 5 and --epochs 1.0: give one"),
+        ({"steps": 5, "epochs": 1.0}, "--steps 5 with --epochs 1.0: use only one"),
         ({"steps": 0}, "--steps 0"),
         ({"epochs": -1.0}, "--epochs -1.0"),
         ({"global_batch_size": 0}, "--global-batch-size 0"),
@@ -44,33 +44,32 @@ def test_the_length_of_a_run_is_its_steps_or_its_epochs(given_, per_epoch, total
         ({"global_batch_size": 10, "microbatch_size": 4}, "--global-batch-size 10 with --microbatch-size 4"),
     ],
 )
-def test_a_setting_that_cannot_be_is_named(wrong, flag):
-    problems = TrainingConfig(**wrong).problems(world_size=1)
-    assert len(problems) == 1
-    assert problems[0].startswith(flag)
+def test_an_invalid_setting_is_named(invalid, start):
+    [problem] = TrainingConfig(**invalid).problems(world_size=1)
+    assert problem.startswith(start)
 
 
-def test_all_of_them_are_named_at_once():
-    wrong = TrainingConfig(steps=0, learning_rate=-1.0, global_batch_size=6, microbatch_size=4)
-    assert [problem.split()[0] for problem in wrong.problems(2)] == [
+def test_all_problems_are_reported_at_once():
+    invalid = TrainingConfig(steps=0, learning_rate=-1.0, global_batch_size=6, microbatch_size=4)
+    assert [problem.split()[0] for problem in invalid.problems(2)] == [
         "--steps",
         "--learning-rate",
         "--global-batch-size",
     ]
 
 
-def test_zero_switches_decay_clipping_and_warm_up_off():
+def test_weight_decay_clipping_and_warm_up_may_be_zero():
     assert TrainingConfig(weight_decay=0.0, max_grad_norm=0.0, warmup_steps=0).problems(1) == []
 
 
 @given(batch=sizes, microbatch=sizes, world_size=st.integers(1, 9))
-def test_batches_that_do_not_divide_come_with_sizes_that_do(batch, microbatch, world_size):
+def test_for_batches_that_do_not_divide_the_message_suggests_sizes_that_do(batch, microbatch, world_size):
     def problems(batch: int, microbatch: int) -> list[str]:
         return TrainingConfig(global_batch_size=batch, microbatch_size=microbatch).problems(world_size)
 
-    said = problems(batch, microbatch)
-    assert bool(said) == (batch % (microbatch * world_size) != 0)
-    for problem in said:
+    found = problems(batch, microbatch)
+    assert bool(found) == (batch % (microbatch * world_size) != 0)
+    for problem in found:
         remedy = problem.partition(". Use ")[2]
         microbatches, larger = re.fullmatch(
             r"(?:--microbatch-size (.*), or )?--global-batch-size (\d+)\.", remedy

@@ -1,4 +1,4 @@
-"""A model ready to be trained or measured: loaded, with adapters if asked for, on its device, in its leanest form."""
+"""Building a model for training or evaluation: weights, adapters, memory-efficient layers, device."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 
 from textgen.model.config import AdapterConfig
 from textgen.model.kernels.swap_modules import swap_modules
-from textgen.model.layers import checkpoint_activations
+from textgen.model.layers import enable_gradient_checkpointing
 from textgen.model.loading import load_model, parameter_counts, save_model, weights_fingerprint
 from textgen.model.locate import FoundModel
 from textgen.model.lora import add_adapters
@@ -19,9 +19,9 @@ class TrainableModel:
     """A model to train, and what is needed to save it.
 
     Attributes:
-        found: where it came from, with its tokenizer and context.
+        found: where it came from, with its tokenizer and context length.
         model: a transformers model or, with adapters, a peft model.
-        base_fingerprint: SHA-256 of the weights before training, adapters excluded.
+        base_fingerprint: SHA-256 of the weights before training, without adapters.
         quantize_bits: bits of the frozen weights, if they are quantized.
         trainable: number of trainable parameters.
         total: number of all parameters.
@@ -39,7 +39,7 @@ class TrainableModel:
         return f"{self.trainable:,} of {self.total:,} parameters are trainable ({share:.1%})"
 
     def facts(self) -> dict[str, Any]:
-        """What ``environment.json`` says of the model."""
+        """The model's entries in ``environment.json``."""
         sizes = {"trainable_parameters": self.trainable, "total_parameters": self.total}
         return {"model": self.found.config.model} | sizes
 
@@ -70,19 +70,19 @@ def build_model(
     seed: int,
     gradient_checkpointing: bool = False,
 ) -> TrainableModel:
-    """Load a model for training: all of it, or adapters on frozen weights, quantized or not.
+    """Load a model for training: all parameters, or adapters on frozen and possibly quantized weights.
 
     Args:
         found: the model; its configuration has the method and dropout.
-        adapters: what adapters look like, with lora and qlora.
-        device: where to put it.
-        dtype: that products are computed in; frozen weights are held in it.
-        seed: of random weights and fresh adapters.
+        adapters: settings of the adapters, with lora and qlora.
+        device: device of the model.
+        dtype: dtype of matrix multiplications, in which frozen weights are stored.
+        seed: random seed of random weights and new adapters.
         gradient_checkpointing: recompute activations in the backward pass.
 
     Raises:
-        UserError: the weights cannot be loaded, a target layer does not exist, or the architecture cannot recompute
-            activations.
+        UserError: the weights cannot be loaded, a target layer does not exist, or the architecture does not support
+            gradient checkpointing.
     """
     adapted = found.config.method != "full"
     bits = adapters.qlora_bits if found.config.method == "qlora" else None
@@ -94,12 +94,12 @@ def build_model(
         model = add_adapters(model, adapters, found.location.base, seed=seed, dtype=None if bits else dtype)
     model = swap_modules(model).to(device)
     if gradient_checkpointing:
-        checkpoint_activations(model)
+        enable_gradient_checkpointing(model)
     return TrainableModel(found, model, base_fingerprint, bits, *parameter_counts(model))
 
 
 def load_frozen(found: FoundModel, *, device: torch.device, seed: int) -> Any:
-    """Load a model to be measured as it is, on its device.
+    """Load a model or saved adapter for evaluation.
 
     Raises:
         UserError: its weights cannot be loaded.

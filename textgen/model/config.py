@@ -1,71 +1,92 @@
-"""Which model to train, and which of its parameters."""
+"""Settings of the model and its adapters: what to load, and which parameters to train."""
 
 from dataclasses import dataclass
 from typing import Literal
 
+from textgen.config import flag
+from textgen.device import on_cpu
+
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The model, any Hugging Face causal language model, and whether all of it learns or an adapter does."""
+    """The model: any Hugging Face causal language model, trained in full or through adapters."""
 
     model: str = "tiny-gpt2"
     """The bundled tiny-gpt2, a local directory, or a hub id such as gpt2."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
     from_scratch: bool = False
-    """Take only the model's architecture and tokenizer, and start from random weights."""
+    """Start from random weights; only the architecture and the tokenizer come from --model."""
     method: Literal["full", "lora", "qlora"] = "full"
-    """Train every parameter, or low-rank adapters beside frozen ones (lora), which qlora keeps in 4 or 8 bits."""
+    """full: train all parameters; lora: train low-rank adapters on frozen weights; qlora: the same, with the frozen
+    weights quantized to --qlora-bits."""
     dropout: float = 0.0
-    """Dropout while training, everywhere but in attention, whatever the model's own config says."""
+    """Dropout probability during training, everywhere except in attention; overrides the model's own config."""
     attention_dropout: float = 0.0
-    """Dropout of attention weights; above 0, attention takes a slower way that stores them all."""
+    """Dropout probability of attention weights. Above 0, attention uses a slower kernel that stores all its weights."""
     trust_remote_code: bool = False
-    """Run Python code that comes with the model. Read it first."""
+    """Run Python code that comes with the model. Read that code first."""
 
     def problems(self) -> list[str]:
-        """What is wrong with these settings by themselves, one remedy each."""
+        """Invalid settings, one message each."""
         found = []
         for name in ("dropout", "attention_dropout"):
             value = getattr(self, name)
             if not 0 <= value < 1:
-                found.append(f"--{name.replace('_', '-')} {value}: give a probability below 1.")
+                found.append(f"{flag(name)} {value}: must be at least 0 and below 1.")
         if self.from_scratch and self.method != "full":
-            found.append(f"--from-scratch with --method {self.method}: random weights have nothing to adapt; use full.")
+            found.append(
+                f"--from-scratch with --method {self.method}: adapters need pretrained weights. Use --method full."
+            )
         return found
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """Adapters, for --method lora (arXiv 2106.09685) and qlora (arXiv 2305.14314)."""
+    """Low-rank adapters, for --method lora (arXiv 2106.09685) and qlora (arXiv 2305.14314)."""
 
     lora_rank: int = 8
     """Rank of the adapters."""
     lora_alpha: float = 16.0
-    """Adapters are scaled by alpha / rank."""
+    """Scale of the adapters: their output is multiplied by alpha / rank."""
     lora_dropout: float = 0.0
-    """Dropout on the adapters' input."""
+    """Dropout probability on the adapters' input."""
     lora_targets: str = "auto"
-    """Names of the layers that get adapters, separated by commas; auto takes every linear layer but the head."""
+    """Layers that get adapters: comma-separated names or ends of names, such as c_attn,mlp.c_fc; auto: every linear
+    layer except the output head."""
     lora_variant: Literal["lora", "rslora", "dora", "pissa"] = "lora"
-    """rslora scales by alpha / sqrt(rank); dora learns magnitudes apart from directions; pissa starts from the weights'
-    principal components."""
+    """rslora: scale by alpha / sqrt(rank); dora: train magnitude and direction of the weights separately; pissa:
+    initialize with the principal components of the weights."""
     lora_plus_ratio: float = 1.0
-    """Learning rate of the adapters' B matrices as a multiple of the others' (LoRA+, arXiv 2402.12354); 16 is usual."""
+    """Learning rate of the adapters' B matrices, as a multiple of --learning-rate (LoRA+, arXiv 2402.12354); 16 is
+    usual."""
     qlora_bits: Literal[4, 8] = 4
     """Bits of the frozen weights with --method qlora."""
 
-    def problems(self) -> list[str]:
-        """What is wrong with these settings by themselves, one remedy each."""
+    def problems(self, method: str) -> list[str]:
+        """Invalid settings, one message each.
+
+        Args:
+            method: ``--method``.
+        """
         found = []
         if self.lora_rank < 1:
-            found.append(f"--lora-rank {self.lora_rank}: give a rank of at least 1; 8 is usual.")
+            found.append(f"--lora-rank {self.lora_rank}: must be at least 1; 8 is usual.")
         if self.lora_alpha <= 0:
-            found.append(f"--lora-alpha {self.lora_alpha}: give a positive scale; twice the rank is usual.")
+            found.append(f"--lora-alpha {self.lora_alpha}: must be positive; twice the rank is usual.")
         if not 0 <= self.lora_dropout < 1:
-            found.append(f"--lora-dropout {self.lora_dropout}: give a probability below 1.")
+            found.append(f"--lora-dropout {self.lora_dropout}: must be at least 0 and below 1.")
         if not 0 < self.lora_plus_ratio < float("inf"):
             found.append(
-                f"--lora-plus-ratio {self.lora_plus_ratio}: give a positive multiple; 1 is plain LoRA, 16 is usual."
+                f"--lora-plus-ratio {self.lora_plus_ratio}: must be positive and finite; 1 is plain LoRA, 16 is usual."
             )
-        return found
+        return found + (self._quantization_problems() if method == "qlora" else [])
+
+    def _quantization_problems(self) -> list[str]:
+        chosen = f"--method qlora with --lora-variant {self.lora_variant}"
+        if self.lora_variant == "pissa":  # peft takes the principal components of floating-point weights only
+            return [f"{chosen}: pissa needs unquantized weights. Use --method lora, or another --lora-variant."]
+        # peft needs the weights' norms at every step, and on a CPU loses the scales of 8-bit weights in computing them.
+        if self.lora_variant == "dora" and self.qlora_bits == 8 and on_cpu():
+            return [f"{chosen} and --qlora-bits 8: not supported on CPU. Use --qlora-bits 4, or --method lora."]
+        return []

@@ -1,4 +1,4 @@
-"""What a model is for a while, and not afterwards: in evaluation mode, or with a module bypassed."""
+"""Temporary changes to a model: evaluation mode, and modules whose forward is overridden."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,8 @@ import torch
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, and afterwards for each module the mode it was in, which need not be its parent's."""
+    """Evaluation mode inside; afterwards each module returns to its own previous mode, which may differ from its
+    parent's."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -19,17 +20,22 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def identity(x: torch.Tensor) -> torch.Tensor:
+    """The input, unchanged."""
+    return x
+
+
 @contextmanager
-def bypassed(module: Any, instead: Callable[[torch.Tensor], torch.Tensor] = lambda given: given) -> Iterator[None]:
-    """Inside, the module hands on the tensor that comes to it, or what ``instead`` makes of that."""
-    # An attribute of the instance hides the method of its class, and takes no hook away. There may be one already:
-    # Accelerate puts one where it moves a module's inputs.
-    before = vars(module).get("forward")
-    module.forward = instead
+def override_forward(module: Any, forward: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Run ``forward`` instead of the module's own inside; :func:`identity` skips the module. Its hooks still run."""
+    # An attribute of the instance hides the method of its class without removing hooks. There may be one already:
+    # Accelerate sets it where it moves a module's inputs to another device.
+    previous = vars(module).get("forward")
+    module.forward = forward
     try:
         yield
     finally:
-        if before is None:
+        if previous is None:
             del module.forward
         else:
-            module.forward = before
+            module.forward = previous

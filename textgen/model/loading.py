@@ -1,6 +1,6 @@
-"""Loading a model for training or evaluation, and saving the result as plain files.
+"""Loading a model for training or evaluation, and saving it as transformers and peft load it.
 
-Weights come from safetensors only, so that loading a model runs no code; remote code stays off unless asked for.
+Weights are read from safetensors files only, so loading a model runs no code. Remote code stays off unless requested.
 """
 
 import hashlib
@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from textgen.errors import UserError
 from textgen.model.config import ModelConfig
 from textgen.model.locate import Location, first_line, model_config
-from textgen.model.lora import as_plain_lora, without_bitsandbytes
-from textgen.model.quantized import quantization, trainable_again
+from textgen.model.lora import as_plain_lora, hide_bitsandbytes
+from textgen.model.quantized import disable_cpu_repacking, quantization_options
 
 BASE_FINGERPRINT = "base_fingerprint.json"
 
@@ -31,32 +31,31 @@ def load_model(
     quantize_bits: int | None = None,
     compute_dtype: torch.dtype = torch.float32,
 ) -> Any:
-    """The model in float32: pretrained, with random weights (``from_scratch``), or an adapter on its base.
+    """Load a model in float32: pretrained, with random weights (``from_scratch``), or an adapter on its base.
 
-    Its dropout is what ``config`` says; what its config.json says is kept, for when it is saved again.
+    Its layers get the dropout of ``config``; its own config keeps the values of config.json, for when it is saved.
 
     Args:
-        location: where it is.
-        config: what to load of it.
-        seed: of random weights.
-        setting: the flag that named it.
-        quantize_bits: 4 or 8 holds the weights of linear layers in so many bits (:mod:`textgen.model.quantized`). An
-            adapter that was trained on such weights is loaded on such weights, whatever is asked for here.
-        compute_dtype: that 4-bit weights are multiplied in.
+        location: where its files are.
+        config: from_scratch, dropout and trust_remote_code.
+        seed: random seed of random weights.
+        setting: the flag that named the model, for error messages.
+        quantize_bits: quantize linear layers to 4 or 8 bits (:mod:`textgen.model.quantized`). Ignored for an adapter,
+            whose base is quantized as it was when the adapter was trained.
+        compute_dtype: dtype of matrix multiplications by 4-bit weights.
 
     Raises:
-        UserError: there are no safetensors weights, or damaged or incomplete ones, or the adapter was trained on
-            another base.
+        UserError: safetensors weights are missing, damaged or incomplete, or the adapter was trained on another base.
     """
     architecture = model_config(location, config, setting=setting)
-    own_dropout = set_dropout(architecture, config.dropout, config.attention_dropout)
+    original_dropout = set_dropout(architecture, config.dropout, config.attention_dropout)
     if location.adapter:
-        quantize_bits = _recorded_base(location.adapter).get("quantize_bits")
+        quantize_bits = _base_record(location.adapter).get("quantize_bits")
     if config.from_scratch:
         model = _random_model(location, config, architecture, seed, setting)
     else:
         model = _pretrained_model(location, config, architecture, setting, quantize_bits, compute_dtype)
-    for name, value in own_dropout.items():  # the layers have been built; this is what gets saved
+    for name, value in original_dropout.items():  # the layers are built by now; the config is what gets saved
         setattr(model.config, name, value)
     return _load_adapter(model, location, setting) if location.adapter else model
 
@@ -70,11 +69,16 @@ def _random_model(location: Location, config: ModelConfig, architecture: Any, se
             architecture, dtype=torch.float32, trust_remote_code=config.trust_remote_code
         )
     except ValueError as error:
-        raise UserError(f"{setting} {location.base}: no causal language model: {first_line(error)}") from None
+        raise UserError(f"{setting} {location.base}: not a causal language model: {first_line(error)}") from None
 
 
 def _pretrained_model(
-    location: Location, config: ModelConfig, architecture: Any, setting: str, bits: int | None, dtype: torch.dtype
+    location: Location,
+    config: ModelConfig,
+    architecture: Any,
+    setting: str,
+    quantize_bits: int | None,
+    compute_dtype: torch.dtype,
 ) -> Any:
     from transformers import AutoModelForCausalLM
 
@@ -87,44 +91,44 @@ def _pretrained_model(
             use_safetensors=True,
             trust_remote_code=config.trust_remote_code,
             output_loading_info=True,
-            **(quantization(bits, dtype) if bits else {}),
+            **(quantization_options(quantize_bits, compute_dtype) if quantize_bits else {}),
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(
-            f"{setting} {location.base}: its weights cannot be loaded: {first_line(error)} "
+            f"{setting} {location.base}: the weights cannot be loaded: {first_line(error)} "
             "(Weights are read from safetensors files only; use --from-scratch for an architecture without weights.)"
         ) from None
     except RuntimeError as error:
         raise UserError(
-            f"{setting} {location.base}: its weights do not fit its config.json: {first_line(error)}"
+            f"{setting} {location.base}: the weights do not match config.json: {first_line(error)}"
         ) from None
     model, report = loaded
-    if missing := sorted(report["missing_keys"]):  # transformers would go on with random numbers there
+    if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers
         raise UserError(
-            f"{setting} {location.base}: its weights are incomplete: {len(missing)} missing, first {missing[0]}. "
-            "Copy or download the model again."
+            f"{setting} {location.base}: the weights are incomplete: {len(missing)} missing, the first is "
+            f"{missing[0]}. Copy or download the model again."
         )
-    return trainable_again(model) if bits else model
+    return disable_cpu_repacking(model) if quantize_bits else model
 
 
 def set_dropout(architecture: Any, dropout: float, attention_dropout: float) -> dict[str, float]:
-    """Set every dropout probability of a model's configuration, by whatever name its family calls them.
+    """Set every dropout probability of a model's configuration; model families have different names for them.
 
     Returns:
-        What they were, by name.
+        The previous values, by name.
     """
-    before: dict[str, float] = {}
+    previous: dict[str, float] = {}
     for name, value in list(architecture.to_dict().items()):
-        # A JSON file may say 0 for 0.0; a flag such as use_dropout is an int to Python, but no probability.
+        # JSON may have 0 for 0.0. A boolean such as use_dropout is an int in Python, but not a probability.
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if number and (name.endswith(("dropout", "pdrop")) or "_dropout" in name):
-            before[name] = value
+            previous[name] = value
             setattr(architecture, name, attention_dropout if name.startswith(("attn", "attention")) else dropout)
-    return before
+    return previous
 
 
 def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
-    """Numbers of trainable and of all parameters; tied ones count once."""
+    """Number of trainable parameters, and of all parameters; tied parameters count once."""
     parameters = list(model.parameters())
     return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
 
@@ -139,7 +143,7 @@ def weights_fingerprint(model: torch.nn.Module) -> str:
 
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
-    """A tensor's bytes, copied: one that NumPy has looked into can never be resized again, which FSDP does."""
+    """A copy of a tensor's bytes. Not a view: FSDP could no longer resize a tensor that NumPy has a view of."""
     copied = torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor)
     return copied.reshape(-1).view(torch.uint8).numpy().data
 
@@ -153,23 +157,23 @@ def save_model(
     quantize_bits: int | None = None,
     state: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write the model as transformers (and, for adapters, peft) load it, tokenizer included; whole or not at all.
+    """Write a model or adapter, with its tokenizer, as transformers and peft load it. The write is atomic.
 
     Args:
         model: a transformers model or a peft model.
-        tokenizer: saved beside it.
+        tokenizer: saved in the same directory.
         directory: replaced if it exists.
-        base_fingerprint: for adapters, the :func:`weights_fingerprint` of the base, so that a later load on another
-            base is noticed.
-        quantize_bits: that the base was held in.
-        state: the model's state dictionary, where the model itself holds a part of it only.
+        base_fingerprint: for adapters, the :func:`weights_fingerprint` of the base, so that loading it on another base
+            is detected.
+        quantize_bits: bits of the base's weights, if they are quantized.
+        state: the full state dictionary, if the model holds only a shard of it.
     """
     scratch = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     options: dict[str, Any] = {"save_embedding_layers": False} if base_fingerprint else {}
     with as_plain_lora(model):
         model.save_pretrained(scratch, state_dict=state, **options)
-    (scratch / "README.md").unlink(missing_ok=True)  # peft's template of a card, all of it "[More Information Needed]"
+    (scratch / "README.md").unlink(missing_ok=True)  # peft's empty model card template
     tokenizer.save_pretrained(scratch)
     if base_fingerprint:
         base = {"sha256": base_fingerprint} | ({"quantize_bits": quantize_bits} if quantize_bits else {})
@@ -180,7 +184,7 @@ def save_model(
 
 
 def _sort_lists(path: Path) -> None:
-    # peft keeps target names in a set, whose order changes from process to process.
+    # peft stores target names as a set, whose order differs between processes.
     content = json.loads(path.read_text())
     for key, value in content.items():
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
@@ -188,37 +192,37 @@ def _sort_lists(path: Path) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
-def _recorded_base(adapter: Path) -> dict[str, Any]:
-    """What :func:`save_model` wrote about the base of an adapter; empty for one that was trained elsewhere."""
+def _base_record(adapter: Path) -> dict[str, Any]:
+    """What :func:`save_model` wrote about an adapter's base: sha256, quantize_bits. Empty if another tool saved it."""
     path = adapter / BASE_FINGERPRINT
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-@without_bitsandbytes()
+@hide_bitsandbytes()
 def _load_adapter(model: Any, location: Location, setting: str) -> Any:
     import peft
 
     assert location.adapter is not None
-    wrong_base = f"{setting} {location.adapter}: an adapter for another base model than {location.base}"
-    recorded = _recorded_base(location.adapter).get("sha256")
+    mismatch = f"{setting} {location.adapter}: this adapter belongs to another base model than {location.base}"
+    recorded = _base_record(location.adapter).get("sha256")
     if recorded and recorded != weights_fingerprint(model):
         raise UserError(
-            f"{wrong_base}: the weights there are not the ones it was trained on. "
-            "Correct base_model_name_or_path in adapter_config.json."
+            f"{mismatch}: it was trained on other weights. Correct base_model_name_or_path in adapter_config.json."
         )
     if not (location.adapter / "adapter_model.safetensors").is_file():
-        raise UserError(f"{setting} {location.adapter}: there is no adapter_model.safetensors in it.")
+        raise UserError(f"{setting} {location.adapter}: adapter_model.safetensors is missing.")
     try:
         adapted = peft.PeftModel.from_pretrained(model, str(location.adapter), is_trainable=False)
     except (RuntimeError, ValueError, KeyError) as error:  # shapes or layers that the base does not have
-        raise UserError(f"{wrong_base}: {first_line(error)}") from None
-    # Where only some layers are others, peft leaves them out or makes them up, with at most a warning.
+        raise UserError(f"{mismatch}: {first_line(error)}") from None
+    # If only some layers differ, peft skips or initializes them, with at most a warning.
     with safe_open(location.adapter / "adapter_model.safetensors", "pt") as file:
-        saved = _low_rank(file.keys())
-    if lost := sorted(saved ^ _low_rank(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))):
-        raise UserError(f"{wrong_base}: {len(lost)} of its layers are others, the first is {lost[0]}.")
+        saved = _lora_matrices(file.keys())
+    loaded = _lora_matrices(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    if differing := sorted(saved ^ loaded):
+        raise UserError(f"{mismatch}: {len(differing)} of its layers differ, the first is {differing[0]}.")
     return adapted
 
 
-def _low_rank(names: Iterable[str]) -> set[str]:
+def _lora_matrices(names: Iterable[str]) -> set[str]:
     return {name for name in names if ".lora_A." in name or ".lora_B." in name}

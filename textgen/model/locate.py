@@ -1,4 +1,4 @@
-"""Finding a model, and reading everything about it that does not take its weights."""
+"""Finding a model, and reading its configuration and tokenizer; weights are not loaded."""
 
 import json
 import re
@@ -14,7 +14,13 @@ BUNDLED_MODELS = {"tiny-gpt2": Path(__file__).parent.parent / "assets" / "tiny-g
 
 @dataclass(frozen=True)
 class Location:
-    """Where a model's files are: a directory or hub id; for an adapter, also its own directory."""
+    """Where a model's files are.
+
+    Attributes:
+        base: directory or hub id of the full model.
+        adapter: directory of the adapter, if it is one.
+        revision: branch, tag or commit of a hub model.
+    """
 
     base: str
     adapter: Path | None = None
@@ -23,14 +29,14 @@ class Location:
 
 @dataclass(frozen=True)
 class FoundModel:
-    """A model that can be loaded, with what its files say about it.
+    """A model that was found, before its weights are loaded.
 
     Attributes:
-        config: the settings that it will be loaded with.
+        config: the settings to load it with.
         setting: the flag that named it, for error messages.
         location: where its files are.
         tokenizer: the model's own.
-        context: number of tokens that the model can see.
+        context: context length in tokens.
         architecture: class name, such as GPT2LMHeadModel.
     """
 
@@ -50,7 +56,7 @@ def find_model(config: ModelConfig, *, setting: str = "--model") -> FoundModel:
         setting: the flag that named it, for error messages.
 
     Raises:
-        UserError: any of these is missing or cannot be read.
+        UserError: the model, its configuration or its tokenizer is missing or cannot be read.
     """
     location = locate(config.model, config.revision, setting=setting)
     architecture = model_config(location, config, setting=setting)
@@ -60,10 +66,15 @@ def find_model(config: ModelConfig, *, setting: str = "--model") -> FoundModel:
 
 
 def locate(model: str, revision: str | None = None, *, setting: str = "--model") -> Location:
-    """Where the model of that name is; nothing is loaded.
+    """Find a model by name: bundled, a directory, or a hub id, which is not looked up yet.
+
+    Args:
+        model: the name, as given to ``--model``.
+        revision: branch, tag or commit of a hub model.
+        setting: the flag that named it, for error messages.
 
     Raises:
-        UserError: there is no such model, or a directory holds none.
+        UserError: there is no such directory, or it contains no model.
     """
     if model in BUNDLED_MODELS:
         return Location(str(BUNDLED_MODELS[model]))
@@ -72,23 +83,23 @@ def locate(model: str, revision: str | None = None, *, setting: str = "--model")
         if (path / "adapter_config.json").is_file():
             return Location(_base_of(path, setting), path, None)
         if not (path / "config.json").is_file():
-            hint = " Its model/ is one." if (path / "model").is_dir() else ""
-            raise UserError(f"{setting} {model}: the directory holds no model (no config.json).{hint}")
+            hint = f" Did you mean {path / 'model'}?" if (path / "model").is_dir() else ""
+            raise UserError(f"{setting} {model}: the directory contains no model (no config.json).{hint}")
         return Location(str(path.resolve()))
     if path.is_file():
         raise UserError(
-            f"{setting} {model}: this is a file; name the directory that holds config.json and the weights."
+            f"{setting} {model}: this is a file. Use the directory that contains config.json and the weights."
         )
     if model.startswith(("/", ".", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model):
-        raise UserError(f"{setting} {model}: there is no such directory.")
+        raise UserError(f"{setting} {model}: no such directory.")
     return Location(model, None, revision)
 
 
 def model_config(location: Location, config: ModelConfig, *, setting: str = "--model") -> Any:
-    """The architecture's configuration, without the weights.
+    """Read a model's configuration (config.json).
 
     Raises:
-        UserError: it cannot be read, or needs remote code that was not allowed.
+        UserError: it cannot be read, or needs remote code and ``--trust-remote-code`` is off.
     """
     from transformers import AutoConfig
 
@@ -101,34 +112,33 @@ def model_config(location: Location, config: ModelConfig, *, setting: str = "--m
 
 
 def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "--model") -> Any:
-    """The model's tokenizer.
+    """Load a model's tokenizer: the one saved with the adapter if there is one, otherwise the base's.
 
     Raises:
-        UserError: it has none, or needs remote code that was not allowed.
+        UserError: there is none, or it needs remote code and ``--trust-remote-code`` is off.
     """
     from transformers import AutoTokenizer
 
-    place = (
-        str(location.adapter) if location.adapter and (location.adapter / "tokenizer.json").exists() else location.base
-    )
+    with_adapter = location.adapter and (location.adapter / "tokenizer.json").exists()
+    place = str(location.adapter) if with_adapter else location.base
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             place, revision=location.revision, trust_remote_code=config.trust_remote_code
         )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{setting} {place}: its tokenizer cannot be loaded: {first_line(error)}") from None
-    if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # what transformers makes up where there is no file
-        raise UserError(f"{setting} {place}: there is no tokenizer in it. Save the model's tokenizer beside it.")
+        raise UserError(f"{setting} {place}: the tokenizer cannot be loaded: {first_line(error)}") from None
+    if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # transformers makes an empty one if there is no file
+        raise UserError(f"{setting} {place}: there is no tokenizer. Save the model's tokenizer in the same directory.")
     return tokenizer
 
 
 def context_length(model_config: Any) -> int:
-    """Most tokens that the model can see at once."""
+    """Context length in tokens, according to a model's configuration."""
     for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
         value = getattr(model_config, name, None)
         if isinstance(value, int) and value > 0:
             return value
-    return 2048  # models without position limits: what evaluation harnesses take by default
+    return 2048  # no position limit: the default of lm-evaluation-harness
 
 
 def first_line(error: Exception) -> str:
@@ -146,11 +156,11 @@ def _base_of(adapter: Path, setting: str) -> str:
         raise UserError(f"{setting} {adapter}: its adapter_config.json does not name a base model.")
     if Path(base).is_dir():
         return base
-    if Path(base).name in BUNDLED_MODELS:  # saved on another machine, where the package lies elsewhere
+    if Path(base).name in BUNDLED_MODELS:  # saved on another machine, where the package has another path
         return str(BUNDLED_MODELS[Path(base).name])
     if base.startswith("/"):
         raise UserError(
-            f"{setting} {adapter}: an adapter for {base}, which is not on this machine. Put the base model there, or "
-            "correct base_model_name_or_path in adapter_config.json."
+            f"{setting} {adapter}: its base model {base} is not on this machine. Copy it there, or correct "
+            "base_model_name_or_path in adapter_config.json."
         )
     return base

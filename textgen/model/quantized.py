@@ -1,4 +1,4 @@
-"""Frozen weights in 4 or 8 bits (QLoRA, arXiv 2305.14314; LLM.int8(), arXiv 2208.07339), by bitsandbytes."""
+"""Frozen weights in 4 or 8 bits (QLoRA, arXiv 2305.14314; LLM.int8(), arXiv 2208.07339), with bitsandbytes."""
 
 from typing import Any
 
@@ -7,36 +7,36 @@ import torch
 from textgen.device import on_cpu
 
 
-def quantization(bits: int, compute_dtype: torch.dtype) -> dict[str, Any]:
-    """What to tell ``from_pretrained`` for linear layers in so many bits.
+def quantization_options(bits: int, compute_dtype: torch.dtype) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` that quantize linear layers while loading.
 
-    Four bits are NormalFloat with the quantisation constants quantised again, as in QLoRA; embeddings, the output head
-    and vectors stay in float32.
+    4 bits are NormalFloat (nf4) with double quantization, as in QLoRA. Embeddings, the output head and vectors stay in
+    float32.
 
     Args:
         bits: 4 or 8.
-        compute_dtype: that 4-bit weights are multiplied in, after they were unpacked.
+        compute_dtype: dtype of matrix multiplications by 4-bit weights, after they are dequantized.
     """
     from transformers import BitsAndBytesConfig
 
     assert bits in (4, 8)
-    four = {
+    nf4 = {
         "bnb_4bit_quant_type": "nf4",
         "bnb_4bit_use_double_quant": True,
         "bnb_4bit_compute_dtype": compute_dtype,
     }
-    config = BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8, **(four if bits == 4 else {}))
+    config = BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8, **(nf4 if bits == 4 else {}))
     return {
         "quantization_config": config,
         "device_map": {"": "cpu" if on_cpu() else torch.cuda.current_device()},
     }
 
 
-def trainable_again(model: Any) -> Any:
-    """The model, whose layers of 4 bits stay as they are when it is evaluated.
+def disable_cpu_repacking(model: Any) -> Any:
+    """Keep 4-bit layers trainable after an evaluation; returns the model.
 
-    On CPUs that multiply bf16 (AVX512_BF16), bitsandbytes repacks such a layer the first time it runs in evaluation
-    mode, into a form that has no gradient; training cannot go on from there.
+    On CPUs with AVX512_BF16, bitsandbytes repacks a 4-bit layer the first time it runs in evaluation mode, into a
+    format without gradients. Training could not continue after that.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

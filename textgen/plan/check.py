@@ -55,7 +55,7 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
         {"model": config.model},
         [
             *config.model.problems(),
-            *config.adapters.problems(),
+            *config.adapters.problems(config.model.method),
             *config.data.problems(),
             *config.training.problems(world_size()),
             *config.engine.problems(config.training, world_size()),
@@ -81,7 +81,7 @@ def check_evaluation(config: Any, directory: RunDirectory) -> Checked:
         models |= {"model": config.model}
     problems = [
         *config.model.problems(),
-        *config.adapters.problems(),
+        *config.adapters.problems(config.model.method),
         *config.data.problems(),
         *config.output.problems(),
         *config.evaluation.problems(),

@@ -1,17 +1,16 @@
-"""Checkpoints: written whole or not at all, checked byte for byte before they are believed.
+"""Checkpoints: written atomically, and verified by checksums before they are loaded.
 
     checkpoints/step-00000100/
         parameters.safetensors   the trainable parameters
-        optimizer.safetensors    the optimizer's tensors, "parameter.key"
+        optimizer.safetensors    the optimizer's state, as "parameter/key"
         state.json               step, targets seen so far, best evaluation so far
-        manifest.json            size and SHA-256 of each of the above, the fingerprints of what they belong to, and a
-                                 SHA-256 of its own
+        manifest.json            size and SHA-256 of each file above, the run's fingerprints, and a SHA-256 of itself
 
-A checkpoint holds nothing of a process: order and randomness follow from (seed, step), so any number of processes can
-go on from it. It is written into a hidden directory, synced, and renamed; its manifest comes last.
+A checkpoint has no state of individual processes: data order and randomness depend on (seed, step) only, so any number
+of processes can resume from it. It is written to a hidden directory, synced, and renamed; the manifest is written last.
 
-Where processes hold parts of the model (FSDP), each writes its own: parameters-00001-of-00002.safetensors and so on,
-which say what part of the whole they are. They too can be read by any number of processes.
+If the model is sharded (FSDP), each process writes its shards: parameters-00001-of-00002.safetensors and so on. They
+too can be read by any number of processes.
 """
 
 import hashlib
@@ -27,23 +26,23 @@ import torch.distributed as dist
 
 from textgen.errors import UserError
 from textgen.files import sync
-from textgen.training.distributed.deepspeed_zero import gathered_state, is_zero, put_state
-from textgen.training.distributed.sharding import Parts, is_sharded, like, local, write_parts
+from textgen.training.distributed.deepspeed_zero import gather_state, is_zero_optimizer, load_state
+from textgen.training.distributed.sharding import ShardedTensors, is_sharded, local_shard, shard_as, write_shards
 
 FORMAT = 1
-NUMBER = " (number)"
+NUMBER_SUFFIX = " (number)"
 
 
 @dataclass(frozen=True)
 class TrainState:
-    """All of a run that is not a tensor.
+    """The state of a run, except tensors.
 
     Attributes:
-        step: the last step that was taken.
-        targets: target tokens trained on so far.
-        best_step: the step with the lowest evaluation so far, if any.
+        step: the last completed step.
+        targets: number of target tokens trained on so far.
+        best_step: the step with the best evaluation so far, if any.
         best_value: that evaluation, in bits per byte.
-        loss_scale: with fp16, what losses are multiplied by, and the steps since that was changed.
+        loss_scale: with fp16, the loss scale and the number of steps since it changed.
     """
 
     step: int = 0
@@ -53,11 +52,11 @@ class TrainState:
     loss_scale: tuple[float, int] | None = None
 
     def after(self, step: int, targets: int, loss_scale: tuple[float, int] | None) -> "TrainState":
-        """The state after one more step, on so many more targets."""
+        """The state after another step, which trained on ``targets`` target tokens."""
         return replace(self, step=step, targets=self.targets + targets, loss_scale=loss_scale)
 
     def evaluated(self, value: float) -> "TrainState":
-        """The state with an evaluation of this step, in bits per byte; remembered if it is the best so far."""
+        """The state after an evaluation of this step, in bits per byte: lower is better."""
         if self.best_value is not None and value >= self.best_value:
             return self
         return replace(self, best_step=self.step, best_value=value)
@@ -76,7 +75,7 @@ class Checkpoints:
         directory: the run's ``checkpoints`` directory.
         model: unwrapped.
         optimizer: the torch optimizer, unwrapped.
-        fingerprints: what the checkpoints belong to; a resumed run must have the same ones.
+        fingerprints: identify what the checkpoints belong to; a resumed run must have the same ones.
         keep: number of recent checkpoints to keep in addition to the best; at least 1.
     """
 
@@ -94,7 +93,7 @@ class Checkpoints:
         final = self.directory / f"step-{state.step:08d}"
         scratch = self.directory / f".step-{state.step:08d}.partial"
         sharded, rank = is_sharded(self.model), dist.get_rank() if dist.is_initialized() else 0
-        optimizer_tensors = _optimizer_tensors(self.model, self.optimizer)  # with ZeRO, all processes put them together
+        optimizer_tensors = _optimizer_tensors(self.model, self.optimizer)  # with ZeRO, all processes gather them
         if rank > 0 and not sharded:
             return final
         if rank == 0:
@@ -103,24 +102,24 @@ class Checkpoints:
             (scratch / "state.json").write_text(json.dumps(asdict(state)) + "\n")
         if sharded:
             dist.barrier()
-        part = f"-{rank + 1:05d}-of-{dist.get_world_size():05d}" if sharded else ""
-        mine = [scratch / f"{kind}{part}.safetensors" for kind in ("parameters", "optimizer")]
-        write_parts(mine[0], _trainable(self.model))
-        write_parts(mine[1], optimizer_tensors)
-        files = _described([*mine, scratch / "state.json"] if rank == 0 else mine)
+        suffix = f"-{rank + 1:05d}-of-{dist.get_world_size():05d}" if sharded else ""
+        mine = [scratch / f"{kind}{suffix}.safetensors" for kind in ("parameters", "optimizer")]
+        write_shards(mine[0], _trainable(self.model))
+        write_shards(mine[1], optimizer_tensors)
+        files = _checksums([*mine, scratch / "state.json"] if rank == 0 else mine)
         if sharded:
-            everybody: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(everybody, files)
-            files = {name: facts for part_of in everybody for name, facts in part_of.items()}
+            by_process: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(by_process, files)
+            files = {name: entry for of_process in by_process for name, entry in of_process.items()}
         if rank == 0:
             manifest = {"format": FORMAT, "step": state.step, "files": files, "fingerprints": dict(self.fingerprints)}
-            (scratch / "manifest.json").write_text(_sealed(manifest))
+            (scratch / "manifest.json").write_text(_with_checksum(manifest))
             sync(scratch / "manifest.json")
             sync(scratch)
-            shutil.rmtree(final, ignore_errors=True)  # from before a resume that went back behind it
+            shutil.rmtree(final, ignore_errors=True)  # exists if the run was resumed from an earlier checkpoint
             scratch.rename(final)
             sync(self.directory)
-            _prune(self.directory, state, self.keep)
+            _delete_old(self.directory, state, self.keep)
         if sharded:
             dist.barrier()
         return final
@@ -150,8 +149,8 @@ class Checkpoints:
                 )
         if path is None:
             return None
-        theirs = read_manifest(path)["fingerprints"]
-        changed = [name for name, value in self.fingerprints.items() if theirs.get(name) != value]
+        saved = read_manifest(path)["fingerprints"]
+        changed = [name for name, value in self.fingerprints.items() if saved.get(name) != value]
         if changed:
             raise UserError(
                 f"{path}: the {' and the '.join(changed)} changed since this checkpoint was written, so the resumed "
@@ -160,7 +159,7 @@ class Checkpoints:
         return path
 
     def load(self, path: Path | None, echo: Callable[[str], None]) -> TrainState:
-        """Load a checkpoint that :meth:`find` found into model and optimizer; a new state if there is none."""
+        """Load a checkpoint that :meth:`find` returned into model and optimizer; a new state if there is none."""
         if path is None:
             return TrainState()
         state = load_checkpoint(path, self.model, self.optimizer)
@@ -179,101 +178,112 @@ def newest_checkpoint(directory: Path, echo: Callable[[str], None]) -> Path | No
 
 
 def find_damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None if all of it is as it was written."""
+    """What is wrong with a checkpoint, or None if all checksums match."""
     try:
         manifest = read_manifest(path)
         del manifest["sha256"]
-        if (path / "manifest.json").read_text() != _sealed(manifest):
-            return "its manifest.json is not as it was written"
+        if (path / "manifest.json").read_text() != _with_checksum(manifest):
+            return "manifest.json does not match its checksum"
         for name, expected in manifest["files"].items():
             file = path / name
             if not file.is_file():
                 return f"{name} is missing"
             if file.stat().st_size != expected["size"] or _sha256(file) != expected["sha256"]:
-                return f"{name} is not as it was written"
+                return f"{name} does not match its checksum"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "its manifest.json cannot be read"
+        return "manifest.json cannot be read"
     return None
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint that :func:`find_damage` found sound."""
+    """The manifest of an intact checkpoint (:func:`find_damage`)."""
     return json.loads((path / "manifest.json").read_text())
 
 
 def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
-    """Put a sound checkpoint's parameters and optimizer tensors in place, and return the rest."""
-    saved = Parts(sorted(path.glob("parameters*.safetensors")))
+    """Load an intact checkpoint into model and optimizer, and return the rest of its state."""
     parameters = _trainable(model)
-    assert saved.shapes.keys() == parameters.keys(), "the fingerprints agreed, so the parameters must"
+    saved = ShardedTensors(sorted(path.glob("parameters*.safetensors")))
+    assert saved.shapes.keys() == parameters.keys(), "equal fingerprints imply equal parameters"
     with torch.no_grad():
         for name, parameter in parameters.items():
-            local(parameter).copy_(saved.read(name, parameter))
-    tensors = Parts(sorted(path.glob("optimizer*.safetensors")))
-    states: dict[torch.nn.Parameter, dict[str, Any]] = {}
-    for key in tensors.shapes:
-        name, what = key.rsplit("/", 1)
-        parameter = parameters[name]
-        value = tensors.read(key, parameter)
-        if what.endswith(NUMBER):
-            states.setdefault(parameter, {})[what.removesuffix(NUMBER)] = value.item()
-            continue
-        value = value.to(_device(parameter, value))
-        whole = tensors.shapes[key] == list(parameter.shape) and value.shape == local(parameter).shape
-        states.setdefault(parameter, {})[what] = like(value, parameter) if whole else value
-    if is_zero(optimizer):
-        put_state(optimizer, states)
+            local_shard(parameter).copy_(saved.read(name, parameter))
+    states = _read_optimizer_states(path, parameters)
+    if is_zero_optimizer(optimizer):
+        load_state(optimizer, states)
     else:
         for parameter, state in states.items():
             optimizer.state[parameter] = state
-    state = json.loads((path / "state.json").read_text())
-    return TrainState(**state | {"loss_scale": tuple(state["loss_scale"]) if state.get("loss_scale") else None})
+    rest = json.loads((path / "state.json").read_text())
+    return TrainState(**rest | {"loss_scale": tuple(rest["loss_scale"]) if rest.get("loss_scale") else None})
+
+
+def _read_optimizer_states(
+    path: Path, parameters: Mapping[str, torch.nn.Parameter]
+) -> dict[torch.nn.Parameter, dict[str, Any]]:
+    saved = ShardedTensors(sorted(path.glob("optimizer*.safetensors")))
+    states: dict[torch.nn.Parameter, dict[str, Any]] = {}
+    for name in saved.shapes:
+        parameter_name, key = name.rsplit("/", 1)
+        parameter = parameters[parameter_name]
+        state = states.setdefault(parameter, {})
+        value = saved.read(name, parameter)
+        if key.endswith(NUMBER_SUFFIX):
+            state[key.removesuffix(NUMBER_SUFFIX)] = value.item()
+            continue
+        value = value.to(_device(parameter, value))
+        has_shape_of_parameter = (
+            saved.shapes[name] == list(parameter.shape) and value.shape == local_shard(parameter).shape
+        )
+        state[key] = shard_as(value, parameter) if has_shape_of_parameter else value
+    return states
 
 
 def _device(parameter: torch.Tensor, value: torch.Tensor) -> torch.device:
-    # Counters of 64 bits are ours, and read on the host at every step; torch keeps its own with the parameter.
+    # Counters in float64 are those of schedule_free.py, which reads them on the CPU in every step. torch's own
+    # optimizers keep theirs on the parameter's device.
     return torch.device("cpu") if value.dtype == torch.float64 else parameter.device
 
 
 def _trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}  # tied ones once, so re-tying is free
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}  # tied parameters appear once
 
 
 def _optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's state, "parameter/key"; plain numbers as tensors whose key ends in :data:`NUMBER`."""
+    """The optimizer's state as "parameter/key"; numbers become tensors whose key ends in :data:`NUMBER_SUFFIX`."""
     tensors = {}
-    states = gathered_state(optimizer) if is_zero(optimizer) else optimizer.state
+    states = gather_state(optimizer) if is_zero_optimizer(optimizer) else optimizer.state
     for name, parameter in _trainable(model).items():
         for key, value in states.get(parameter, {}).items():
             if isinstance(value, torch.Tensor):
                 tensors[f"{name}/{key}"] = value.detach()
             else:
                 assert isinstance(value, int | float), f"optimizer state {key} is neither a tensor nor a number"
-                tensors[f"{name}/{key}{NUMBER}"] = torch.tensor(value)
+                tensors[f"{name}/{key}{NUMBER_SUFFIX}"] = torch.tensor(value)
     return tensors
 
 
-def _described(paths: list[Path]) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of files, which are on the disk for good when this returns."""
+def _checksums(paths: list[Path]) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of files, which are synced to disk first."""
     for path in paths:
         sync(path)
     return {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(paths)}
 
 
-def _prune(directory: Path, state: TrainState, keep: int) -> None:
-    there = sorted(directory.glob("step-*"))
-    wanted = {path.name for path in there[-keep:]} | {f"step-{state.best_step or 0:08d}", f"step-{state.step:08d}"}
-    for path in there:
-        if path.name not in wanted:
-            # Renamed first, so that a deletion that is cut short leaves nothing that looks like a checkpoint.
-            doomed = path.with_name(f".{path.name}.partial")
-            shutil.rmtree(doomed, ignore_errors=True)
-            path.rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+def _delete_old(directory: Path, state: TrainState, keep: int) -> None:
+    existing = sorted(directory.glob("step-*"))
+    kept = {path.name for path in existing[-keep:]} | {f"step-{state.best_step or 0:08d}", f"step-{state.step:08d}"}
+    for path in existing:
+        if path.name not in kept:
+            # Renamed first, so that an interrupted deletion leaves nothing that looks like a checkpoint.
+            deleted = path.with_name(f".{path.name}.partial")
+            shutil.rmtree(deleted, ignore_errors=True)
+            path.rename(deleted)
+            shutil.rmtree(deleted, ignore_errors=True)
 
 
-def _sealed(manifest: dict[str, Any]) -> str:
-    """A manifest's text, with a SHA-256 of its own: a flipped bit in it must read as damage, not as other settings."""
+def _with_checksum(manifest: dict[str, Any]) -> str:
+    """A manifest's text with its own SHA-256, so that a flipped bit is reported as damage, not as changed settings."""
     digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     return json.dumps(manifest | {"sha256": digest}, indent=2) + "\n"
 

@@ -1,4 +1,4 @@
-"""What a run was computed with: versions, processes, threads, device, memory. The part of a run that may vary."""
+"""What a run was computed with: versions, processes, threads, device, memory. A resumed run may differ in these."""
 
 import platform
 import resource
@@ -10,13 +10,13 @@ import torch
 from accelerate import Accelerator
 
 from textgen.run.allocator import allocator
-from textgen.training.distributed.processes import precision_of, threads
+from textgen.training.distributed.processes import precision_of
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "wandb", "tokenizers", "numpy")
 
 
 def environment(accelerator: Accelerator) -> dict[str, Any]:
-    """Versions, processes, threads, precision, allocator, device and command line, as in ``environment.json``."""
+    """The contents of ``environment.json``: versions, processes, threads, precision, allocator, device, command."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -26,7 +26,7 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
     return {
         "versions": versions,
         "processes": accelerator.num_processes,
-        "threads": threads(),
+        "threads": torch.get_num_threads(),
         "precision": precision_of(accelerator),
         "allocator": allocator(),
         "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else f"cpu ({platform.machine()})",
@@ -35,7 +35,7 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
 
 
 def peak_memory_bytes(accelerator: Accelerator) -> int:
-    """The most memory that this process has used so far: allocated on its GPU, or resident on a CPU."""
+    """The peak memory of this process so far: allocated on its GPU, or resident on a CPU."""
     if accelerator.device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(accelerator.device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

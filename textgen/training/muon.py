@@ -1,8 +1,11 @@
-"""Muon: momentum whose matrices are made orthogonal before they are applied.
+"""Muon: momentum whose matrices are orthogonalized before they are applied.
 
 Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", kellerjordan.github.io/posts/muon.
-Updates are scaled by 0.2 √max(rows, columns) as in Moonlight (arXiv 2502.16982, equation 4), which gives them the size
-of AdamW's, so that the same learning rate serves both.
+Updates are scaled by 0.2 √max(rows, columns) as in Moonlight (arXiv 2502.16982, equation 4), which makes them as large
+as AdamW's, so that one learning rate suits both.
+
+``torch.optim.Muon`` is not used: it orthogonalizes in bfloat16 on every device. On a CPU without instructions for that,
+it takes 30 times as long, and its losses depend on the number of processes in the sixth digit rather than the seventh.
 """
 
 from collections.abc import Iterable
@@ -13,27 +16,29 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.adamw import adamw
 from transformers.pytorch_utils import Conv1D
 
+from textgen.training.distributed.sharding import gather
+
 COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 
 
 def hidden_matrices(model: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """The trainable weights of linear layers but the output head's, tied to the embedding or not.
+    """The trainable weights of linear layers, except the output head's, whether or not it is tied to the embedding.
 
-    GPT-2's ``Conv1D`` stores them transposed. That makes no difference here: the orthogonalised transpose is the
-    transpose of the orthogonalised, and the scale is the same for both orders of the dimensions.
+    GPT-2's ``Conv1D`` stores them transposed. That makes no difference here: orthogonalizing a transpose gives the
+    transpose of the orthogonalized matrix, and the scale is the same.
     """
-    outside = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
+    excluded = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
     find_head = getattr(model, "get_output_embeddings", lambda: None)
     if (head := find_head()) is not None:
-        outside |= {id(p) for p in head.parameters()}
+        excluded |= {id(p) for p in head.parameters()}
     weights: list[Any] = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear | Conv1D)]
-    return [w for w in weights if w.dim() == 2 and w.requires_grad and id(w) not in outside]
+    return [w for w in weights if w.dim() == 2 and w.requires_grad and id(w) not in excluded]
 
 
-def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
-    """Roughly U Vᵀ of a matrix U S Vᵀ, by five Newton-Schulz iterations; singular values end between 0.7 and 1.2.
+def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
+    """Approximately U Vᵀ of a matrix U S Vᵀ, by five Newton-Schulz iterations; singular values are then 0.7 to 1.2.
 
-    In bfloat16 on a GPU and in float32 elsewhere.
+    Computed in bfloat16 on a GPU, and in float32 elsewhere.
 
     Args:
         matrix: (M, N).
@@ -42,7 +47,7 @@ def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
     x = matrix.bfloat16() if matrix.is_cuda else matrix.float()
     tall = x.shape[0] > x.shape[1]
     x = x.t() if tall else x
-    x = x / (x.norm() + 1e-7)  # all singular values at most 1
+    x = x / (x.norm() + 1e-7)  # now all singular values are at most 1
     for _ in range(ITERATIONS):
         gram = x @ x.t()
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
@@ -50,15 +55,15 @@ def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for some parameters and AdamW for the rest, in one optimizer.
+    """Muon for some parameters and AdamW for the others, in one optimizer.
 
     Args:
-        groups: as torch's optimizers take them, with ``weight_decay``.
-        matrices: which of the parameters Muon updates; each has two dimensions.
+        groups: parameter groups with ``weight_decay``.
+        matrices: the parameters that Muon updates; each has two dimensions.
         lr: learning rate of both.
         betas: AdamW's.
         eps: AdamW's.
-        momentum: Muon's, with Nesterov's look ahead.
+        momentum: Muon's Nesterov momentum.
     """
 
     def __init__(
@@ -71,12 +76,12 @@ class Muon(torch.optim.Optimizer):
         eps: float,
         momentum: float = 0.95,
     ) -> None:
-        by_muon = {id(p) for p in matrices}
+        muon_ids = {id(p) for p in matrices}
         split = [
-            group | {"params": chosen, "muon": muon}
+            group | {"params": parameters, "muon": use_muon}
             for group in groups
-            for muon in (True, False)
-            if (chosen := [p for p in group["params"] if (id(p) in by_muon) is muon])
+            for use_muon in (True, False)
+            if (parameters := [p for p in group["params"] if (id(p) in muon_ids) is use_muon])
         ]
         super().__init__(split, {"lr": lr, "betas": betas, "eps": eps, "momentum": momentum})
 
@@ -97,8 +102,8 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum"] = torch.zeros_like(p)
         state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        update = _whole(gradient.lerp(state["momentum"], group["momentum"]))
-        update = orthogonalised(update) * (0.2 * max(update.shape) ** 0.5)
+        update = gather(gradient.lerp(state["momentum"], group["momentum"]))
+        update = orthogonalize(update) * (0.2 * max(update.shape) ** 0.5)
         if isinstance(p, DTensor):
             update = distribute_tensor(update, p.device_mesh, p.placements)
         p.mul_(1 - group["lr"] * group["weight_decay"])
@@ -126,7 +131,3 @@ class Muon(torch.optim.Optimizer):
             eps=group["eps"],
             maximize=False,
         )
-
-
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -1,4 +1,4 @@
-"""What matrices are multiplied in, chosen from what the device does well."""
+"""The precision of matrix multiplications, chosen for the device."""
 
 from typing import Literal
 
@@ -8,35 +8,35 @@ from textgen.errors import UserError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
+COMPUTE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-def resolve_precision(wanted: str, device_type: str) -> Precision:
-    """The precision to compute in; trained weights and their optimizer state are float32 in all of them.
 
-    ``auto`` is bf16 on a GPU that computes in it natively, fp16 with loss scaling on an older one, and fp32 on a CPU.
-    Most of those emulate bf16 products, at a tenth of the speed of fp32 ones; where they have instructions for it, it
-    is the user's choice (:func:`describe`): in bf16, unlike in fp32, the fourth digit of a loss depends on how many
-    processes computed it (docs/training.md).
+def resolve_precision(requested: str, device_type: str) -> Precision:
+    """The precision to compute in. Trained weights and their optimizer state are float32 in all of them.
+
+    ``auto`` is bf16 on a GPU with native bf16, fp16 with loss scaling on an older GPU, and fp32 on a CPU. Most CPUs
+    emulate bf16 at a tenth of the speed of fp32. On those with instructions for it, bf16 is left to the user
+    (:func:`describe` mentions it): in bf16, unlike in fp32, the fourth digit of a loss depends on the number of
+    processes (docs/training.md).
 
     Raises:
-        UserError: the device cannot compute in what was asked for.
+        UserError: the device does not support the requested precision.
     """
-    if wanted != "auto":
-        if wanted == "bf16" and device_type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-            raise UserError("--precision bf16: this GPU has no bfloat16; use fp16, or auto to have one chosen.")
-        assert wanted in ("fp32", "bf16", "fp16")
-        return wanted  # type: ignore[return-value]
+    if requested != "auto":
+        bf16_on_gpu = requested == "bf16" and device_type == "cuda"
+        if bf16_on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise UserError("--precision bf16: this GPU does not support bfloat16. Use fp16 or auto.")
+        assert requested in ("fp32", "bf16", "fp16")
+        return requested  # type: ignore[return-value]
     if device_type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "fp32"
 
 
-def describe(precision: str, wanted: str, device_type: str) -> str:
-    """``precision`` in words, which ``wanted`` resolved to; with a hint if another one would be faster."""
+def describe(precision: str, requested: str, device_type: str) -> str:
+    """A description of ``precision``, to which ``requested`` was resolved, with a hint if another one is faster."""
     can = torch.cpu.get_capabilities()
-    faster = can.get("amx_bf16") or can.get("avx512_bf16")
-    if wanted == "auto" and device_type == "cpu" and faster:
+    bf16_is_fast = can.get("amx_bf16") or can.get("avx512_bf16")
+    if requested == "auto" and device_type == "cpu" and bf16_is_fast:
         return f"{precision} (this CPU supports --precision bf16, which is faster for large models)"
     return precision
-
-
-COMPUTE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

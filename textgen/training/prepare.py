@@ -1,4 +1,4 @@
-"""A model and its optimizer as the launcher wants them: alone, replicated (DDP), or sharded (FSDP2, DeepSpeed)."""
+"""Preparing a model and its optimizer for the launched processes: alone, replicated (DDP) or sharded (FSDP2, ZeRO)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +14,13 @@ from textgen.model.build import TrainableModel
 from textgen.model.config import AdapterConfig
 from textgen.model.contexts import evaluating
 from textgen.model.layers import compile_blocks
-from textgen.model.loss import ScoredModel
+from textgen.model.loss import ModelWithLoss
 from textgen.training.config import EngineConfig, TrainingConfig
 from textgen.training.distributed import deepspeed_zero
-from textgen.training.distributed.exact import same_start
-from textgen.training.distributed.processes import precision_of, threads
+from textgen.training.distributed.exact import broadcast_parameters
+from textgen.training.distributed.processes import compute_dtype, precision_of
 from textgen.training.distributed.sharding import full_state, is_sharded, reshard, unsharded
 from textgen.training.optimizers import build_optimizer, evaluation_weights
-from textgen.training.precision import COMPUTE_DTYPES
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,14 @@ class PreparedModel:
     Attributes:
         accelerator: of :func:`textgen.training.distributed.processes.start_process`.
         trainable: the model as it was built; its ``.model`` is what is evaluated and saved.
-        scored: the same model, wrapped for training: it returns the summed loss.
+        training_model: the same model, wrapped for training steps: it returns the summed loss.
         optimizer: wrapped by Accelerate.
         exact: whether gradients are summed in a fixed order.
     """
 
     accelerator: Accelerator
     trainable: TrainableModel
-    scored: torch.nn.Module
+    training_model: torch.nn.Module
     optimizer: Any
     exact: bool
 
@@ -49,14 +48,14 @@ class PreparedModel:
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
-        """Inside, :attr:`model` has the weights to evaluate, all of them on every process."""
-        with evaluation_weights(self.optimizer), unsharded(self.accelerator, self.scored):
+        """Inside, :attr:`model` has the weights to evaluate, complete on every process."""
+        with evaluation_weights(self.optimizer), unsharded(self.accelerator, self.training_model):
             yield
 
     def fingerprints(self) -> dict[str, str]:
         """What a resumed run must have in common with this one: base weights, precision and, if exact, threads."""
         found = {"model": self.trainable.base_fingerprint, "precision": precision_of(self.accelerator)}
-        return found | ({"threads": str(threads())} if self.exact else {})
+        return found | ({"threads": str(torch.get_num_threads())} if self.exact else {})
 
     def save(self, directory: Path) -> None:
         """Write the model, or its adapters, with the tokenizer. All processes call it; the main one writes."""
@@ -73,14 +72,14 @@ def prepare(
     engine: EngineConfig,
     adapters: AdapterConfig,
 ) -> PreparedModel:
-    """Build the optimizer, and wrap it and the model, in training mode, for however many processes there are.
+    """Build the optimizer, wrap it and the model for the launched processes, and set training mode.
 
     Args:
         accelerator: of :func:`textgen.training.distributed.processes.start_process`.
         trainable: the model.
         training: optimizer settings.
         engine: whether to compile the model, and whether to sum gradients in a fixed order.
-        adapters: the learning rate of their B matrices.
+        adapters: learning rate of their B matrices.
 
     Raises:
         UserError: the model has no layers to compile.
@@ -88,11 +87,15 @@ def prepare(
     if engine.compile:
         compile_blocks(trainable.model)
     optimizer = build_optimizer(trainable.model, training, lora_plus_ratio=adapters.lora_plus_ratio)
-    scored, wrapped = wrap(
-        accelerator, ScoredModel(trainable.model), optimizer, max_grad_norm=training.max_grad_norm, exact=engine.exact
+    training_model, wrapped_optimizer = wrap(
+        accelerator,
+        ModelWithLoss(trainable.model),
+        optimizer,
+        max_grad_norm=training.max_grad_norm,
+        exact=engine.exact,
     )
-    scored.train()
-    return PreparedModel(accelerator, trainable, scored, wrapped, engine.exact)
+    training_model.train()
+    return PreparedModel(accelerator, trainable, training_model, wrapped_optimizer, engine.exact)
 
 
 def wrap(
@@ -103,28 +106,28 @@ def wrap(
     max_grad_norm: float = 1.0,
     exact: bool = False,
 ) -> tuple[torch.nn.Module, Any]:
-    """Wrap model and optimizer as the launch file says: replicated (DDP), sharded (FSDP2, DeepSpeed), or neither.
+    """Wrap model and optimizer as the launch file says: replicated (DDP), sharded (FSDP2, DeepSpeed), or not at all.
 
     Args:
         accelerator: of :func:`textgen.training.distributed.processes.start_process`.
-        model: a :class:`textgen.model.loss.ScoredModel`.
-        optimizer: over its parameters.
-        max_grad_norm: that steps will clip to, which DeepSpeed has to know from the start.
+        model: a :class:`textgen.model.loss.ModelWithLoss`.
+        optimizer: of its parameters.
+        max_grad_norm: the norm that steps clip to, which DeepSpeed needs in advance.
         exact: replicate the model without DDP, whose order of summation depends on the number of processes.
     """
     if exact:
-        alone = accelerator.prepare_model(model, evaluation_mode=True)
-        same_start(alone)
-        return alone, accelerator.prepare_optimizer(optimizer)
+        unwrapped = accelerator.prepare_model(model, evaluation_mode=True)
+        broadcast_parameters(unwrapped)
+        return unwrapped, accelerator.prepare_optimizer(optimizer)
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         deepspeed_zero.configure(accelerator, max_grad_norm=max_grad_norm)
-        dtype = COMPUTE_DTYPES[precision_of(accelerator)]
+        dtype = compute_dtype(accelerator)
         if dtype != torch.float32:
             model.forward = torch.autocast(accelerator.device.type, dtype)(model.forward)
     model, optimizer = accelerator.prepare(model, optimizer)
-    if is_sharded(model):  # the first module to run takes itself for the outermost; it had better be that
+    if is_sharded(model):  # FSDP takes the first module that runs for the root, so run the real root first
         ids = torch.zeros(1, 2, dtype=torch.long, device=accelerator.device)
         with evaluating(model), torch.no_grad():
             model(ids, ids)
-        reshard(model)  # which leaves the outermost gathered; a checkpoint would then be read into what is thrown away
+        reshard(model)  # the root would stay gathered, and a checkpoint be loaded into tensors that are then discarded
     return model, optimizer

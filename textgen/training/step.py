@@ -1,7 +1,7 @@
-"""A single training step: exact whatever the microbatches and the number of processes.
+"""A single training step, whose result does not depend on microbatches or the number of processes.
 
-The loss of a global batch is the sum of its token losses over the number of its targets. Every process knows that
-number without asking, so each microbatch's sum is scaled once and gradients need no correction afterwards.
+The loss of a global batch is the sum of its token losses, divided by its number of targets. Every process can compute
+that number without communication, so each microbatch's sum is scaled once and gradients need no correction afterwards.
 """
 
 import hashlib
@@ -17,19 +17,19 @@ from accelerate import Accelerator
 
 from textgen.data.blocks import GlobalBatches
 from textgen.errors import Diverged
-from textgen.training.distributed.exact import Sum, exchange_sums, take_gradients, tree_sum
+from textgen.training.distributed.exact import Tensors, all_reduce_in_tree, pop_gradients, tree_sum
 from textgen.training.distributed.sharding import gather
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did.
+    """The result of a step.
 
     Attributes:
-        loss: mean over its targets, in nats.
-        grad_norm: before clipping.
+        loss: mean over the step's targets, in nats.
+        grad_norm: gradient norm before clipping.
         targets: number of target tokens.
-        seconds: wall-clock time.
+        seconds: wall-clock time; ignored in comparisons.
     """
 
     loss: float
@@ -39,7 +39,7 @@ class StepResult:
 
 
 def seed_everything(*key: int) -> None:
-    """Seed torch's generators, on every device, from a key such as (seed, step, microbatch)."""
+    """Seed torch's random generators, on every device, from a key such as (seed, step, microbatch)."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
@@ -58,33 +58,34 @@ def training_step(
     """Train on the global batch of one step.
 
     Args:
-        accelerator: decides this process's share.
-        model: a :class:`textgen.model.loss.ScoredModel`, prepared and in training mode.
+        accelerator: of this process, which computes its share of the microbatches.
+        model: a :class:`textgen.model.loss.ModelWithLoss`, prepared and in training mode.
         optimizer: prepared, with zero gradients.
-        batches: where the step's blocks come from.
+        batches: the data.
         step: counts from 1.
-        learning_rate: of this step; a parameter group's ``lr_scale`` multiplies it.
-        max_grad_norm: gradients are scaled down to this norm; 0 leaves them.
-        exact: add gradients up in the order of :mod:`textgen.training.distributed.exact`; the model is then no DDP.
+        learning_rate: of this step; multiplied by a parameter group's ``lr_scale``.
+        max_grad_norm: clip gradients to this norm; 0: no clipping.
+        exact: sum gradients in the order of :mod:`textgen.training.distributed.exact`; the model must not be wrapped
+            in DDP.
 
-    With fp16, losses are scaled up so that small gradients survive. Where large ones overflow, the step is computed
-    again with half the scale, so that none is left out.
+    With fp16, losses are scaled up so that small gradients do not underflow. If large ones overflow, the same step is
+    computed again with half the scale, so no data is skipped.
 
     Raises:
-        Diverged: the loss or the gradient norm is not finite; the same on every process, before any weight has changed
-            (with DeepSpeed, whose step is part of the last backward pass, before any is saved).
+        Diverged: the loss or the gradient norm is not finite; on all processes alike, before any weight has changed
+            (with DeepSpeed, which updates the weights in the last backward pass, before any is saved).
     """
     started = time.perf_counter()
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get("lr_scale", 1.0)
     targets = batches.targets(step)
-    backward = _backward_in_a_tree if exact else _backward
+    backward = _exact_backward if exact else _backward
     while True:
         loss = float(backward(accelerator, model, batches, step, targets)) / targets
-        grad_norm = _number(accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or math.inf))
+        grad_norm = _as_float(accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or math.inf))
         if math.isfinite(grad_norm) or not math.isfinite(loss) or not _lower_loss_scale(accelerator):
             break
-        optimizer.zero_grad()  # and the same step again: it draws the same numbers
+        optimizer.zero_grad()  # and repeat the step, with the same random numbers
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         raise Diverged(
             f"step {step}: loss {loss}, gradient norm {grad_norm}. Lower --learning-rate or --max-grad-norm."
@@ -94,14 +95,13 @@ def training_step(
     return StepResult(loss, grad_norm, targets, time.perf_counter() - started)
 
 
-def _number(norm: Any) -> float:
-    # Of a sharded model it is a distributed tensor, and DeepSpeed's is a number already.
+def _as_float(norm: Any) -> float:
+    # The norm of a sharded model is a distributed tensor, and DeepSpeed's is a number.
     return float(gather(norm.detach()) if isinstance(norm, torch.Tensor) else norm)
 
 
 def _lower_loss_scale(accelerator: Accelerator) -> bool:
-    """Where gradients of scaled fp16 losses overflowed: halve the scale, on every process alike; False if there is
-    no scale that could be to blame."""
+    """Halve the fp16 loss scale, on all processes alike; False if there is no scale above 1."""
     if accelerator.scaler is None or accelerator.scaler.get_scale() <= 1.0:
         return False
     accelerator.scaler.update(accelerator.scaler.get_scale() / 2)
@@ -109,7 +109,7 @@ def _lower_loss_scale(accelerator: Accelerator) -> bool:
 
 
 def loss_scale(accelerator: Accelerator) -> tuple[float, int] | None:
-    """What fp16 losses are multiplied by, and the steps since that was changed; None in other precisions."""
+    """The fp16 loss scale, and the number of steps since it changed; None in other precisions."""
     if accelerator.scaler is None:
         return None
     state = accelerator.scaler.state_dict()
@@ -117,7 +117,7 @@ def loss_scale(accelerator: Accelerator) -> tuple[float, int] | None:
 
 
 def restore_loss_scale(accelerator: Accelerator, saved: tuple[float, int] | None) -> None:
-    """Go on with what :func:`loss_scale` returned."""
+    """Continue with a value that :func:`loss_scale` returned."""
     if accelerator.scaler is not None and saved is not None:
         state = accelerator.scaler.state_dict()
         accelerator.scaler.load_state_dict(state | {"scale": saved[0], "_growth_tracker": saved[1]})
@@ -126,24 +126,24 @@ def restore_loss_scale(accelerator: Accelerator, saved: tuple[float, int] | None
 def _backward(
     accelerator: Accelerator, model: torch.nn.Module, batches: GlobalBatches, step: int, targets: int
 ) -> torch.Tensor:
-    """Leave the gradient of the step's mean loss in the parameters; returns the summed nll of all processes."""
+    """Accumulate the gradient of the step's mean loss; returns the summed nll over all processes."""
     share = list(batches.share(step, accelerator.process_index, accelerator.num_processes))
     total = torch.zeros((), dtype=torch.float64, device=accelerator.device)
     for position, (index, input_ids, labels) in enumerate(share):
         seed_everything(batches.seed, step, index)
-        # Gradients add up locally and are exchanged once, with the last microbatch.
-        with nullcontext() if position == len(share) - 1 else _added_up(accelerator, model):
+        # Gradients are accumulated locally and synchronized once, with the last microbatch.
+        with nullcontext() if position == len(share) - 1 else _without_sync(accelerator, model):
             nll = model(input_ids.to(accelerator.device), labels.to(accelerator.device))
-            # Averaging over processes is what DDP and FSDP do with their sum; the factor takes that back.
+            # DDP and FSDP average gradients over processes; the factor num_processes turns that into a sum.
             accelerator.backward(nll * (accelerator.num_processes / targets))
         total += nll.detach()
     return accelerator.reduce(total, "sum")
 
 
 @contextmanager
-def _added_up(accelerator: Accelerator, model: torch.nn.Module) -> Iterator[None]:
-    """Inside, backward passes only add to the gradients that are there."""
-    accelerator.gradient_state._set_sync_gradients(False)  # DeepSpeed would take an optimizer step with each of them
+def _without_sync(accelerator: Accelerator, model: torch.nn.Module) -> Iterator[None]:
+    """Accumulate gradients inside without synchronizing them."""
+    accelerator.gradient_state._set_sync_gradients(False)  # otherwise DeepSpeed would update the weights each time
     try:
         with accelerator.no_sync(model):
             yield
@@ -151,21 +151,21 @@ def _added_up(accelerator: Accelerator, model: torch.nn.Module) -> Iterator[None
         accelerator.gradient_state._set_sync_gradients(True)
 
 
-def _backward_in_a_tree(
+def _exact_backward(
     accelerator: Accelerator, model: torch.nn.Module, batches: GlobalBatches, step: int, targets: int
 ) -> torch.Tensor:
-    """The same as :func:`_backward`, with the same bits on any number of processes."""
+    """The same as :func:`_backward`, but with identical bits on any number of processes."""
     parameters = [p for p in model.parameters() if p.requires_grad]
 
-    def leaves() -> Iterator[Sum]:
+    def microbatches() -> Iterator[Tensors]:
         for index, input_ids, labels in batches.share(step, accelerator.process_index, accelerator.num_processes):
             seed_everything(batches.seed, step, index)
             nll = model(input_ids.to(accelerator.device), labels.to(accelerator.device))
             accelerator.backward(nll / targets)
-            yield [nll.detach().double(), *take_gradients(parameters)]
+            yield [nll.detach().double(), *pop_gradients(parameters)]
 
-    total, *gradients = whole = tree_sum(leaves())
-    exchange_sums(whole)
+    total, *gradients = sums = tree_sum(microbatches())
+    all_reduce_in_tree(sums)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     return total

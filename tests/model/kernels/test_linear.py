@@ -1,4 +1,4 @@
-"""Layers that cost less against those they stand for: the same numbers, the same gradients, and less kept."""
+"""Efficient layers compared with those they replace: the same outputs and gradients, and fewer stored tensors."""
 
 import copy
 
@@ -10,21 +10,22 @@ from transformers.pytorch_utils import Conv1D
 
 from textgen.model.config import AdapterConfig
 from textgen.model.kernels import linear
-from textgen.model.kernels.linear import CHEAPER, ProductConv1D, ProductLinear, product
+from textgen.model.kernels.linear import EFFICIENT_MODULES, EfficientConv1D, EfficientLinear, efficient_linear
 from textgen.model.kernels.swap_modules import swap_modules
 from textgen.model.lora import add_adapters
 
 
-def cheaper(module):
+def efficient(module):
+    """A copy of the module that is its efficient equivalent."""
     other = copy.deepcopy(module)
-    other.__class__ = CHEAPER[type(module)]
+    other.__class__ = EFFICIENT_MODULES[type(module)]
     return other
 
 
 def layer(kind, inputs, outputs, bias):
-    made = torch.nn.Linear(inputs, outputs, bias=bias) if kind == "linear" else Conv1D(outputs, inputs)
-    torch.nn.init.normal_(made.weight)
-    return made
+    plain = torch.nn.Linear(inputs, outputs, bias=bias) if kind == "linear" else Conv1D(outputs, inputs)
+    torch.nn.init.normal_(plain.weight)
+    return plain
 
 
 @settings(max_examples=60)
@@ -37,20 +38,20 @@ def layer(kind, inputs, outputs, bias):
     bias=st.booleans(),
     frozen=st.booleans(),
     from_leaf=st.booleans(),
-    by_mkl=st.booleans(),
+    use_mkl=st.booleans(),
 )
-def test_numbers_and_gradients_are_those_of_the_layer(
-    seed, kind, shape, inputs, outputs, bias, frozen, from_leaf, by_mkl
+def test_outputs_and_gradients_are_those_of_the_plain_layer(
+    seed, kind, shape, inputs, outputs, bias, frozen, from_leaf, use_mkl
 ):
     torch.manual_seed(seed)
     plain = layer(kind, inputs, outputs, bias).requires_grad_(not frozen)
     x = torch.randn(*shape, inputs)
     upstream = torch.randn(*shape, outputs)
     found = []
-    for one in (plain, cheaper(plain)):
+    for one in (plain, efficient(plain)):
         leaf = x.clone().requires_grad_(from_leaf)
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(linear, "MKL_IS_FASTER", by_mkl)
+            patched.setattr(linear, "MKL_IS_FASTER", use_mkl)
             output = one(leaf)
             if output.requires_grad:
                 output.backward(upstream)
@@ -59,7 +60,7 @@ def test_numbers_and_gradients_are_those_of_the_layer(
         assert (expected is None) == (got is None)
         if expected is not None:
             torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
-            assert got.stride() == expected.stride(), "the optimizer sees the same layout"
+            assert got.stride() == expected.stride(), "the same memory layout for the optimizer"
 
 
 @settings(max_examples=40)
@@ -70,13 +71,13 @@ def test_numbers_and_gradients_are_those_of_the_layer(
     bias=st.booleans(),
     trained=st.sampled_from(["all", "input", "weight"]),
 )
-def test_under_autocast_numbers_and_gradients_are_those_of_autocast(seed, kind, bits, bias, trained):
+def test_under_autocast_outputs_and_gradients_are_those_of_the_plain_layer(seed, kind, bits, bias, trained):
     torch.manual_seed(seed)
-    of_rows, of_weight = (torch.float32 if width == 32 else torch.bfloat16 for width in bits)
-    plain = layer(kind, 24, 40, bias).to(of_weight).requires_grad_(trained != "input")
-    x, upstream = torch.randn(6, 24, dtype=of_rows), torch.randn(6, 40, dtype=torch.bfloat16)
+    dtype_x, dtype_weight = (torch.float32 if width == 32 else torch.bfloat16 for width in bits)
+    plain = layer(kind, 24, 40, bias).to(dtype_weight).requires_grad_(trained != "input")
+    x, upstream = torch.randn(6, 24, dtype=dtype_x), torch.randn(6, 40, dtype=torch.bfloat16)
     found = []
-    for one in (plain, cheaper(plain)):
+    for one in (plain, efficient(plain)):
         leaf = x.clone().requires_grad_(trained != "weight")
         with torch.autocast("cpu", torch.bfloat16):
             output = one(leaf)
@@ -89,34 +90,34 @@ def test_under_autocast_numbers_and_gradients_are_those_of_autocast(seed, kind, 
             torch.testing.assert_close(got, expected, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize(("mkl_is_faster", "by_onednn"), [(True, 0), (False, 4)])
-def test_products_are_taken_by_whoever_is_faster(monkeypatch, mkl_is_faster, by_onednn):
-    taken = []
-    multiply = linear.multiply
-    monkeypatch.setattr(linear, "multiply", lambda *given: (taken.append(1), multiply(*given))[1])
+@pytest.mark.parametrize(("mkl_is_faster", "onednn_calls"), [(True, 0), (False, 4)])
+def test_the_faster_backend_is_used(monkeypatch, mkl_is_faster, onednn_calls):
+    calls = []
+    onednn_linear = linear.onednn_linear
+    monkeypatch.setattr(linear, "onednn_linear", lambda *args: (calls.append(1), onednn_linear(*args))[1])
     monkeypatch.setattr(linear, "MKL_IS_FASTER", mkl_is_faster)
     for plain in (torch.nn.Linear(3, 4), Conv1D(4, 3)):
-        cheaper(plain)(torch.randn(2, 3, requires_grad=True)).sum().backward()
-    assert len(taken) == by_onednn, "forward and backward, of both"
+        efficient(plain)(torch.randn(2, 3, requires_grad=True)).sum().backward()
+    assert len(calls) == onednn_calls, "forward and backward, of both layers"
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_other_precisions_are_left_to_torch(dtype):
+def test_other_dtypes_are_left_to_torch(dtype):
     plain = torch.nn.Linear(3, 4).to(dtype)
     x = torch.randn(2, 3, dtype=dtype)
-    assert torch.equal(cheaper(plain)(x), plain(x))
+    assert torch.equal(efficient(plain)(x), plain(x))
 
 
-def test_under_autocast_the_product_is_in_its_precision():
+def test_under_autocast_the_output_is_in_its_dtype():
     plain = torch.nn.Linear(3, 4)
     x = torch.randn(2, 3)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(cheaper(plain)(x), plain(x))
-        assert cheaper(plain)(x).dtype == torch.bfloat16
+        assert torch.equal(efficient(plain)(x), plain(x))
+        assert efficient(plain)(x).dtype == torch.bfloat16
 
 
-def kept_bytes(run):
-    """What autograd keeps between forward and backward, each array once."""
+def stored_bytes(run):
+    """Bytes that autograd stores between forward and backward, each tensor once, and the output."""
     storages = {}
 
     def pack(tensor):
@@ -130,27 +131,27 @@ def kept_bytes(run):
 
 def small_models():
     plain = torch.nn.Sequential(torch.nn.LayerNorm(64), torch.nn.Linear(64, 256), torch.nn.GELU(), Conv1D(64, 256))
-    return plain, torch.nn.Sequential(*(cheaper(module) for module in plain))
+    return plain, torch.nn.Sequential(*(efficient(module) for module in plain))
 
 
-def test_what_comes_of_a_normalization_or_an_activation_is_not_kept():
+def test_the_output_of_a_normalization_or_activation_is_not_stored():
     torch.manual_seed(0)
-    plain, lighter = small_models()
+    plain, memory_efficient = small_models()
     x = torch.randn(512, 64)
-    gradients, kept = [], []
-    for model in (plain, lighter):
-        size, output = kept_bytes(lambda model=model: model(x))
+    gradients, stored = [], []
+    for model in (plain, memory_efficient):
+        size, output = stored_bytes(lambda model=model: model(x))
         output.square().sum().backward()
-        kept.append(size)
+        stored.append(size)
         gradients.append([p.grad for p in model.parameters()])
-    assert kept[0] - kept[1] == 4 * 512 * (64 + 256)
+    assert stored[0] - stored[1] == 4 * 512 * (64 + 256)
     for expected, got in zip(*gradients, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_under_autocast_neither_are_copies_of_weights():
+def test_under_autocast_copies_of_weights_are_not_stored_either():
     torch.manual_seed(0)
-    gradients, kept = [], []
+    gradients, stored = [], []
     for model in small_models():
         x = torch.randn(512, 64, generator=torch.Generator().manual_seed(1)).requires_grad_()
 
@@ -158,24 +159,24 @@ def test_under_autocast_neither_are_copies_of_weights():
             with torch.autocast("cpu", torch.bfloat16):
                 return model(x)
 
-        size, output = kept_bytes(run)
+        size, output = stored_bytes(run)
         output.float().square().sum().backward()
-        kept.append(size)
+        stored.append(size)
         gradients.append([x.grad, *(p.grad for p in model.parameters())])
-    # Two weights, and of both layers the inputs; where the weights in float32 were not kept before, now they are.
-    assert kept[0] - kept[1] == 2 * (2 * 64 * 256 + 512 * (64 + 256)) - 4 * 2 * 64 * 256
+    # Not stored: two bfloat16 weights and the inputs of both layers. Stored instead: the two float32 weights.
+    assert stored[0] - stored[1] == 2 * (2 * 64 * 256 + 512 * (64 + 256)) - 4 * 2 * 64 * 256
     for expected, got in zip(*gradients, strict=True):
         assert got.dtype == expected.dtype
         assert (got - expected).norm() <= 0.01 * expected.norm()
 
 
 @pytest.mark.parametrize("change", [lambda x: x.mul_(3), lambda x: x[:, :1].add_(1)])
-def test_what_was_changed_in_place_is_kept_as_it_was_when_it_was_read(change):
+def test_an_output_that_was_changed_in_place_is_stored_rather_than_recomputed(change):
     torch.manual_seed(0)
     plain = [torch.nn.LayerNorm(8), torch.nn.Linear(8, 4)]
     x = torch.randn(5, 8)
     gradients = []
-    for norm, layer in (plain, [cheaper(module) for module in plain]):
+    for norm, layer in (plain, [efficient(module) for module in plain]):
         normed = norm(x)
         change(normed)
         layer(normed).square().sum().backward()
@@ -183,28 +184,31 @@ def test_what_was_changed_in_place_is_kept_as_it_was_when_it_was_read(change):
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-5)
 
 
-def test_beside_adapters_only_their_own_inputs_are_kept(tiny_gpt2):
+def test_with_adapters_only_inputs_of_adapters_are_stored(tiny_gpt2):
     ids = torch.arange(48).reshape(2, 24)
-    kept = []
+    stored = []
     for change in (lambda model: model, swap_modules):
         model = add_adapters(tiny_gpt2(), AdapterConfig(lora_targets="attn.c_attn"), "base", seed=0).train()
         changed = change(model)
-        kept.append(kept_bytes(lambda changed=changed: changed(input_ids=ids).logits)[0])
-    assert kept[1] < 0.8 * kept[0]
+        stored.append(stored_bytes(lambda changed=changed: changed(input_ids=ids).logits)[0])
+    assert stored[1] < 0.8 * stored[0]
 
 
-def test_a_model_that_was_compiled_is_left_to_the_compiler():
+def test_a_compiled_model_is_left_to_the_compiler():
     plain = torch.nn.Sequential(torch.nn.LayerNorm(8), torch.nn.Linear(8, 8), torch.nn.GELU(), torch.nn.Linear(8, 8))
-    lighter = torch.nn.Sequential(*(cheaper(module) for module in plain))
+    memory_efficient = torch.nn.Sequential(*(efficient(module) for module in plain))
     x = torch.randn(4, 8, requires_grad=True)
-    compiled = torch.compile(lighter, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(memory_efficient, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), plain(x))
     compiled(x).sum().backward()
 
 
-def test_products_take_any_number_of_dimensions():
+def test_inputs_of_any_number_of_dimensions():
     x, w = torch.randn(2, 3, 5), torch.randn(7, 5)
-    torch.testing.assert_close(product(x, w, transposed=False), x @ w.t())
-    torch.testing.assert_close(product(x, w.t().contiguous(), transposed=True), x @ w.t())
-    assert issubclass(ProductLinear, torch.nn.Linear)
-    assert issubclass(ProductConv1D, Conv1D)
+    torch.testing.assert_close(efficient_linear(x, w, transposed=False), x @ w.t())
+    torch.testing.assert_close(efficient_linear(x, w.t().contiguous(), transposed=True), x @ w.t())
+
+
+def test_efficient_layers_are_still_found_by_type():
+    assert issubclass(EfficientLinear, torch.nn.Linear)
+    assert issubclass(EfficientConv1D, Conv1D)

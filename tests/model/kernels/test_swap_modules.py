@@ -1,26 +1,26 @@
-"""Modules swapped for equal ones: the same numbers, the same names, the same config."""
+"""Models with replaced modules: the same results, names and config."""
 
 import pytest
 import torch
 from transformers.activations import ACT2FN
 
-from textgen.model.kernels.linear import CHEAPER
-from textgen.model.kernels.swap_modules import EQUALS, swap_modules
+from textgen.model.kernels.linear import EFFICIENT_MODULES
+from textgen.model.kernels.swap_modules import FUSED_ACTIVATIONS, swap_modules
 from textgen.model.lora import linear_layers
 
 
-@pytest.mark.parametrize("name", EQUALS)
-def test_what_is_swapped_in_equals_what_it_replaces(name):
+@pytest.mark.parametrize("name", FUSED_ACTIVATIONS)
+def test_a_fused_activation_equals_the_one_it_replaces(name):
     x = torch.linspace(-8, 8, 4001, dtype=torch.float64)
     inputs = [x.clone().requires_grad_() for _ in range(2)]
-    outputs = [ACT2FN[name](inputs[0]), EQUALS[name]()(inputs[1])]
+    outputs = [ACT2FN[name](inputs[0]), FUSED_ACTIVATIONS[name]()(inputs[1])]
     for output in outputs:
         output.sum().backward()
     torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=1e-7)
     torch.testing.assert_close(inputs[1].grad, inputs[0].grad, rtol=0, atol=1e-7)
 
 
-def test_a_lean_gpt2_computes_what_it_did_and_is_saved_as_it_was(tiny_gpt2):
+def test_replacing_modules_changes_neither_results_nor_config(tiny_gpt2):
     ids = torch.arange(24).reshape(2, 12)
     plain, changed = tiny_gpt2(), swap_modules(tiny_gpt2())
     assert isinstance(changed.transformer.h[0].mlp.act, torch.nn.GELU)
@@ -35,15 +35,15 @@ def test_a_lean_gpt2_computes_what_it_did_and_is_saved_as_it_was(tiny_gpt2):
 
 
 @pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
-def test_every_linear_layer_of_a_lean_model_is_still_one_and_costs_less(request, family):
+def test_every_linear_layer_is_replaced_and_still_found_as_one(request, family):
     model = request.getfixturevalue(family)()
     before = linear_layers(model)
     after = linear_layers(swap_modules(model))
     assert list(after) == list(before)
     assert len(after) >= 8
-    assert all(type(layer) in CHEAPER.values() for layer in after.values())
+    assert all(type(layer) in EFFICIENT_MODULES.values() for layer in after.values())
 
 
 @pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_llama"])
-def test_attention_takes_the_kernel_that_stores_no_weights(request, family):
+def test_attention_uses_the_kernel_that_does_not_store_its_weights(request, family):
     assert request.getfixturevalue(family)().config._attn_implementation == "sdpa"

@@ -1,4 +1,4 @@
-"""The gradient of a tied weight in one piece, against the sum that autograd makes of two."""
+"""The gradient of a tied weight, accumulated in one buffer, compared with the sum of two by autograd."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from textgen.data.blocks import IGNORED
-from textgen.model.kernels.tied_embedding import gradient_in_one_piece
-from textgen.model.loss import ScoredModel
+from textgen.model.kernels.tied_embedding import accumulate_tied_gradient
+from textgen.model.loss import ModelWithLoss
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 class DenseGradients(TorchDispatchMode):
-    """Notes of which embeddings, by how many rows they have, a gradient was made that is zero almost everywhere."""
+    """Records the number of rows of every embedding for which a separate, dense gradient was computed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,11 +29,11 @@ class DenseGradients(TorchDispatchMode):
 
 
 def compared(make: Any, batches: list[tuple[torch.Tensor, torch.Tensor]], device: str = "cpu") -> bool:
-    """Hold the gradients of some backward passes, one after the other, against those of transformers' own loss; returns
-    whether a dense gradient of the tied weight was made by itself."""
+    """Compare accumulated gradients with those of transformers' own loss; returns whether a separate, dense gradient of
+    the tied weight was computed."""
     model, plain = make().to(device), make().to(device)
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
-    scored = ScoredModel(model)
+    scored = ModelWithLoss(model)
     with DenseGradients() as dense:
         for ids, labels in batches:
             scored(ids.to(device), labels.to(device)).backward()
@@ -50,7 +50,7 @@ def compared(make: Any, batches: list[tuple[torch.Tensor, torch.Tensor]], device
     tokens=st.lists(st.lists(st.integers(0, 6), min_size=8, max_size=8), min_size=1, max_size=3),
     family=st.sampled_from(["tiny_gpt2", "tiny_llama"]),
 )
-def test_tokens_that_come_again_and_passes_that_add_up_get_what_autograd_gives_them(request, tokens, family):
+def test_repeated_tokens_and_several_backward_passes_get_autograds_gradient(request, tokens, family):
     batches = [(torch.tensor([row]), torch.tensor([row])) for row in tokens]
     make = request.getfixturevalue(family)
     assert not compared(lambda: make(tie_word_embeddings=True), batches)
@@ -58,7 +58,7 @@ def test_tokens_that_come_again_and_passes_that_add_up_get_what_autograd_gives_t
 
 @pytest.mark.gpu
 @NEEDS_CUDA
-def test_on_a_gpu_it_is_added_up_in_one_order(tiny_gpt2):
+def test_on_a_gpu_gradients_are_added_in_a_fixed_order(tiny_gpt2):
     ids = torch.arange(64).reshape(2, 32) % 7
     assert compared(tiny_gpt2, [(ids, ids)], "cuda")
 
@@ -77,23 +77,23 @@ def padded(make: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize("made", [untied, frozen, padded])
-def test_other_embeddings_are_left_alone(tiny_gpt2, made):
-    model = made(tiny_gpt2)
-    with gradient_in_one_piece(model, model.get_output_embeddings()) as aside:
-        assert aside is None
+@pytest.mark.parametrize("change", [untied, frozen, padded])
+def test_other_embeddings_are_not_changed(tiny_gpt2, change):
+    model = change(tiny_gpt2)
+    with accumulate_tied_gradient(model, model.get_output_embeddings()) as deferred:
+        assert deferred is None
         assert "forward" not in vars(model.get_input_embeddings())
 
 
-def test_where_nothing_learns_the_embedding_is_left_alone(tiny_gpt2):
+def test_without_gradients_the_embedding_is_not_changed(tiny_gpt2):
     model = tiny_gpt2()
-    with torch.no_grad(), gradient_in_one_piece(model, model.get_output_embeddings()) as aside:
-        assert aside is None
+    with torch.no_grad(), accumulate_tied_gradient(model, model.get_output_embeddings()) as deferred:
+        assert deferred is None
 
 
-def test_a_share_that_nobody_takes_up_is_not_lost_in_silence(tiny_gpt2):
+def test_a_deferred_gradient_that_nothing_uses_is_an_error(tiny_gpt2):
     model = tiny_gpt2()
     model.get_input_embeddings().register_forward_hook(lambda module, given, output: output.detach())
     ids = torch.arange(8)[None]
     with pytest.raises(AssertionError, match="took no part"):
-        ScoredModel(model)(ids, ids).backward()
+        ModelWithLoss(model)(ids, ids).backward()

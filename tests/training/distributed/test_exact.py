@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgen.training.config import is_power_of_two
-from textgen.training.distributed.exact import exchange_sums, take_gradients, tree_sum
+from textgen.training.distributed.exact import all_reduce_in_tree, pop_gradients, tree_sum
 
 
 def leaves(count: int, seed: int = 0) -> list[list[torch.Tensor]]:
-    """Numbers of very different sizes, whose sum depends on the order."""
+    """Numbers of very different magnitudes, whose sum depends on the order."""
     generator = torch.Generator().manual_seed(seed)
     return [
         [torch.randn(40, generator=generator) * 10 ** torch.randint(-3, 6, (40,), generator=generator)]
@@ -24,7 +24,7 @@ def leaves(count: int, seed: int = 0) -> list[list[torch.Tensor]]:
 
 @settings(max_examples=40)
 @given(depth=st.integers(0, 5), seed=st.integers(0, 100))
-def test_shares_added_up_level_by_level_have_the_bits_of_one_process(depth, seed):
+def test_sums_over_several_processes_have_the_bits_of_one_process(depth, seed):
     count = 2**depth
     (alone,) = tree_sum(leaves(count, seed))
     for shift in range(depth + 1):
@@ -33,38 +33,38 @@ def test_shares_added_up_level_by_level_have_the_bits_of_one_process(depth, seed
         share = count // world
         sums = [tree_sum(every[rank * share : (rank + 1) * share])[0] for rank in range(world)]
         distance = 1
-        while distance < world:  # what exchange_sums does, without processes
+        while distance < world:  # what all_reduce_in_tree does, without processes
             sums = [sums[rank] + sums[rank ^ distance] for rank in range(world)]
             distance *= 2
         assert all(torch.equal(total, alone) for total in sums)
 
 
-def test_the_order_matters_without_a_tree():
+def test_a_sum_in_another_order_has_other_bits():
     (alone,) = tree_sum(leaves(8))
-    in_a_row = sum((leaf[0] for leaf in leaves(8)), torch.zeros(40))
-    torch.testing.assert_close(in_a_row, alone, rtol=1e-4, atol=1e-2)
-    assert not torch.equal(in_a_row, alone)
+    in_sequence = sum((leaf[0] for leaf in leaves(8)), torch.zeros(40))
+    torch.testing.assert_close(in_sequence, alone, rtol=1e-4, atol=1e-2)
+    assert not torch.equal(in_sequence, alone)
 
 
-def test_no_more_partial_sums_are_held_than_the_tree_is_deep():
-    held, most = [0], [0]
+def test_the_number_of_partial_sums_is_the_depth_of_the_tree():
+    alive, peak = [0], [0]
 
     class Counted(torch.Tensor):
         def __del__(self) -> None:
-            held[0] -= 1
+            alive[0] -= 1
 
     def one_by_one():
         for leaf in leaves(16):
-            held[0] += 1
-            most[0] = max(most[0], held[0])
+            alive[0] += 1
+            peak[0] = max(peak[0], alive[0])
             yield [leaf[0].as_subclass(Counted)]
 
     tree_sum(one_by_one())
-    assert most[0] <= 6, "16 leaves: one being made, one carried, and at most four partial sums"
+    assert peak[0] <= 6, "16 leaves: one being computed, one carried, and at most four partial sums"
 
 
 @pytest.mark.parametrize("count", [3, 6])
-def test_a_number_of_leaves_that_is_no_power_of_two_is_noticed(count):
+def test_a_number_of_leaves_that_is_not_a_power_of_two_is_an_error(count):
     with pytest.raises(AssertionError, match="power of two"):
         tree_sum(leaves(count))
 
@@ -73,34 +73,34 @@ def test_powers_of_two():
     assert [n for n in range(-2, 20) if is_power_of_two(n)] == [1, 2, 4, 8, 16]
 
 
-def test_gradients_are_taken_and_missing_ones_are_zero():
+def test_gradients_are_removed_and_missing_ones_are_zero():
     one, other = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     (one * 3).sum().backward()
-    taken = take_gradients([one, other])
-    assert [t.tolist() for t in taken] == [[3.0, 3.0], [0.0, 0.0]]
+    gradients = pop_gradients([one, other])
+    assert [t.tolist() for t in gradients] == [[3.0, 3.0], [0.0, 0.0]]
     assert one.grad is None
 
 
-def test_alone_there_is_nothing_to_exchange():
+def test_on_one_process_sums_are_not_changed():
     (mine,) = total = [torch.ones(3)]
-    exchange_sums(total)
+    all_reduce_in_tree(total)
     assert mine.tolist() == [1, 1, 1]
 
 
-def exchange_in_processes(directory: Path) -> None:
-    """What the processes below run."""
+def all_reduce_in_processes(directory: Path) -> None:
+    """Runs in each process of the test below."""
     import torch.distributed as dist
 
     dist.init_process_group("gloo")
     every, (rank, world) = leaves(8, seed=7), (dist.get_rank(), dist.get_world_size())
     total = tree_sum(every[rank * 8 // world : (rank + 1) * 8 // world])
-    exchange_sums(total)
+    all_reduce_in_tree(total)
     torch.set_printoptions(precision=20)
     (directory / f"{world}-{rank}").write_bytes(total[0].numpy().tobytes())
     dist.destroy_process_group()
 
 
-def test_real_processes_arrive_at_the_same_bits(tmp_path):
+def test_processes_compute_the_same_bits(tmp_path):
     for world in (2, 4):
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
         subprocess.run([*torchrun, __file__, str(tmp_path)], check=True, timeout=300)
@@ -110,4 +110,4 @@ def test_real_processes_arrive_at_the_same_bits(tmp_path):
 
 
 if __name__ == "__main__":
-    exchange_in_processes(Path(sys.argv[1]))
+    all_reduce_in_processes(Path(sys.argv[1]))

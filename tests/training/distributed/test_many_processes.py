@@ -1,6 +1,6 @@
-"""Training on 1, 2 and 4 processes: one curve to rounding, and one sequence of bits where that was asked for.
+"""Training on 1, 2 and 4 processes: the same losses up to rounding, and the same bits with --exact.
 
-Dropout, clipping, a ragged last batch, 50 steps of AdamW; all of a model, and adapters.
+50 steps of AdamW with dropout, clipping and a short last batch; full fine-tuning and adapters.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ CASES = [
 
 
 def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
-    """Losses and gradient norms of all steps, and a digest of the weights."""
+    """Losses and gradient norms of all steps, and a digest of the final weights."""
     import torch
     from accelerate.state import AcceleratorState
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -33,14 +33,14 @@ def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
     from textgen.data.blocks import GlobalBatches
     from textgen.model.config import AdapterConfig
     from textgen.model.lora import add_adapters
-    from textgen.model.loss import ScoredModel
+    from textgen.model.loss import ModelWithLoss
     from textgen.training.config import TrainingConfig
     from textgen.training.distributed.processes import start_process
     from textgen.training.optimizers import build_optimizer
     from textgen.training.prepare import wrap
     from textgen.training.step import training_step
 
-    AcceleratorState._reset_state()  # of the case before, which may have had another precision
+    AcceleratorState._reset_state()  # of the previous case, whose precision may differ
     accelerator = start_process(1, exact=exact, precision=precision)
     torch.manual_seed(0)
     sizes = {"vocab_size": 300, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
@@ -51,14 +51,14 @@ def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
     tokens = np.random.default_rng(0).zipf(1.5, 21 * 11 + 4).clip(max=299).astype(np.uint16)
     data = GlobalBatches(tokens, block_size=12, global_batch_size=8, microbatch_size=2, seed=0)
     assert data.blocks % 8, "the last batch of an epoch is short"
-    scored, optimizer = wrap(accelerator, ScoredModel(model), build_optimizer(model, TrainingConfig()), exact=exact)
-    assert getattr(scored, "gradient_as_bucket_view", True), "DDP holds gradients once, and not beside its buckets too"
+    scored, optimizer = wrap(accelerator, ModelWithLoss(model), build_optimizer(model, TrainingConfig()), exact=exact)
+    assert getattr(scored, "gradient_as_bucket_view", True), "DDP stores gradients once, not in its buckets as well"
     scored.train()
     settings: dict[str, Any] = {"learning_rate": 3e-3, "max_grad_norm": 0.5, "exact": exact}
     results = [
         training_step(accelerator, scored, optimizer, data, step=step, **settings) for step in range(1, STEPS + 1)
     ]
-    assert max(result.grad_norm for result in results) > 0.5, "clipping took part"
+    assert max(result.grad_norm for result in results) > 0.5, "gradients were clipped"
     digest = hashlib.sha256()
     for p in model.parameters():
         digest.update(p.detach().numpy().tobytes())
@@ -71,7 +71,7 @@ def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory) -> dict[int, list[dict[str, Any]]]:
-    """World size → outcome of each case."""
+    """Number of processes → outcome of each case."""
     directory = tmp_path_factory.mktemp("outcomes")
     for world in WORLDS:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
@@ -80,7 +80,7 @@ def outcomes(tmp_path_factory) -> dict[int, list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=[f"{m}-{'exact' if e else 'plain'}-{p}" for m, e, p in CASES])
-def test_the_curve_does_not_depend_on_the_number_of_processes(outcomes, case):
+def test_losses_do_not_depend_on_the_number_of_processes(outcomes, case):
     alone = outcomes[1][case]
     assert len(alone["loss"]) == STEPS
     for world in WORLDS[1:]:
@@ -89,11 +89,11 @@ def test_the_curve_does_not_depend_on_the_number_of_processes(outcomes, case):
 
 
 @pytest.mark.parametrize("case", [1, 3, 4, 5], ids=["full", "lora", "scaled", "bf16"])
-def test_exact_training_does_not_depend_on_it_in_any_bit(outcomes, case):
+def test_exact_training_gives_the_same_bits_on_any_number_of_processes(outcomes, case):
     assert outcomes[1][case] == outcomes[2][case] == outcomes[4][case]
 
 
-def test_without_exactness_the_bits_do_differ(outcomes):
+def test_without_exact_the_bits_differ(outcomes):
     """So the test above can fail."""
     assert outcomes[1][0]["weights"] != outcomes[4][0]["weights"]
 

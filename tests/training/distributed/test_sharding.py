@@ -1,4 +1,4 @@
-"""Parts of tensors in files, read by any number of processes."""
+"""Sharded tensors in files, read by any number of processes."""
 
 import json
 import subprocess
@@ -13,22 +13,22 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from textgen.training.distributed.sharding import (
-    Parts,
+    ShardedTensors,
     full_state,
     gather,
     is_sharded,
-    like,
-    local,
+    local_shard,
+    shard_as,
     unsharded,
-    write_parts,
+    write_shards,
 )
 
 WORLDS = (1, 2, 3)
 
 
 @given(rows=st.integers(1, 9), cuts=st.lists(st.integers(0, 9), max_size=4), columns=st.integers(1, 3))
-def test_parts_cut_anywhere_are_read_as_the_whole(tmp_path_factory, rows, cuts, columns):
-    directory = tmp_path_factory.mktemp("parts")
+def test_shards_of_any_size_are_read_as_the_full_tensor(tmp_path_factory, rows, cuts, columns):
+    directory = tmp_path_factory.mktemp("shards")
     tensor = torch.arange(float(rows * columns)).reshape(rows, columns)
     edges = [0, *sorted(min(cut, rows) for cut in cuts), rows]
     paths = []
@@ -36,32 +36,32 @@ def test_parts_cut_anywhere_are_read_as_the_whole(tmp_path_factory, rows, cuts, 
         paths.append(directory / f"{i}.safetensors")
         metadata = {"parts": json.dumps({"x": {"start": start, "shape": [rows, columns]}})}
         save_file({"x": tensor[start:end].contiguous()}, paths[-1], metadata)
-    parts = Parts(paths)
-    assert parts.shapes == {"x": [rows, columns]}
-    assert torch.equal(parts.read("x"), tensor)
+    saved = ShardedTensors(paths)
+    assert saved.shapes == {"x": [rows, columns]}
+    assert torch.equal(saved.read("x"), tensor)
 
 
-def test_whole_tensors_are_written_as_plain_files(tmp_path):
+def test_tensors_that_are_not_sharded_are_written_as_plain_files(tmp_path):
     tensors = {"a": torch.ones(2, 3), "step": torch.tensor(7.0), "same": torch.zeros(4)}
     tensors["again"] = tensors["same"]
-    write_parts(tmp_path / "x.safetensors", tensors)
-    parts = Parts([tmp_path / "x.safetensors"])
-    assert all(torch.equal(parts.read(name), tensor) for name, tensor in tensors.items())
+    write_shards(tmp_path / "x.safetensors", tensors)
+    saved = ShardedTensors([tmp_path / "x.safetensors"])
+    assert all(torch.equal(saved.read(name), tensor) for name, tensor in tensors.items())
 
 
-def test_a_model_that_is_not_sharded_is_left_alone(accelerator, tiny_gpt2):
+def test_a_model_that_is_not_sharded_is_not_changed(accelerator, tiny_gpt2):
     model = tiny_gpt2()
     assert not is_sharded(model)
     assert full_state(model) is None
     with unsharded(accelerator, model):
         assert torch.equal(gather(model.lm_head.weight), model.lm_head.weight)
     tensor = torch.ones(2)
-    assert local(tensor) is tensor
-    assert like(tensor, tensor) is tensor
+    assert local_shard(tensor) is tensor
+    assert shard_as(tensor, tensor) is tensor
 
 
 def shard_in_processes(directory: Path) -> None:
-    """What the processes below run: read what an earlier world wrote, check it, and write it anew."""
+    """Runs in each process of the test below: read and check what other processes wrote before, and write it again."""
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Shard, distribute_tensor
@@ -73,17 +73,17 @@ def shard_in_processes(directory: Path) -> None:
     sharded = {name: distribute_tensor(t.clone(), mesh, [Shard(0)]) for name, t in expected.items()}
     earlier = sorted(directory.glob("before-*.safetensors"))
     if earlier:
-        parts = Parts(earlier)
+        saved = ShardedTensors(earlier)
         for name, tensor in sharded.items():
-            mine = parts.read(name, tensor)
-            assert torch.equal(mine, local(tensor)), (name, mine, local(tensor))
-            assert torch.equal(gather(like(mine, tensor)), expected[name])
-        assert parts.read("step").item() == 7.0
+            mine = saved.read(name, tensor)
+            assert torch.equal(mine, local_shard(tensor)), (name, mine, local_shard(tensor))
+            assert torch.equal(gather(shard_as(mine, tensor)), expected[name])
+        assert saved.read("step").item() == 7.0
     dist.barrier()
     for path in earlier:
         path.unlink(missing_ok=True)
     dist.barrier()
-    write_parts(directory / f"before-{dist.get_rank()}.safetensors", sharded | {"step": torch.tensor(7.0)})
+    write_shards(directory / f"before-{dist.get_rank()}.safetensors", sharded | {"step": torch.tensor(7.0)})
     dist.barrier()
     dist.destroy_process_group()
 
@@ -94,7 +94,7 @@ def test_any_number_of_processes_reads_what_any_number_wrote(tmp_path):
         subprocess.run([*torchrun, __file__, str(tmp_path)], check=True, timeout=300)
         assert len(list(tmp_path.iterdir())) == world
     with pytest.raises(KeyError):
-        Parts(sorted(tmp_path.iterdir())).read("missing")
+        ShardedTensors(sorted(tmp_path.iterdir())).read("missing")
 
 
 if __name__ == "__main__":

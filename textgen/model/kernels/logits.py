@@ -1,20 +1,20 @@
-"""What an output head makes of some hidden states at a time.
+"""The output head, applied to a chunk of hidden states at a time.
 
-A vocabulary is so wide that the logits of a few hundred rows are as large as a small model. Whoever goes through them
-does so in parts, and drops one before it makes the next.
+With a large vocabulary, the logits of a few hundred tokens are as large as a small model. Code that needs logits
+computes one chunk, uses it, and drops it before it computes the next.
 """
 
 import math
 
 import torch
 
-from textgen.model.kernels.linear import multiply, takes
+from textgen.model.kernels.linear import is_supported, onednn_linear
 
-BYTES = 64 * 2**20  # of float32 logits at a time: rows enough for full speed of the products, small beside a model
+MAX_CHUNK_BYTES = 64 * 2**20  # float32 logits per chunk: enough rows for full matmul speed, small next to a model
 
 
-def head_logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """``hidden @ weight.T + bias``, the product in the dtype of both and the rest in float32; no gradients.
+def compute_logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """``hidden @ weight.T + bias``: the matrix multiplication in the inputs' dtype, the sum in float32; no gradients.
 
     Args:
         hidden: (N, D).
@@ -22,15 +22,20 @@ def head_logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor |
         bias: (V,) or None.
 
     Returns:
-        (N, V), in memory of its own, for the caller to overwrite.
+        (N, V) in float32, a new tensor that the caller may overwrite.
     """
-    product = multiply(hidden, weight, None) if takes(hidden, weight) else hidden @ weight.t()
+    product = onednn_linear(hidden, weight, None) if is_supported(hidden, weight) else hidden @ weight.t()
     logits = product.float()
     return logits if bias is None else logits.add_(bias)
 
 
-def rows_at_once(rows: int, vocabulary: int, most: int | None = None) -> int:
-    """How many of ``rows`` to take at a time so that their logits stay within :data:`BYTES`, or so that there are no
-    more than ``most``: parts of one size, rather than a small last one."""
-    most = most or max(1, BYTES // (4 * vocabulary))
-    return max(1, math.ceil(rows / math.ceil(max(1, rows) / most)))
+def rows_per_chunk(rows: int, vocabulary_size: int, max_rows: int | None = None) -> int:
+    """Rows per chunk, such that all chunks are about equally large.
+
+    Args:
+        rows: number of rows in total.
+        vocabulary_size: logits per row.
+        max_rows: limit per chunk. Default: as many rows as fit into :data:`MAX_CHUNK_BYTES`.
+    """
+    max_rows = max_rows or max(1, MAX_CHUNK_BYTES // (4 * vocabulary_size))
+    return max(1, math.ceil(rows / math.ceil(max(1, rows) / max_rows)))

@@ -1,8 +1,8 @@
-"""The gradient of a weight that both embeds tokens and scores them, added up in place.
+"""The gradient of a weight shared by embedding and output head, accumulated in one buffer.
 
-Left to autograd, the shares that the embedding and the output head have in it are two arrays of the vocabulary's size,
-and the embedding's is zero but for the rows of the tokens that were there. Here the head's share is put aside, and the
-embedding, whose turn comes last, adds its rows to it: for GPT-2, 154 MB less (docs/log.md).
+With plain autograd, the embedding and the output head each produce a gradient the size of the vocabulary, and the
+embedding's is zero except in the rows of tokens that occurred. Here the head's gradient is deferred, and the embedding,
+whose backward pass runs last, adds its rows to it: 154 MB less for GPT-2 (docs/log.md).
 """
 
 from collections.abc import Iterator
@@ -12,16 +12,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from textgen.model.contexts import bypassed
+from textgen.model.contexts import override_forward
 
-Aside = list[torch.Tensor]
-"""Where the head's share is between the head's backward pass and the embedding's."""
+DeferredGradient = list[torch.Tensor]
+"""Holds the head's gradient between the head's and the embedding's backward pass; empty otherwise."""
 
 
 @contextmanager
-def gradient_in_one_piece(model: Any, head: torch.nn.Module) -> Iterator[Aside | None]:
-    """Inside, the model's embedding takes up what :func:`put_aside` puts where this says; None where the two share no
-    weight that is trained, or the embedding is not a plain one."""
+def accumulate_tied_gradient(model: Any, head: torch.nn.Module) -> Iterator[DeferredGradient | None]:
+    """Make the model's embedding add the gradient that :func:`defer_gradient` stores to its own.
+
+    Yields:
+        Where to store it; None if embedding and head do not share a trainable weight, or the embedding is not a plain
+        one.
+    """
     embedding = model.get_input_embeddings()
     plain = type(embedding) is torch.nn.Embedding and (
         embedding.padding_idx is embedding.max_norm is None and not embedding.scale_grad_by_freq
@@ -29,36 +33,39 @@ def gradient_in_one_piece(model: Any, head: torch.nn.Module) -> Iterator[Aside |
     if not (plain and embedding.weight is head.weight and embedding.weight.requires_grad and torch.is_grad_enabled()):
         yield None
         return
-    aside: Aside = []
-    with bypassed(embedding, lambda ids: _Embedding.apply(ids, embedding.weight, aside)):
-        yield aside
+    deferred: DeferredGradient = []
+    with override_forward(embedding, lambda ids: _AccumulatingEmbedding.apply(ids, embedding.weight, deferred)):
+        yield deferred
 
 
-def put_aside(gradient: torch.Tensor, aside: Aside) -> None:
-    """Leave the head's share for the embedding; within a backward pass, which fails if nothing takes it up."""
+def defer_gradient(gradient: torch.Tensor, deferred: DeferredGradient) -> None:
+    """Leave the head's gradient to the embedding. Call it in a backward pass, which fails if the embedding has none."""
 
-    def taken() -> None:
-        assert not aside, "the embedding took no part in the backward pass, and its head's gradient would be lost"
+    def check_consumed() -> None:
+        assert not deferred, "the embedding took no part in the backward pass, so its head's gradient would be lost"
 
-    aside.append(gradient)
-    torch.autograd.Variable._execution_engine.queue_callback(taken)
+    deferred.append(gradient)
+    torch.autograd.Variable._execution_engine.queue_callback(check_consumed)
 
 
-class _Embedding(torch.autograd.Function):
+class _AccumulatingEmbedding(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, ids: torch.Tensor, weight: torch.Tensor, aside: Aside) -> torch.Tensor:
+    def forward(ctx: Any, ids: torch.Tensor, weight: torch.Tensor, deferred: DeferredGradient) -> torch.Tensor:
         ctx.save_for_backward(ids)
-        ctx.aside, ctx.like = aside, (weight.shape, weight.dtype)
+        ctx.deferred, ctx.shape, ctx.dtype = deferred, weight.shape, weight.dtype
         return F.embedding(ids, weight)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: torch.Tensor) -> Any:
+    def backward(ctx: Any, grad_output: torch.Tensor) -> Any:
         (ids,) = ctx.saved_tensors
-        shape, dtype = ctx.like
-        gradient = ctx.aside.pop() if ctx.aside else torch.zeros(shape, dtype=dtype, device=upstream.device)
-        if upstream.device.type == "cpu":  # which adds them one after the other
-            gradient.index_add_(0, ids.reshape(-1), upstream.reshape(-1, shape[1]).to(dtype))
-        else:  # where adding in place would add in any order, and a run must end in the same bits
-            gradient += torch.ops.aten.embedding_dense_backward(upstream, ids, shape[0], -1, False)
+        rows, width = ctx.shape
+        if ctx.deferred:
+            gradient = ctx.deferred.pop()
+        else:
+            gradient = torch.zeros(ctx.shape, dtype=ctx.dtype, device=grad_output.device)
+        if grad_output.device.type == "cpu":  # adds rows in order
+            gradient.index_add_(0, ids.reshape(-1), grad_output.reshape(-1, width).to(ctx.dtype))
+        else:  # a GPU's index_add_ adds in any order, so its results would not be reproducible
+            gradient += torch.ops.aten.embedding_dense_backward(grad_output, ids, rows, -1, False)
         return None, gradient, None

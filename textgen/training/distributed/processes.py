@@ -1,4 +1,4 @@
-"""Starting this process as one of however many there are."""
+"""Starting this process as one of all that the launcher started: device, process group, precision, threads."""
 
 import ctypes
 import os
@@ -15,57 +15,58 @@ from textgen.training.precision import COMPUTE_DTYPES, describe, resolve_precisi
 
 
 def start_process(threads: int = 0, *, precision: str = "fp32", exact: bool = False) -> Accelerator:
-    """Set this process up: device, process group, precision, and a thread count that was chosen and not inherited.
+    """Set up this process: device, process group, precision and number of threads.
 
-    `accelerate launch` sets OMP_NUM_THREADS by rules of its own; the count changes the speed by half and the last bits
-    of every sum, so it is set here, and recorded.
+    `accelerate launch` sets OMP_NUM_THREADS by its own rules. The number of threads can halve the speed, and it changes
+    the last bits of every sum, so it is set explicitly here, and recorded.
 
     Args:
-        threads: CPU threads of this process; 0 shares the cores that it may run on out evenly, or is 1 if ``exact``.
+        threads: CPU threads of this process; 0: an even share of the cores that it may run on, or 1 if ``exact``.
         precision: fp32, bf16, fp16, or auto (:func:`textgen.training.precision.resolve_precision`).
-        exact: take deterministic kernels only.
+        exact: use deterministic kernels only.
 
     Raises:
-        UserError: the launcher asked for another number of processes than it started, or the device cannot compute in
-            that precision.
+        UserError: the launcher started another number of processes than it announced, or the device does not support
+            the precision.
     """
     _hide_progress_bars()
-    _set_allocator()
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(threads or (1 if exact else max(1, len(os.sched_getaffinity(0)) // local)))
+    _configure_allocator()
+    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(threads or (1 if exact else max(1, len(os.sched_getaffinity(0)) // local_processes)))
     if exact:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not deterministic without it
         torch.use_deterministic_algorithms(True)
     cpu = on_cpu()
     if cpu:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, wherever it is imported, warns of that
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed warns whenever it is imported
     resolved = resolve_precision(precision, "cpu" if cpu else "cuda")
-    mixed = {"fp32": "no"}.get(resolved, resolved)
+    mixed_precision = {"fp32": "no"}.get(resolved, resolved)
     if launcher_uses("DEEPSPEED"):
-        deepspeed_zero.check(resolved)
-    not_accelerates = launcher_uses("DEEPSPEED") or (cpu and mixed == "fp16")
+        deepspeed_zero.check_settings(resolved)
+    # Accelerate refuses fp16 on a CPU, and with DeepSpeed would convert the weights as well.
+    outside_accelerate = launcher_uses("DEEPSPEED") or (cpu and mixed_precision == "fp16")
     accelerator = Accelerator(
         cpu=cpu,
-        mixed_precision="no" if not_accelerates else mixed,
-        # Else DDP copies what was summed back into gradients that are kept beside its buckets.
+        mixed_precision="no" if outside_accelerate else mixed_precision,
+        # Otherwise DDP stores gradients twice: in its buckets and in the parameters' own tensors.
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
-    accelerator.computes_in = resolved
+    accelerator.resolved_precision = resolved
     if cpu:
-        _what_accelerate_leaves_out_on_cpu(accelerator, mixed)
+        _enable_gpu_features_on_cpu(accelerator, mixed_precision)
     if accelerator.num_processes != world_size():
         raise UserError(
-            f"the launcher announced {world_size()} processes, but {accelerator.num_processes} found each other. "
+            f"the launcher announced {world_size()} processes, but {accelerator.num_processes} started. "
             "On CPU, launch with: accelerate launch --config_file launch/multi_cpu.yaml recipes/finetune.py"
         )
     return accelerator
 
 
-def _set_allocator() -> None:
-    """Large arrays in pages of 2 MB, and back to the system as soon as they are freed.
+def _configure_allocator() -> None:
+    """Allocate large arrays in pages of 2 MB, and return them to the system as soon as they are freed.
 
-    Left alone, glibc raises the size from which it does the latter as it goes, and keeps the holes between what a step
-    leaves: a sixth of a step's memory with LoRA, for which a step takes 7 % longer (docs/log.md).
+    By default, glibc raises the size above which it does the latter over time, and keeps the gaps that a step leaves:
+    that is a sixth of a step's memory with LoRA. Returning them makes a step 7 % slower (docs/log.md).
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first large array
     if sys.platform == "linux" and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
@@ -74,10 +75,10 @@ def _set_allocator() -> None:
             mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD, in bytes
 
 
-def _what_accelerate_leaves_out_on_cpu(accelerator: Accelerator, mixed_precision: str) -> None:
-    """Make DeepSpeed, FSDP2 and fp16 with loss scaling, which Accelerate does on GPUs alone, run on a CPU by its code.
+def _enable_gpu_features_on_cpu(accelerator: Accelerator, mixed_precision: str) -> None:
+    """Make DeepSpeed, FSDP2 and fp16 with loss scaling, which Accelerate allows on GPUs only, run on a CPU.
 
-    It is slow there; it is what lets a laptop, and the tests, go through what will run on a cluster.
+    They are slow there, but a laptop and the tests can run the code that will run on a cluster.
     """
     state = accelerator.state
     if launcher_uses("DEEPSPEED") and accelerator.num_processes > 1:
@@ -87,9 +88,9 @@ def _what_accelerate_leaves_out_on_cpu(accelerator: Accelerator, mixed_precision
         accelerator.native_amp = True
         accelerator.scaler = torch.amp.GradScaler("cpu")
     if launcher_uses("FSDP") and accelerator.num_processes > 1:
-        state.fsdp_plugin = FullyShardedDataParallelPlugin()  # from what the launch file put into the environment
+        state.fsdp_plugin = FullyShardedDataParallelPlugin()  # configured by the launch file's environment variables
         if state.fsdp_plugin.fsdp_version != 2:
-            raise UserError("the launch file asks for FSDP 1; set fsdp_version: 2, as launch/fsdp2.yaml does.")
+            raise UserError("the launch file uses FSDP 1. Set fsdp_version: 2, as in launch/fsdp2.yaml.")
         if mixed_precision != "no":
             state.fsdp_plugin.set_mixed_precision(mixed_precision)
         state.distributed_type = DistributedType.FSDP
@@ -98,28 +99,23 @@ def _what_accelerate_leaves_out_on_cpu(accelerator: Accelerator, mixed_precision
 
 def precision_of(accelerator: Accelerator) -> str:
     """The precision that this process computes in: fp32, bf16 or fp16."""
-    wanted = accelerator.mixed_precision  # DeepSpeed is not told; start_process noted it
-    return str(getattr(accelerator, "computes_in", "fp32" if wanted == "no" else wanted))
+    mixed_precision = accelerator.mixed_precision  # not set with DeepSpeed, hence the attribute of start_process
+    return str(getattr(accelerator, "resolved_precision", "fp32" if mixed_precision == "no" else mixed_precision))
 
 
 def compute_dtype(accelerator: Accelerator) -> torch.dtype:
-    """The same as a dtype."""
+    """The dtype that this process computes in."""
     return COMPUTE_DTYPES[precision_of(accelerator)]
 
 
-def describe_precision(accelerator: Accelerator, wanted: str) -> str:
-    """The precision in words, given what ``--precision`` said; with a hint if another one would be faster."""
-    return describe(precision_of(accelerator), wanted, accelerator.device.type)
-
-
-def threads() -> int:
-    """CPU threads that this process computes with."""
-    return torch.get_num_threads()
+def describe_precision(accelerator: Accelerator, requested: str) -> str:
+    """A description of the precision, given ``--precision``, with a hint if another one is faster."""
+    return describe(precision_of(accelerator), requested, accelerator.device.type)
 
 
 def _hide_progress_bars() -> None:
-    # The libraries' own bars tell of milliseconds, and clutter every log that is not a terminal.
+    # The libraries' progress bars are about milliseconds, and clutter every log that is not a terminal.
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"  # importing it only to say so would cost a second
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"  # importing datasets just to set this would take a second

@@ -1,8 +1,7 @@
-"""Tensors of which every process holds a part: which part, the whole of it, and files of parts that any number of
-processes can read.
+"""FSDP2: models whose parameters are sharded, and files of shards that any number of processes can read.
 
-A file of parts is a plain safetensors file. Its metadata say of each tensor in it where along the first dimension it
-begins and what shape the whole has; what stands there without that is a whole.
+A file of shards is a plain safetensors file. Its metadata records, for each sharded tensor, the offset of the shard
+along the first dimension and the shape of the full tensor; tensors without that entry are complete.
 """
 
 import json
@@ -22,12 +21,12 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 
 
 def is_sharded(model: torch.nn.Module) -> bool:
-    """Whether processes hold parts of the model's parameters."""
+    """Whether the model's parameters are sharded over processes."""
     return any(isinstance(p, DTensor) for p in model.parameters())
 
 
 def reshard(model: torch.nn.Module) -> None:
-    """Go back to holding parts, where a forward pass has gathered them."""
+    """Free full parameters that a forward pass has gathered."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
@@ -35,9 +34,9 @@ def reshard(model: torch.nn.Module) -> None:
 
 @contextmanager
 def unsharded(accelerator: Accelerator, model: torch.nn.Module) -> Iterator[None]:
-    """Inside, every process holds all of the model and may run it by itself; nothing happens where it does anyway.
+    """Gather all parameters inside, so that every process can run the model alone; no effect if it is not sharded.
 
-    Evaluation needs that: processes score different numbers of documents, and a sharded forward pass waits for all.
+    Evaluation needs this: processes score different numbers of documents, but a sharded forward pass is collective.
     """
     modules = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for module in modules:
@@ -48,14 +47,16 @@ def unsharded(accelerator: Accelerator, model: torch.nn.Module) -> Iterator[None
     finally:
         for module in modules:
             module.reshard()
-            if module is not model:  # the outermost is needed again at once when the backward pass begins
-                wanted = accelerator.state.fsdp_plugin.reshard_after_forward
-                module.set_reshard_after_forward(bool(wanted), recurse=False)
+            if module is not model:  # the root module is needed again as soon as the backward pass starts
+                reshard_after_forward = accelerator.state.fsdp_plugin.reshard_after_forward
+                module.set_reshard_after_forward(bool(reshard_after_forward), recurse=False)
 
 
 def full_state(model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
-    """The state dictionary of a sharded model, gathered; of a model with adapters the trainable part only. None for a
-    model that is not sharded. All processes call it."""
+    """The gathered state dictionary of a sharded model, with adapters only their part; None if it is not sharded.
+
+    All processes call it.
+    """
     if not is_sharded(model):
         return None
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -66,86 +67,91 @@ def full_state(model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
         parameter = parameters.get(name)
         if parameter is None or (adapters_only and not parameter.requires_grad):
             continue
-        if id(parameter) not in gathered:  # tied ones stay one tensor
+        if id(parameter) not in gathered:  # tied parameters remain one tensor
             gathered[id(parameter)] = gather(tensor).cpu()
         state[name] = gathered[id(parameter)]
     return state
 
 
 def gather(tensor: torch.Tensor) -> torch.Tensor:
-    """The whole of a tensor. All processes call it."""
+    """The full tensor of a sharded one; any other tensor itself. All processes call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def local(tensor: torch.Tensor) -> torch.Tensor:
-    """This process's part of a tensor, sharing its memory."""
+def local_shard(tensor: torch.Tensor) -> torch.Tensor:
+    """This process's shard of a tensor, sharing its memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def like(part: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor that is distributed as ``tensor`` is, of which ``part`` is this process's part."""
-    if not isinstance(tensor, DTensor):
-        return part
-    mesh, placements = tensor.device_mesh, tensor.placements
-    return DTensor.from_local(part, mesh, placements, run_check=False, shape=tensor.shape, stride=tensor.stride())
+def shard_as(shard: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A tensor that is sharded as ``like`` is, of which ``shard`` is this process's shard."""
+    if not isinstance(like, DTensor):
+        return shard
+    mesh, placements = like.device_mesh, like.placements
+    return DTensor.from_local(shard, mesh, placements, run_check=False, shape=like.shape, stride=like.stride())
 
 
-def _start(tensor: torch.Tensor) -> int:
-    """Where this process's part of a tensor begins, along the first dimension."""
+def _shard_offset(tensor: torch.Tensor) -> int:
+    """The index of the first row of this process's shard in the full tensor."""
     if not isinstance(tensor, DTensor):
         return 0
-    assert all(not isinstance(p, Shard) or p.dim == 0 for p in tensor.placements), "FSDP2 cuts along dimension 0"
+    assert all(not isinstance(p, Shard) or p.dim == 0 for p in tensor.placements), "FSDP2 shards dimension 0"
     _, offset = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
     return offset[0]
 
 
-def write_parts(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write this process's parts of some tensors; of those that everybody holds whole, the first process writes all."""
+def write_shards(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write this process's shards of tensors; the first process also writes those that are not sharded."""
     first = not dist.is_initialized() or dist.get_rank() == 0
     mine = {name: t.detach() for name, t in tensors.items() if isinstance(t, DTensor) or first}
-    parts = {name: {"start": _start(t), "shape": list(t.shape)} for name, t in mine.items() if isinstance(t, DTensor)}
-    metadata = {"parts": json.dumps(parts)} if parts else None
+    shards = {
+        name: {"start": _shard_offset(t), "shape": list(t.shape)} for name, t in mine.items() if isinstance(t, DTensor)
+    }
+    metadata = {"parts": json.dumps(shards)} if shards else None
     payload: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
     for name, tensor in mine.items():
-        part = local(tensor).cpu().contiguous()
-        payload[name] = part.clone() if part.data_ptr() in seen else part  # 8-bit optimizers share their code book
-        seen.add(part.data_ptr())
+        shard = local_shard(tensor).cpu().contiguous()
+        payload[name] = shard.clone() if shard.data_ptr() in seen else shard  # 8-bit optimizers share a code book
+        seen.add(shard.data_ptr())
     save_file(payload, path, metadata)
 
 
-class Parts:
-    """Files of :func:`write_parts`, of any number of processes, read as one.
+class ShardedTensors:
+    """Tensors in files of :func:`write_shards`, written by any number of processes.
 
     Args:
-        paths: all of them.
+        paths: all files.
+
+    Attributes:
+        shapes: shape of each full tensor, by name.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._where: dict[str, list[tuple[int, Path]]] = {}
+        self._shards: dict[str, list[tuple[int, Path]]] = {}
         self.shapes: dict[str, list[int]] = {}
         for path in paths:
             with safe_open(path, "pt") as file:
-                parts = json.loads((file.metadata() or {}).get("parts", "{}"))
+                shards = json.loads((file.metadata() or {}).get("parts", "{}"))
                 for name in file.keys():  # noqa: SIM118  # not a dictionary
-                    self._where.setdefault(name, []).append((parts.get(name, {}).get("start", 0), path))
-                    self.shapes[name] = parts.get(name, {}).get("shape") or file.get_slice(name).get_shape()
+                    self._shards.setdefault(name, []).append((shards.get(name, {}).get("start", 0), path))
+                    self.shapes[name] = shards.get(name, {}).get("shape") or file.get_slice(name).get_shape()
 
-    def read(self, name: str, target: torch.Tensor | None = None) -> torch.Tensor:
-        """A tensor; or, where ``target`` is one of its shape, the part that this process holds of that."""
+    def read(self, name: str, like: torch.Tensor | None = None) -> torch.Tensor:
+        """Read a full tensor or, if ``like`` is a sharded tensor of the same shape, this process's shard of it."""
         shape = self.shapes[name]
         start, length = 0, shape[0] if shape else 0
-        if target is not None and list(target.shape) == shape and isinstance(target, DTensor):
-            start, length = _start(target), local(target).shape[0]
+        if isinstance(like, DTensor) and list(like.shape) == shape:
+            start, length = _shard_offset(like), local_shard(like).shape[0]
         pieces: list[Any] = []
-        for begin, path in sorted(self._where[name]):
+        for offset, path in sorted(self._shards[name]):
             with safe_open(path, "pt") as file:
                 if not shape:
                     return file.get_tensor(name)
-                piece = file.get_slice(name)
-                low, high = max(start, begin), min(start + length, begin + piece.get_shape()[0])
+                shard = file.get_slice(name)
+                low, high = max(start, offset), min(start + length, offset + shard.get_shape()[0])
                 if low < high:
-                    pieces.append(piece[low - begin : high - begin])
+                    pieces.append(shard[low - offset : high - offset])
                 elif not pieces:
-                    empty = piece[0:0]
+                    empty = shard[0:0]
         return torch.cat(pieces) if pieces else empty
