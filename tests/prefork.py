@@ -63,7 +63,7 @@ class Prefork:
         self,
         argv: Sequence[object],
         *,
-        processes: int = 1,
+        processes: int | None = None,
         cwd: Path | str | None = None,
         env: Mapping[str, str] | None = None,
         timeout: float = 600,
@@ -73,7 +73,8 @@ class Prefork:
 
         Args:
             argv: the script and its arguments.
-            processes: ranks; the exit code is then 1 if any of them failed, as torchrun's is.
+            processes: number of ranks, with torchrun's variables; the exit code is then 1 if any of them failed. None
+                starts one process without these variables.
             cwd: working directory.
             env: the whole environment.
             timeout: seconds after which all ranks are killed, and the code is that of SIGKILL.
@@ -87,7 +88,7 @@ class Prefork:
         with tempfile.TemporaryDirectory() as scratch:
             request = {
                 "argv": [str(word) for word in argv],
-                "processes": processes,
+                "ranks": processes,
                 "cwd": str(cwd or Path.cwd()),
                 "env": dict(os.environ if env is None else env),
                 "timeout": timeout,
@@ -100,7 +101,7 @@ class Prefork:
                 "".join(path.read_text(errors="replace") for path in sorted(Path(scratch).glob(f"*.{stream}")))
                 for stream in ("out", "err")
             )
-        code = codes[0] if processes == 1 else int(any(codes))
+        code = codes[0] if processes is None else int(any(codes))
         assert not check or code == 0, out + error
         return Ended(code, out, error)
 
@@ -117,7 +118,7 @@ def _serve() -> None:
 
 def _run_all(request: dict[str, Any]) -> list[int]:
     """Exit codes of all ranks; once one has failed, the others are ended, as torchrun does."""
-    ranks = request["processes"]
+    ranks = request["ranks"] or 1
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -154,8 +155,8 @@ def _become(request: dict[str, Any], rank: int, port: int) -> None:
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(fd, mode) for fd, mode in ((0, "r"), (1, "w"), (2, "w")))
         os.environ.clear()
         os.environ |= request["env"]
-        if request["processes"] > 1:
-            size = str(request["processes"])
+        if request["ranks"]:
+            size = str(request["ranks"])
             os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
             os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         os.chdir(request["cwd"])

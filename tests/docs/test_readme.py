@@ -25,7 +25,7 @@ def commands() -> list[list[str]]:
 
 
 def test_none_was_missed() -> None:
-    assert len(commands()) == 20
+    assert len(commands()) == 21
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: " ".join(command)[-60:])

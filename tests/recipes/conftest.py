@@ -17,7 +17,8 @@ def run_recipe(python: Prefork, tmp_path_factory: pytest.TempPathFactory) -> Cal
     def run(recipe: str, *flags: object, processes: int = 1, cwd: Path = home, check: bool = True) -> Ended:
         environment = os.environ | {"TEXTGEN_CACHE": str(home / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         script = ROOT / "recipes" / f"{recipe}.py"
-        return python.run([script, *flags], processes=processes, cwd=cwd, env=environment, check=check)
+        ranks = processes if processes > 1 else None
+        return python.run([script, *flags], processes=ranks, cwd=cwd, env=environment, check=check)
 
     return run
 

@@ -1,6 +1,5 @@
 """The largest microbatch that fits into memory, decided by all processes together."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -146,9 +145,8 @@ def decide_in_processes(directory: Path) -> None:
     (directory / str(rank)).write_text(str(chosen))
 
 
-def test_processes_with_different_memory_agree_on_the_smaller_size(tmp_path):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*torchrun, __file__, str(tmp_path)], check=True, timeout=300)
+def test_processes_with_different_memory_agree_on_the_smaller_size(python, tmp_path):
+    python.run([__file__, tmp_path], processes=2, check=True)
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["4", "4"]
 
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +46,7 @@ def random_texts() -> Callable[..., list[str]]:
 
 @pytest.fixture(scope="session")
 def one_and_two_processes(
-    accelerator, tokenizer, peaked_gpt2, tmp_path_factory
+    python, accelerator, tokenizer, peaked_gpt2, tmp_path_factory
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What one process measures, and what each of two does: see ``in_two_processes.py``."""
     directory = tmp_path_factory.mktemp("two-processes")
@@ -57,10 +55,8 @@ def one_and_two_processes(
         model.save_pretrained(directory / name)
     tokenizer.save_pretrained(directory / "tokenizer")
     script = Path(__file__).with_name("in_two_processes.py")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([*launch, script, directory], env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    python.run([script, directory], processes=2, env=environment, check=True)
     one = measure(
         LoadedModel(accelerator, models["model"], tokenizer, 64),
         models["amateur"],

@@ -1,6 +1,5 @@
 """Sums whose bits do not depend on how many processes added them up."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -100,10 +99,9 @@ def all_reduce_in_processes(directory: Path) -> None:
     dist.destroy_process_group()
 
 
-def test_processes_compute_the_same_bits(tmp_path):
+def test_processes_compute_the_same_bits(python, tmp_path):
     for world in (2, 4):
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
-        subprocess.run([*torchrun, __file__, str(tmp_path)], check=True, timeout=300)
+        python.run([__file__, tmp_path], processes=world, check=True)
     written = [path.read_bytes() for path in sorted(tmp_path.iterdir())]
     assert len(written) == 6
     assert set(written) == {tree_sum(leaves(8, seed=7))[0].numpy().tobytes()}

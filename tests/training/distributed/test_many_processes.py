@@ -5,7 +5,6 @@
 
 import hashlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,12 +69,11 @@ def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory) -> dict[int, list[dict[str, Any]]]:
+def outcomes(python, tmp_path_factory) -> dict[int, list[dict[str, Any]]]:
     """Number of processes → outcome of each case."""
     directory = tmp_path_factory.mktemp("outcomes")
     for world in WORLDS:
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
-        subprocess.run([*torchrun, __file__, str(directory / str(world))], check=True, timeout=600)
+        python.run([__file__, directory / str(world)], processes=world, check=True)
     return {world: json.loads((directory / str(world)).read_text()) for world in WORLDS}
 
 

@@ -1,7 +1,6 @@
 """Sharded tensors in files, read by any number of processes."""
 
 import json
-import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -88,10 +87,9 @@ def shard_in_processes(directory: Path) -> None:
     dist.destroy_process_group()
 
 
-def test_any_number_of_processes_reads_what_any_number_wrote(tmp_path):
+def test_any_number_of_processes_reads_what_any_number_wrote(python, tmp_path):
     for world in (2, 3, 1, 2):
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
-        subprocess.run([*torchrun, __file__, str(tmp_path)], check=True, timeout=300)
+        python.run([__file__, tmp_path], processes=world, check=True)
         assert len(list(tmp_path.iterdir())) == world
     with pytest.raises(KeyError):
         ShardedTensors(sorted(tmp_path.iterdir())).read("missing")
