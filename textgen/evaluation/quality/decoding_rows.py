@@ -21,7 +21,7 @@ from textgen.evaluation.quality.judge import judge_nlls, split_ids
 from textgen.evaluation.quality.mauve import LEAST, features, mauve_columns
 from textgen.evaluation.quality.teacher_forcing import Span, read_spans
 from textgen.evaluation.quality.text_metrics import cluster_numbers, columns, text_estimates
-from textgen.evaluation.uncertainty.estimate import Estimate, estimate_of_mean, estimate_of_ratio
+from textgen.evaluation.uncertainty.estimate import Estimate, estimate_of_rate, estimate_of_ratio
 
 
 def decoding_rows(
@@ -85,7 +85,7 @@ def _estimates(
         bits = [len(text.encode("utf-8", "replace")) * math.log(2) for text in output.texts]
         found["judge_bits_per_byte"] = estimate_of_ratio(judged, bits, **over)
     # Only the end of the text makes a continuation shorter.
-    found["end_of_text_rate"] = estimate_of_mean([float(n < config.max_new_tokens) for n in lengths], **over)
+    found["end_of_text_rate"] = estimate_of_rate([float(n < config.max_new_tokens) for n in lengths], **over)
     return found
 
 

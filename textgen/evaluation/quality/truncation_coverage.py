@@ -18,6 +18,7 @@ from textgen.evaluation.decoding.truncation import is_truncation, truncate
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.quality.teacher_forcing import Span, read_spans
 from textgen.evaluation.uncertainty.bootstrap import bootstrap_ratio
+from textgen.evaluation.uncertainty.rates import rate_interval
 
 UNTRUNCATED = "untruncated"
 """The row of the model's whole distribution."""
@@ -85,7 +86,9 @@ def _row(found: Sequence[np.ndarray], seed: int) -> dict[str, Any]:
     for column, name in enumerate(FIGURES):
         sums = [float(one[:, column].sum()) for one in found]
         row[name] = sum(sums) / sum(positions)
-        row[f"{name}_interval"] = list(bootstrap_ratio(sums, positions, seed=seed))
+        is_rate = name == "human_coverage"
+        interval = rate_interval(sums, positions) if is_rate else bootstrap_ratio(sums, positions, seed=seed)
+        row[f"{name}_interval"] = list(interval)
         if name == "kept_size":
             row["kept_size_median"] = float(np.median(np.concatenate([one[:, column] for one in found])))
     return row
