@@ -160,7 +160,6 @@ def continuation_intervals(
         estimate = estimate_of_mean(values, clusters=clusters, seed=seed)
         means[name] = estimate.interval(), percentile_interval(estimate.replicates)
     for name, (first, last) in LENGTHS.items():
-        # A continuation that reached the limit did not end with its last symbol.
         estimate = estimate_of_rate((first <= length) & (length <= last), clusters=clusters, seed=seed)
         rates[name] = percentile_interval(estimate.replicates, items=prompts), estimate.interval()
     return means, rates

@@ -41,7 +41,7 @@ def textgen(options: argparse.Namespace) -> Pass:
     from textgen.data.document import Document
     from textgen.evaluation.loaded_model import LoadedModel
     from textgen.evaluation.perplexity.measure_perplexity import score_pass
-    from textgen.evaluation.perplexity.token_report import hardest_tokens, token_figures
+    from textgen.evaluation.perplexity.token_report import hardest_tokens, token_metrics
     from textgen.evaluation.perplexity.windows import WindowSettings
     from textgen.model.config import ModelConfig
     from textgen.model.locate import find_model
@@ -53,7 +53,7 @@ def textgen(options: argparse.Namespace) -> Pass:
     def measure(text: str) -> tuple[float, int]:
         documents = [Document("text", "benchmark", text)]
         scored = score_pass(loaded, documents, settings, batch_tokens=BATCH * loaded.context)
-        token_figures(scored.sums, seed=0)
+        token_metrics(scored.sums, seed=0)
         hardest_tokens(scored.windows, scored.scores, documents, loaded.tokenizer)
         return scored.documents[0].nll, scored.documents[0].tokens
 

@@ -42,7 +42,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation that every model of a run goes through: same documents, settings, seed, judge and amateur.
+    """The evaluation applied to every model of a run: same documents, settings, seed, judge and amateur.
 
     Attributes:
         config: the evaluation settings.
@@ -103,9 +103,9 @@ class Evaluation:
         Same documents and convention as :meth:`measure`, without intervals; the same on every process.
         """
         settings = WindowSettings.resolve(self.config.convention, loaded.context, self.config.stride)
-        figures = perplexities(score_documents(loaded, self.documents, settings))
-        row = {"eval/loss": figures["nll_sum"] / figures["tokens"]}
-        return row | {f"eval/{name}": figures[name] for name in ("token_perplexity", "bits_per_byte")}
+        metrics = perplexities(score_documents(loaded, self.documents, settings))
+        row = {"eval/loss": metrics["nll_sum"] / metrics["tokens"]}
+        return row | {f"eval/{name}": metrics[name] for name in ("token_perplexity", "bits_per_byte")}
 
     def _prompts(self, loaded: LoadedModel) -> list[Prompt]:
         return select_prompts(

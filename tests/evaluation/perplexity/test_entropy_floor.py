@@ -17,7 +17,7 @@ from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.measure_model import Evaluation
 from textgen.evaluation.perplexity.document_sums import DocumentScore
-from textgen.evaluation.perplexity.entropy_floor import floor_figures
+from textgen.evaluation.perplexity.entropy_floor import floor_metrics
 from textgen.evaluation.perplexity.windows import WindowSettings
 
 PREFIX = "<s>"
@@ -70,7 +70,7 @@ def test_a_model_that_equals_the_chain_scores_like_the_chain(score, order, conte
     assert [one.tokens for one in scores] == [len(document.text) for document in documents]
     for one, document in zip(scores, documents, strict=True):
         assert one.nll == pytest.approx(source.nll(document.text), rel=1e-6)
-    figures = floor_figures(documents, scores, ROLLING, seed=0)
+    figures = floor_metrics(documents, scores, ROLLING, seed=0)
     assert figures["excess_bits_per_byte"] == pytest.approx(0, abs=1e-6)
     assert figures["excess_bits_per_byte_interval"] == pytest.approx([0, 0], abs=1e-6)
     assert figures["source"]["token_perplexity"] == pytest.approx(2 ** figures["source"]["bits_per_byte"], rel=1e-12)
@@ -81,7 +81,7 @@ def test_the_interval_of_the_source_contains_its_entropy():
     for seed in range(40):
         description = f"markov:seed={seed},documents=30"
         documents = documents_of(description)
-        figures = floor_figures(documents, uniform_scores(documents), ROLLING, seed=0)["source"]
+        figures = floor_metrics(documents, uniform_scores(documents), ROLLING, seed=0)["source"]
         low, high = figures["bits_per_byte_interval"]
         assert high - low < 0.08
         assert figures["entropy_rate"] == MarkovSource(seed).entropy_rate
@@ -97,7 +97,7 @@ def uniform_scores(documents: list[Document]) -> list[DocumentScore]:
 
 def test_the_excess_of_a_uniform_model_is_log2_of_the_states_minus_the_entropy():
     documents = documents_of("markov:seed=1,documents=100")
-    figures = floor_figures(documents, uniform_scores(documents), ROLLING, seed=0)
+    figures = floor_metrics(documents, uniform_scores(documents), ROLLING, seed=0)
     expected = math.log2(16) - MarkovSource(1).entropy_rate
     low, high = figures["excess_bits_per_byte_interval"]
     assert low <= expected <= high
@@ -106,10 +106,10 @@ def test_the_excess_of_a_uniform_model_is_log2_of_the_states_minus_the_entropy()
 
 def test_there_is_no_floor_for_strided_or_other_sources():
     known = documents_of("markov:seed=1,documents=4")
-    assert floor_figures(known, uniform_scores(known), ROLLING, seed=0)
-    assert floor_figures(known, uniform_scores(known), STRIDED, seed=0) == {}
+    assert floor_metrics(known, uniform_scores(known), ROLLING, seed=0)
+    assert floor_metrics(known, uniform_scores(known), STRIDED, seed=0) == {}
     for other in ([Document("a#0", "a", "aa")], [*known, Document("a#0", "a", "aa")]):
-        assert floor_figures(other, uniform_scores(other), ROLLING, seed=0) == {}
+        assert floor_metrics(other, uniform_scores(other), ROLLING, seed=0) == {}
 
 
 def test_a_measurement_contains_the_floor(accelerator, tokenizer, tiny_gpt2):

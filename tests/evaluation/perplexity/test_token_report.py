@@ -8,7 +8,7 @@ import pytest
 from textgen.data.document import Document
 from textgen.evaluation.perplexity import token_report
 from textgen.evaluation.perplexity.document_sums import TokenSums, WindowScore, add_up
-from textgen.evaluation.perplexity.token_report import hardest_tokens, token_figures
+from textgen.evaluation.perplexity.token_report import hardest_tokens, token_metrics
 from textgen.evaluation.perplexity.windows import TokenWindow
 
 
@@ -19,7 +19,7 @@ def test_figures_by_hand():
         by_confidence=[[2, 2, 1.0, 0.5], [9, 2, 1.0, 1.9]],
     )
     b = TokenSums(3.0, 2, 1, 1, by_position=[[0, 2, 3.0]], by_confidence=[[2, 2, 1.0, 0.4]])
-    figures = token_figures([a, b], seed=0)
+    figures = token_metrics([a, b], seed=0)
     first, second = figures["loss_by_position"]
     assert first == {"from": 1, "to": 1, "tokens": 3, "nll": 7 / 3, "nll_interval": [1.5, 4.0]}
     assert second == {"from": 2, "to": 2, "tokens": 3, "nll": 2.0, "nll_interval": None}  # from one document only
@@ -34,12 +34,12 @@ def test_figures_by_hand():
 @pytest.mark.parametrize(("number", "first", "last"), [(0, 1, 1), (1, 2, 2), (2, 3, 4), (3, 5, 8), (11, 1025, 2048)])
 def test_ranges_of_positions_are_named_by_their_ends(number, first, last):
     sums = TokenSums(1.0, 1, 0, 0, by_position=[[number, 1, 1.0]], by_confidence=[[0, 1, 0.0, 0.05]])
-    [entry] = token_figures([sums], seed=0)["loss_by_position"]
+    [entry] = token_metrics([sums], seed=0)["loss_by_position"]
     assert (entry["from"], entry["to"]) == (first, last)
 
 
 def test_no_tokens_give_no_figures():
-    figures = token_figures([add_up([])], seed=0)
+    figures = token_metrics([add_up([])], seed=0)
     assert figures == {"expected_calibration_error": None, "calibration": [], "loss_by_position": []}
 
 

@@ -1,4 +1,4 @@
-"""Intervals of rates: exact coverage for independent observations, simulated coverage for clusters, special cases."""
+"""Intervals of rates: exact coverage for independent trials, simulated coverage for clusters, special cases."""
 
 from functools import partial
 
@@ -13,30 +13,49 @@ from textgen.evaluation.uncertainty.bootstrap import bootstrap_ratio
 from textgen.evaluation.uncertainty.rates import effective_size, mid_p_interval, rate_interval
 
 
-def exact_coverage(trials: int, rate: float, interval) -> tuple[float, float]:
-    """Probability that the interval contains the rate, and its expected width, with one trial per cluster."""
-    covered = width = 0.0
-    for hits in range(trials + 1):
-        observed = np.repeat([1.0, 0.0], [hits, trials - hits])
-        low, high = interval(observed, np.ones(trials))
-        probability = stats.binom.pmf(hits, trials, rate)
-        covered += probability * (low <= rate <= high)
-        width += probability * (high - low)
-    return covered, width
+def exact_coverage(trials: int, rates: np.ndarray, interval) -> tuple[np.ndarray, np.ndarray]:
+    """Probability that a binomial interval contains each rate, and its expected width: [rates] each.
+
+    ``interval`` is a function of the number of hits.
+    """
+    low, high = np.array([interval(hits) for hits in range(trials + 1)]).T
+    probability = stats.binom.pmf(np.arange(trials + 1)[:, None], trials, rates)  # [hits, rates]
+    covered = (low[:, None] <= rates) & (rates <= high[:, None])
+    return (probability * covered).sum(axis=0), (probability * (high - low)[:, None]).sum(axis=0)
+
+
+def observed(hits: int, trials: int) -> tuple[np.ndarray, np.ndarray]:
+    """One trial per cluster."""
+    return np.repeat([1.0, 0.0], [hits, trials - hits]), np.ones(trials)
 
 
 @pytest.mark.parametrize("rate", [0.005, 0.02, 0.16, 0.5, 0.98])
 @pytest.mark.parametrize("trials", [15, 30, 60, 120])
-def test_coverage_of_independent_trials_is_never_far_below_95_percent(trials, rate):
-    covered, width = exact_coverage(trials, rate, rate_interval)
+def test_coverage_of_one_trial_per_cluster_by_enumeration(trials, rate):
+    covered, _ = exact_coverage(trials, np.array([rate]), lambda hits: rate_interval(*observed(hits, trials)))
     assert covered >= 0.93
-    # At most 10 % wider than Wilson's score interval at the true rate.
-    wilson = 2 * 1.96 * np.sqrt(rate * (1 - rate) / trials + 1.96**2 / (4 * trials**2)) / (1 + 1.96**2 / trials)
-    assert width < 1.1 * wilson
+
+
+@pytest.mark.parametrize("trials", [10, 30, 60, 200])
+def test_mid_p_covers_rare_events_more_often_than_wilson_and_is_narrower_than_clopper_pearson(trials):
+    rates = np.geomspace(0.0005, 0.5, 200)
+    covered, width = exact_coverage(trials, rates, lambda hits: mid_p_interval(hits / trials, float(trials)))
+    assert covered.min() > 0.915
+    assert 0.96 < covered.mean() < 0.985
+
+    def binomial(method):
+        return lambda hits: stats.binomtest(hits, trials).proportion_ci(method=method)
+
+    wilson_covered, wilson_width = exact_coverage(trials, rates, binomial("wilson"))
+    assert wilson_covered.min() < 0.85
+    assert width.mean() < wilson_width.mean()
+    exact_covered, exact_width = exact_coverage(trials, rates, binomial("exact"))
+    assert exact_covered.min() > 0.95
+    assert 1.06 < exact_width.mean() / width.mean() < 1.16
 
 
 def test_the_bootstrap_covers_rare_events_far_less_often():
-    covered, _ = exact_coverage(15, 0.02, partial(bootstrap_ratio, seed=0))
+    covered, _ = exact_coverage(15, np.array([0.02]), lambda hits: bootstrap_ratio(*observed(hits, 15), seed=0))
     assert covered < 0.3
 
 
@@ -106,21 +125,35 @@ def test_the_effective_size_of_independent_trials_is_near_their_number():
     assert 450 < np.mean(sizes) <= 500
 
 
+def clustered_coverage(per_cluster: int, correlation: float, rate: float, *intervals, clusters: int = 40) -> np.ndarray:
+    """Share of 400 samples of beta-binomial clusters for which each interval contains the rate."""
+    random, draws = default_rng(1), 400
+    strength = (1 - correlation) / correlation
+    trials = np.full(clusters, per_cluster)
+    covered = np.zeros(len(intervals))
+    for _ in range(draws):
+        hits = random.binomial(per_cluster, random.beta(rate * strength, (1 - rate) * strength, size=clusters))
+        bounds = (interval(hits, trials) for interval in intervals)
+        covered += [low <= rate <= high for low, high in bounds]
+    return covered / draws
+
+
+def as_if_independent(hits: np.ndarray, trials: np.ndarray) -> tuple[float, float]:
+    return mid_p_interval(float(hits.sum() / trials.sum()), float(trials.sum()))
+
+
 @pytest.mark.parametrize(
     ("per_cluster", "correlation", "rate"),
     [(2, 0.3, 0.01), (2, 0.3, 0.1), (60, 0.05, 0.01), (60, 0.05, 0.1), (60, 0.3, 0.1)],
 )
 def test_coverage_of_clustered_trials(per_cluster, correlation, rate):
-    random, clusters, draws = default_rng(1), 40, 400
-    strength = (1 - correlation) / correlation
-    covered = covered_as_if_independent = 0
-    for _ in range(draws):
-        rates = random.beta(rate * strength, (1 - rate) * strength, size=clusters)
-        hits, trials = random.binomial(per_cluster, rates), np.full(clusters, per_cluster)
-        low, high = rate_interval(hits, trials)
-        covered += low <= rate <= high
-        low, high = mid_p_interval(float(hits.sum() / trials.sum()), float(trials.sum()))
-        covered_as_if_independent += low <= rate <= high
-    assert covered / draws >= 0.92
+    clustered, independent = clustered_coverage(per_cluster, correlation, rate, rate_interval, as_if_independent)
+    assert clustered >= 0.92
     if per_cluster == 60:
-        assert covered_as_if_independent / draws < 0.85
+        assert independent < 0.85
+
+
+def test_hits_in_a_few_clusters_only_are_covered_too_rarely_but_more_often_than_by_the_bootstrap():
+    clustered, bootstrapped = clustered_coverage(60, 0.3, 0.01, rate_interval, partial(bootstrap_ratio, seed=0))
+    assert 0.75 < clustered < 0.87
+    assert 0.65 < bootstrapped < clustered - 0.05

@@ -12,11 +12,11 @@ from textgen.evaluation.perplexity.summary import paired_difference, perplexity_
 from textgen.evaluation.perplexity.windows import WindowSettings
 
 # The metrics that a source has; no accuracies, since it has no tokens. Its token_perplexity is per token of the model.
-FIGURES = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
-KEYS = ("documents", "nll_sum", "tokens", "words", "bytes", *FIGURES, *(f"{name}_interval" for name in FIGURES))
+METRICS = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
+KEYS = ("documents", "nll_sum", "tokens", "words", "bytes", *METRICS, *(f"{name}_interval" for name in METRICS))
 
 
-def floor_figures(
+def floor_metrics(
     documents: Sequence[Document], scores: Sequence[DocumentScore], settings: WindowSettings, *, seed: int
 ) -> dict[str, Any]:
     """The source's own score on these documents, and the model's excess over it.
@@ -41,14 +41,14 @@ def floor_figures(
     source = MarkovSource.parse(name)
     own = source_scores(source, documents, scores)
     expected = sum(source.expected_nll(score.bytes) for score in own)
-    figures = perplexity_summary(own, settings, seed=seed)
+    metrics = perplexity_summary(own, settings, seed=seed)
     excess = paired_difference(own, scores, seed=seed)
     return {
         "source": {
             "name": name,
             "entropy_rate": source.entropy_rate,
-            "expected_bits_per_byte": expected / figures["bytes"] / math.log(2),
-            **{key: figures[key] for key in KEYS},
+            "expected_bits_per_byte": expected / metrics["bytes"] / math.log(2),
+            **{key: metrics[key] for key in KEYS},
         },
         "excess_bits_per_byte": excess["bits_per_byte"],
         "excess_bits_per_byte_interval": excess["bits_per_byte_interval"],

@@ -15,11 +15,11 @@ from textgen.data.document import Document
 from textgen.errors import UserError
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.perplexity.document_sums import DocumentScore, TokenSums, WindowScore, add_up
-from textgen.evaluation.perplexity.entropy_floor import floor_figures
+from textgen.evaluation.perplexity.entropy_floor import floor_metrics
 from textgen.evaluation.perplexity.score_cache import ScoreCache
 from textgen.evaluation.perplexity.score_windows import score_windows
 from textgen.evaluation.perplexity.summary import perplexity_summary
-from textgen.evaluation.perplexity.token_report import hardest_tokens, token_figures
+from textgen.evaluation.perplexity.token_report import hardest_tokens, token_metrics
 from textgen.evaluation.perplexity.windows import TokenWindow, WindowSettings
 
 BATCH_TOKENS = 4096
@@ -48,11 +48,11 @@ def measure_perplexity(
     Arguments are those of :func:`score_pass`; ``seed`` is that of the bootstrap.
     """
     scored = score_pass(loaded, documents, settings, cache=cache)
-    figures = perplexity_summary(scored.documents, settings, seed=seed)
-    figures |= token_figures(scored.sums, seed=seed)
-    figures |= {"hardest_tokens": hardest_tokens(scored.windows, scored.scores, documents, loaded.tokenizer)}
-    figures |= {"data_sha256": documents_fingerprint(documents), "model": loaded.name}
-    return figures | floor_figures(documents, scored.documents, settings, seed=seed), scored.documents
+    metrics = perplexity_summary(scored.documents, settings, seed=seed)
+    metrics |= token_metrics(scored.sums, seed=seed)
+    metrics |= {"hardest_tokens": hardest_tokens(scored.windows, scored.scores, documents, loaded.tokenizer)}
+    metrics |= {"data_sha256": documents_fingerprint(documents), "model": loaded.name}
+    return metrics | floor_metrics(documents, scored.documents, settings, seed=seed), scored.documents
 
 
 def documents_fingerprint(documents: Sequence[Document]) -> str:
@@ -77,7 +77,7 @@ def score_pass(
 ) -> PerplexityPass:
     """Score every document.
 
-    Log-probabilities are float32 whatever the model's dtype, and sums are float64. Text is tokenized whole, without the
+    Log-probabilities are float32 whatever the model's dtype, and sums are float64. Text is tokenised whole, without the
     special tokens that some tokenizers add. With the strided convention, the very first token is not scored, since
     nothing precedes it.
 
@@ -98,7 +98,7 @@ def score_pass(
         for owner, sums in zip(sorted(set(window.owners.tolist())), score.sums, strict=True):
             parts[owner].append(sums)
     totals = [add_up(part) for part in parts]
-    for document, total in zip(documents, totals, strict=True):  # every process has all sums, so all raise alike
+    for document, total in zip(documents, totals, strict=True):  # every process has all sums, so all of them raise
         if not math.isfinite(total.nll):
             raise UserError(
                 f"The negative log-likelihood of document {document.id!r} is {total.nll}: the model's logits are not "

@@ -29,11 +29,11 @@ def perplexities(scores: Sequence[DocumentScore]) -> dict[str, Any]:
     assert scores, "no documents"
     nll = math.fsum(score.nll for score in scores)
     sizes = {unit: sum(getattr(score, unit) for score in scores) for unit in _UNITS}
-    figures: dict[str, Any] = {"documents": len(scores), "nll_sum": nll, **sizes}
+    metrics: dict[str, Any] = {"documents": len(scores), "nll_sum": nll, **sizes}
     for unit, name in _UNITS.items():
         # With the strided convention, a text of a single token has no scored token.
-        figures[f"{name}_perplexity"] = _exp(nll / sizes[unit]) if sizes[unit] else None
-    return figures | {"bits_per_byte": nll / sizes["bytes"] / math.log(2)}
+        metrics[f"{name}_perplexity"] = _exp(nll / sizes[unit]) if sizes[unit] else None
+    return metrics | {"bits_per_byte": nll / sizes["bytes"] / math.log(2)}
 
 
 def perplexity_summary(scores: Sequence[DocumentScore], settings: WindowSettings, *, seed: int) -> dict[str, Any]:
@@ -42,19 +42,19 @@ def perplexity_summary(scores: Sequence[DocumentScore], settings: WindowSettings
     The interval [low, high] of a metric is under ``<name>_interval``: by the bootstrap, or for the accuracies by
     ``rates.py``. top_1_accuracy and top_5_accuracy are shares of the scored tokens, and None if there are none.
     """
-    figures = perplexities(scores)
+    metrics = perplexities(scores)
     sums = resampled_sums([[getattr(s, name) for s in scores] for name in ("nll", *_UNITS)], seed=seed)
     nats_per_unit = {
         unit: percentile_interval(ratio(sums[:, 0], sums[:, column]), items=len(scores))
         for column, unit in enumerate(_UNITS, start=1)
     }
     summary: dict[str, Any] = {"convention": settings.convention, "stride": settings.stride}
-    summary |= {name: figures[name] for name in ("documents", "nll_sum", "tokens", "words", "bytes")}
+    summary |= {name: metrics[name] for name in ("documents", "nll_sum", "tokens", "words", "bytes")}
     for unit, name in _UNITS.items():
-        bounds = nats_per_unit[unit] if figures[unit] else (math.inf, math.inf)
-        summary[f"{name}_perplexity"] = figures[f"{name}_perplexity"]
+        bounds = nats_per_unit[unit] if metrics[unit] else (math.inf, math.inf)
+        summary[f"{name}_perplexity"] = metrics[f"{name}_perplexity"]
         summary[f"{name}_perplexity_interval"] = [_exp(bound) for bound in bounds]
-    summary["bits_per_byte"] = figures["bits_per_byte"]
+    summary["bits_per_byte"] = metrics["bits_per_byte"]
     summary["bits_per_byte_interval"] = [bound / math.log(2) for bound in nats_per_unit["bytes"]]
     tokens = [score.tokens for score in scores]
     for name in ("top_1", "top_5"):

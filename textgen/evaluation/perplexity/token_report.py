@@ -15,7 +15,7 @@ from textgen.evaluation.uncertainty.bootstrap import percentile_interval, ratio,
 TOKENS_BEFORE, TOKENS_AFTER = 24, 8  # context shown with a hardest token
 
 
-def token_figures(sums: Sequence[TokenSums], *, seed: int) -> dict[str, Any]:
+def token_metrics(sums: Sequence[TokenSums], *, seed: int) -> dict[str, Any]:
     """Loss by position and calibration, with 95 % intervals over resampled documents.
 
     ``loss_by_position``: for each range ``from`` … ``to`` of the number of preceding tokens, ``tokens`` and the mean
