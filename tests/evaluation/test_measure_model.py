@@ -77,7 +77,7 @@ def test_without_decoding_there_is_perplexity_only(loaded):
 
 def test_missing_prompts_are_reported_before_anything_is_measured(loaded):
     lines = []
-    with pytest.raises(UserError, match="none of the 1 validation documents has two tokens"):
+    with pytest.raises(UserError, match="Decoding comparison: none of the 1 validation documents"):
         Evaluation(EvaluationConfig(), [Document("0", "test", "x")], seed=0).measure(loaded, lines.append)
     assert lines == []
 
