@@ -1,13 +1,14 @@
-"""Compare measuring perplexity with what else one would use, on GPT-2 124M (random weights, real shape), in one run.
+"""Speed and memory of measuring perplexity, compared with lm-evaluation-harness and the transformers guide.
 
-    python benchmarks/perplexity.py --convention strided     # against the transformers guide's loop
-    python benchmarks/perplexity.py --convention rolling     # against lm-evaluation-harness
+    python benchmarks/perplexity.py --convention strided     # compared with the loop of the transformers guide
+    python benchmarks/perplexity.py --convention rolling     # compared with lm-evaluation-harness
 
-Contestants are processes that stay alive and score the same text, in turn; nothing else computes while one is timed.
-All run float32. textgen, lm-eval and "guide, batched" read eight windows of 1,024 tokens in a forward pass; the guide's
-own loop reads one. Reported are medians over rounds of scored tokens a second, the most memory that a process ever
-had, and ratios of both; and the run fails unless all found the same nll. textgen counts accuracy, calibration and the
-rest in the same pass, the others nothing but the nll.
+The model has the shape of GPT-2 124M and random weights. Contestants are processes that stay alive and score the same
+text in turn; nothing else computes while one is timed. All use float32. textgen, lm-eval and "guide, batched" read
+eight windows of 1,024 tokens per forward pass, and the guide's own loop reads one. The output has medians over rounds
+of scored tokens per second, the peak memory of each process, and ratios of both; the run fails unless all contestants
+found the same nll. textgen also computes accuracy, calibration and the hardest tokens in the same pass; the others
+compute only the nll.
 """
 
 import argparse
@@ -36,27 +37,24 @@ Pass = Callable[[str], tuple[float, int]]  # text → Σ nll and number of score
 
 
 def textgen(options: argparse.Namespace) -> Pass:
-    """What recipes/evaluate.py runs."""
+    """The same computation as recipes/evaluate.py."""
     from textgen.data.document import Document
-    from textgen.evaluation.perplexity.document_sums import hardest_tokens, token_figures
-    from textgen.evaluation.perplexity.summary import score
+    from textgen.evaluation.loaded_model import LoadedModel
+    from textgen.evaluation.perplexity.measure_perplexity import score_pass
+    from textgen.evaluation.perplexity.token_report import hardest_tokens, token_metrics
+    from textgen.evaluation.perplexity.windows import WindowSettings
     from textgen.model.config import ModelConfig
-    from textgen.model.kernels.swap_modules import swap_modules
-    from textgen.model.loading import load_model
-    from textgen.model.locate import load_tokenizer, locate
+    from textgen.model.locate import find_model
     from textgen.training.distributed.processes import start_process
 
-    accelerator = start_process(options.threads)
-    location = locate(options.model)
-    model, tokenizer = swap_modules(load_model(location, ModelConfig())), load_tokenizer(location, ModelConfig())
-    context = model.config.n_positions
-    settings = {"convention": options.convention, "context": context, "batch_tokens": BATCH * context}
+    loaded = LoadedModel.load(start_process(options.threads), find_model(ModelConfig(model=options.model)), seed=0)
+    settings = WindowSettings.resolve(options.convention, loaded.context)
 
     def measure(text: str) -> tuple[float, int]:
         documents = [Document("text", "benchmark", text)]
-        scored = score(accelerator, model, tokenizer, documents, **settings)
-        token_figures(scored.tallies, seed=0)
-        hardest_tokens(scored.passages, scored.scores, documents, tokenizer)
+        scored = score_pass(loaded, documents, settings, batch_tokens=BATCH * loaded.context)
+        token_metrics(scored.sums, seed=0)
+        hardest_tokens(scored.windows, scored.scores, documents, loaded.tokenizer)
         return scored.documents[0].nll, scored.documents[0].tokens
 
     return measure
@@ -72,7 +70,7 @@ def load_plain(options: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def guide(options: argparse.Namespace) -> Pass:
-    """The loop of the transformers guide "Perplexity of fixed-length models", counted exactly."""
+    """The loop of the transformers guide "Perplexity of fixed-length models", with exact token counts."""
     import torch
 
     model, tokenizer = load_plain(options)
@@ -98,7 +96,7 @@ def guide(options: argparse.Namespace) -> Pass:
 
 
 def guide_batched(options: argparse.Namespace) -> Pass:
-    """The same with eight windows in a forward pass; the text is a whole number of strides, so that all are full."""
+    """The same with eight windows per forward pass; the text is a whole number of strides, so that all are full."""
     import torch
 
     model, tokenizer = load_plain(options)
@@ -144,10 +142,10 @@ KINDS: dict[str, Callable[[argparse.Namespace], Pass]] = {
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Score the text once for every line that comes in, after a part of it to warm up."""
+    """Score the text once per line of standard input, after scoring a part of it as a warm-up."""
     from contestants import peak_bytes
 
-    answers = os.fdopen(os.dup(1), "w")  # whatever the libraries print goes elsewhere
+    answers = os.fdopen(os.dup(1), "w")  # keep what libraries print out of the answers
     os.dup2(2, 1)
     measure = KINDS[options.contestant](options)
     text = options.text.read_text()
@@ -164,7 +162,7 @@ def serve(options: argparse.Namespace) -> None:
 def start(name: str, options: argparse.Namespace, model: Path) -> "subprocess.Popen[str]":
     command = [sys.executable, str(Path(__file__)), "--contestant", name, "--convention", options.convention]
     command += ["--model", str(model), "--text", str(model.parent / "text.txt"), "--threads", str(options.threads)]
-    # Threads that wait must not spin on the cores of those that are measured.
+    # Waiting threads must not spin on the cores of the process that is timed.
     environment = os.environ | {"OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(HERE.parent), "HF_HUB_OFFLINE": "1"}
     environment |= preload_variables(environment) if name == "textgen" else {}  # as the recipes do by themselves
     with (model.parent / f"{name}.log").open("w") as log:
@@ -182,7 +180,7 @@ def answer(name: str, process: "subprocess.Popen[str]", log: Path) -> dict[str, 
 
 
 def make_model_and_text(directory: Path, options: argparse.Namespace) -> Path:
-    """Random weights of GPT-2's shape, the bundled tokenizer, and pages of Python's documentation as text."""
+    """GPT-2's shape with random weights, the bundled tokenizer, and pages of Python's documentation as the text."""
     from pydoc_data.topics import topics
 
     import torch
@@ -198,19 +196,19 @@ def make_model_and_text(directory: Path, options: argparse.Namespace) -> Path:
     wanted = (options.windows + 1) * length // 2 if options.convention == "strided" else options.windows * length
     text = "\n\n".join(topics.values())
     offsets = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    assert len(offsets) > wanted, f"--windows {options.windows}: there is no text for so many"
+    assert len(offsets) > wanted, f"--windows {options.windows}: the text is too short"
     for name, tokens in (("text.txt", wanted), ("warm-up.txt", length)):
         (directory / name).write_text(text[: offsets[tokens][0]])
     return directory / "model"
 
 
 def run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
-    """Every contestant once a round; what it found must be what the others found."""
+    """Time every contestant once per round, and check that all find the same nll."""
     model = make_model_and_text(directory, options)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in options.contestants}
     processes: dict[str, subprocess.Popen[str]] = {}
     try:
-        for name in found:  # one after the other: loading must not disturb loading
+        for name in found:  # one after another, since loading is heavy
             processes[name] = start(name, options, model)
             assert answer(name, processes[name], directory / f"{name}.log")["ready"]
         for number in range(options.rounds):
@@ -257,11 +255,11 @@ def main() -> None:
     parser.add_argument("--convention", choices=CONTESTANTS, default="strided")
     parser.add_argument("--contestants", type=lambda text: text.split(";"), help="separated by ;")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--windows", type=int, default=BATCH, help="how many the text is read in")
+    parser.add_argument("--windows", type=int, default=BATCH, help="length of the text in windows")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--shape", choices=SHAPES, default="124m")
     parser.add_argument("--output", type=Path, help="also write everything measured to this JSON file")
-    for name, kind in (("contestant", str), ("model", str), ("text", Path)):  # of a contestant's own process
+    for name, kind in (("contestant", str), ("model", str), ("text", Path)):  # for the process of a contestant
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contestant:
@@ -269,7 +267,7 @@ def main() -> None:
         return
     options.contestants = options.contestants or list(CONTESTANTS[options.convention])
     if "textgen" not in options.contestants:
-        parser.error("--contestants: textgen is what the others are compared with; name it too")
+        parser.error("--contestants: textgen is missing, which the others are compared with. Add it.")
     with tempfile.TemporaryDirectory(prefix="textgen-benchmark-") as scratch:
         result = run(options, Path(scratch))
     print(table(result), flush=True)

@@ -1,4 +1,4 @@
-"""A model ready to be measured: what every measurement takes, in one object."""
+"""A model ready to be measured: the model argument of every measurement."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +16,11 @@ class LoadedModel:
     """A causal language model on its device, with its tokenizer.
 
     Attributes:
-        accelerator: its processes share the work; each ends up with the same results.
-        model: unwrapped, full or with adapters, on the accelerator's device. It is left in the mode it was in.
+        accelerator: its processes divide the work, and all end up with the same results.
+        model: unwrapped, full or with adapters, on the accelerator's device. Measurements restore its train/eval mode.
         tokenizer: the model's own.
-        context: number of tokens that the model can see.
-        name: what results call it.
+        context: maximum number of tokens the model reads at once.
+        name: its name in results.
     """
 
     accelerator: Accelerator
@@ -31,20 +31,20 @@ class LoadedModel:
 
     @classmethod
     def load(cls, accelerator: Accelerator, found: FoundModel, *, seed: int) -> "LoadedModel":
-        """Load a model to be measured as it is.
+        """Load a model onto the accelerator's device, as it is.
 
         Raises:
-            UserError: its weights cannot be loaded.
+            UserError: the weights cannot be loaded.
         """
         model = load_frozen(found, device=accelerator.device, seed=seed)
         return cls(accelerator, model, found.tokenizer, found.context, found.config.model)
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The model's device."""
         return self.accelerator.device
 
     @property
     def eos_token_id(self) -> int | None:
-        """The end-of-text token, if the tokenizer has one."""
+        """The end-of-text token, or None if the tokenizer has none."""
         return self.tokenizer.eos_token_id

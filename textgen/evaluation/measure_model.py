@@ -1,4 +1,4 @@
-"""Everything that is measured of one model, in one call."""
+"""Measure one model: perplexity, decoding strategies and truncation diagnostics in one call."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from textgen.data.document import Document
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.decoding.generate import Continuation
-from textgen.evaluation.decoding.prompts import select_prompts
+from textgen.evaluation.decoding.prompts import Prompt, select_prompts
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.perplexity.document_sums import DocumentScore
@@ -23,13 +23,13 @@ from textgen.model.locate import FoundModel
 
 @dataclass(frozen=True)
 class Measurement:
-    """Everything that was measured of one model.
+    """All results for one model.
 
     Attributes:
         perplexity: an entry of ``perplexity.json``.
-        scores: the documents that it is summed from.
-        decoding: an entry of ``decoding.json``; empty if decoding was skipped, as are the following.
-        continuations: every text behind it.
+        scores: the document scores that it is summed from.
+        decoding: an entry of ``decoding.json``; this and the following are empty if decoding was skipped.
+        continuations: every continuation that it was computed from.
         diagnostics: an entry of ``diagnostics.json``: what each truncation keeps.
     """
 
@@ -42,15 +42,15 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What every model of a run is measured with: the same documents, settings, seed and second models.
+    """The evaluation applied to every model of a run: same documents, settings, seed, judge and amateur.
 
     Attributes:
-        config: what to measure.
+        config: the evaluation settings.
         documents: the held-out documents; prompts are the beginnings of some of them.
         seed: of sampling and of the bootstrap.
-        judge: the model of ``--judge``. It is loaded for each measurement, so that training does not hold it in memory.
+        judge: the model of ``--judge``; loaded for each measurement, so that it takes no memory during training.
         amateur: the model of ``--amateur``, likewise.
-        score_cache: directory for window scores, from which an interrupted measurement continues.
+        score_cache: directory for window scores, from which an interrupted measurement resumes.
     """
 
     config: EvaluationConfig
@@ -64,11 +64,11 @@ class Evaluation:
         """Measure one model; the same result on every process.
 
         Args:
-            loaded: the model; its name goes into the results.
-            echo: prints a line of progress.
+            loaded: the model; results contain its name.
+            echo: called with each line of progress.
 
         Raises:
-            UserError: no document is long enough for a prompt, or the model's likelihoods are not finite.
+            UserError: no document is long enough for a prompt, or the model's log-likelihoods are not finite.
         """
         config, accelerator = self.config, loaded.accelerator
         prompts = [] if config.skip_decoding else self._prompts(loaded)
@@ -98,16 +98,16 @@ class Evaluation:
         return Measurement(perplexity, scores, rows, continuations, diagnostics)
 
     def held_out_loss(self, loaded: LoadedModel) -> dict[str, float]:
-        """Figures to follow during training: eval/loss (nats per token), eval/token_perplexity, eval/bits_per_byte.
+        """Metrics to log during training: eval/loss (nats per token), eval/token_perplexity, eval/bits_per_byte.
 
-        The same documents and convention as :meth:`measure`, without intervals; the same on every process.
+        Same documents and convention as :meth:`measure`, without intervals; the same on every process.
         """
         settings = WindowSettings.resolve(self.config.convention, loaded.context, self.config.stride)
-        figures = perplexities(score_documents(loaded, self.documents, settings))
-        row = {"eval/loss": figures["nll_sum"] / figures["tokens"]}
-        return row | {f"eval/{name}": figures[name] for name in ("token_perplexity", "bits_per_byte")}
+        metrics = perplexities(score_documents(loaded, self.documents, settings))
+        row = {"eval/loss": metrics["nll_sum"] / metrics["tokens"]}
+        return row | {f"eval/{name}": metrics[name] for name in ("token_perplexity", "bits_per_byte")}
 
-    def _prompts(self, loaded: LoadedModel) -> list[Any]:
+    def _prompts(self, loaded: LoadedModel) -> list[Prompt]:
         return select_prompts(
             self.documents,
             loaded.tokenizer,

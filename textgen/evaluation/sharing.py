@@ -1,7 +1,7 @@
-"""Cutting work into batches, and sharing the batches out over processes.
+"""Plan batches, and divide them among processes.
 
-A plan of batches does not depend on the number of processes: they share out its batches, so that a batch, and with it
-the last bit of its result, is the same on any number of them.
+The plan does not depend on the number of processes; they divide up its batches. So every batch, and every bit of its
+result, is the same on any number of processes.
 """
 
 import math
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 def share_batches(accelerator: Accelerator, batches: Sequence[T]) -> Iterator[tuple[int, T, bool]]:
-    """This process's batches, as (number, batch, whether its result counts).
+    """Yield this process's batches as (index, batch, whether its result counts).
 
-    A process that has no batch left repeats one, whose result does not count: where parameters are sharded, every
-    process must take part in every forward pass, or the others would wait forever.
+    A process that has no batch left repeats one, and its result does not count: with sharded parameters, every process
+    must take part in every forward pass, or the others would wait forever.
     """
     rank, world_size = accelerator.process_index, accelerator.num_processes
     for number in range(rank, math.ceil(len(batches) / world_size) * world_size, world_size):
@@ -26,12 +26,12 @@ def share_batches(accelerator: Accelerator, batches: Sequence[T]) -> Iterator[tu
 
 
 def pack_batches(order: Sequence[int], spans: Sequence[tuple[int, int]], limit: int) -> list[list[int]]:
-    """Consecutive items of ``order`` in batches whose padded area is at most ``limit``, or of a single item.
+    """Pack consecutive items of ``order`` into batches with a padded area of at most ``limit``, or of a single item.
 
     Args:
         order: indices of items, longest first.
-        spans: (start, end) of each item, by index: the positions that it needs computed.
-        limit: of rows × (end of the longest − earliest start) in a batch.
+        spans: (start, end) of each item, by index: the positions to compute for it.
+        limit: maximum of rows × (end of the first item − earliest start) per batch.
     """
     batches: list[list[int]] = []
     earliest = end = 0
@@ -46,12 +46,10 @@ def pack_batches(order: Sequence[int], spans: Sequence[tuple[int, int]], limit: 
     return batches
 
 
-def same_length_batches(lengths: Sequence[int], most: int | None = None) -> list[list[int]]:
-    """Indices of items in batches of one length, so that there is no padding; at most ``most`` in a batch."""
+def same_length_batches(lengths: Sequence[int], max_size: int | None = None) -> list[list[int]]:
+    """Indices of items in batches of equal length, which need no padding; at most ``max_size`` items per batch."""
     by_length: dict[int, list[int]] = defaultdict(list)
     for index, length in enumerate(lengths):
         by_length[length].append(index)
-    size = most or len(lengths) or 1
-    return [
-        alike[first : first + size] for _, alike in sorted(by_length.items()) for first in range(0, len(alike), size)
-    ]
+    size = max_size or len(lengths) or 1
+    return [same[first : first + size] for _, same in sorted(by_length.items()) for first in range(0, len(same), size)]

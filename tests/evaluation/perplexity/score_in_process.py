@@ -1,4 +1,4 @@
-"""Run by test_perplexity.py under torchrun: each process writes down the scores that it ends up with."""
+"""Run by test_score_windows.py in two processes: each writes the scores it ends up with."""
 
 import json
 import sys
@@ -8,18 +8,28 @@ from accelerate import Accelerator
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from textgen.data.document import Document
-from textgen.evaluation.perplexity.summary import score_documents
+from textgen.evaluation.loaded_model import LoadedModel
+from textgen.evaluation.perplexity.measure_perplexity import score_documents
+from textgen.evaluation.perplexity.windows import WindowSettings
 
-directory = Path(sys.argv[1])
-accelerator = Accelerator(cpu=True)
-model = accelerator.prepare(GPT2LMHeadModel.from_pretrained(directory / "model"))
-tokenizer = PreTrainedTokenizerFast.from_pretrained(directory / "model")
-texts = json.loads((directory / "texts.json").read_text())
-documents = [Document(f"test#{number}", "test", text) for number, text in enumerate(texts)]
-for convention in ("rolling", "strided"):
-    settings = {"convention": convention, "context": model.module.config.n_positions}
-    scores = score_documents(accelerator, model, tokenizer, documents, **settings, batch_tokens=96)
-    name = f"{convention}-{accelerator.process_index}-of-{accelerator.num_processes}.json"
-    result = {"nll": [score.nll for score in scores], "tokens": [score.tokens for score in scores]}
-    (directory / name).write_text(json.dumps(result))
-accelerator.end_training()
+
+def write_scores(accelerator: Accelerator, directory: Path) -> None:
+    model = accelerator.prepare(GPT2LMHeadModel.from_pretrained(directory / "model"))
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(directory / "model")
+    context = model.module.config.n_positions
+    texts = json.loads((directory / "texts.json").read_text())
+    documents = [Document(f"test#{number}", "test", text) for number, text in enumerate(texts)]
+    for convention in ("rolling", "strided"):
+        settings = WindowSettings.resolve(convention, context)
+        loaded = LoadedModel(accelerator, model, tokenizer, context)
+        scores = score_documents(loaded, documents, settings, batch_tokens=96)
+        name = f"{convention}-{accelerator.process_index}-of-{accelerator.num_processes}.json"
+        result = {"nll": [score.nll for score in scores], "tokens": [score.tokens for score in scores]}
+        (directory / name).write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    accelerator = Accelerator(cpu=True)
+    write_scores(accelerator, Path(sys.argv[1]))
+    accelerator.free_memory()  # the model goes before the process group: the other way round may deadlock
+    accelerator.end_training()

@@ -1,4 +1,4 @@
-"""A killed evaluation goes on where it stopped, to the same bits, and never from what no longer holds."""
+"""A killed evaluation resumes from the cache with bitwise identical results, and never uses outdated records."""
 
 import copy
 import json
@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from textgen.data.document import Document
-from textgen.evaluation.perplexity import score_cache as module
-from textgen.evaluation.perplexity import score_windows
-from textgen.evaluation.perplexity.score_cache import Records, evaluation_key, passage_keys
-from textgen.evaluation.perplexity.summary import score
-from textgen.evaluation.perplexity.windows import rolling_passages
+from textgen.errors import UserError
+from textgen.evaluation.loaded_model import LoadedModel
+from textgen.evaluation.perplexity import score_cache, score_windows
+from textgen.evaluation.perplexity.measure_perplexity import score_pass
+from textgen.evaluation.perplexity.score_cache import ScoreCache, evaluation_key, window_keys
+from textgen.evaluation.perplexity.windows import WindowSettings, rolling_token_windows
 
 CONTEXT = 32
 TEXTS = [" ".join(f"word{(number + length) % 7}" for number in range(length)) for length in (40, 3, 90, 20, 21, 22)]
@@ -29,10 +30,19 @@ def model(tiny_gpt2):
 
 @pytest.fixture
 def evaluate(accelerator, tokenizer, tmp_path, monkeypatch):
-    """``evaluate(model, documents, …)``: what it returns, and the rows that the model had to read for it."""
+    """``evaluate(model, documents, …)``: the result, and the number of rows that the model had to read for it."""
     whole = score_windows._score_batch
 
-    def run(model, documents=DOCUMENTS, *, convention="rolling", killed_after=None, where="records", **settings):
+    def run(
+        model,
+        documents=DOCUMENTS,
+        *,
+        convention="rolling",
+        context=CONTEXT,
+        batch_tokens=2 * CONTEXT,
+        killed_after=None,
+        where="cache",
+    ):
         rows: list[int] = []
 
         def counted(model, head, batch, device):
@@ -42,9 +52,10 @@ def evaluate(accelerator, tokenizer, tmp_path, monkeypatch):
             return whole(model, head, batch, device)
 
         monkeypatch.setattr(score_windows, "_score_batch", counted)
-        settings = {"context": CONTEXT, "batch_tokens": 2 * CONTEXT, "convention": convention} | settings
-        kept = Records(tmp_path / where, 0) if where else None
-        found = score(accelerator, model, tokenizer, documents, **settings, records=kept)
+        loaded = LoadedModel(accelerator, model, tokenizer, context)
+        settings = WindowSettings.resolve(convention, context)
+        cache = ScoreCache(tmp_path / where, 0) if where else None
+        found = score_pass(loaded, documents, settings, batch_tokens=batch_tokens, cache=cache)
         return found, sum(rows)
 
     return run
@@ -55,7 +66,7 @@ def lines(directory):
 
 
 @pytest.mark.parametrize("convention", ["rolling", "strided"])
-def test_a_killed_evaluation_goes_on_to_the_same_bits(evaluate, model, convention, tmp_path):
+def test_a_killed_evaluation_resumes_with_identical_results(evaluate, model, convention):
     whole, rows = evaluate(model, convention=convention, where="whole")
     alone, _ = evaluate(model, convention=convention, where=None)
     assert alone.documents == whole.documents
@@ -64,7 +75,7 @@ def test_a_killed_evaluation_goes_on_to_the_same_bits(evaluate, model, conventio
             evaluate(model, convention=convention, killed_after=killed_after)
     resumed, rest = evaluate(model, convention=convention)
     assert resumed.documents == whole.documents
-    assert resumed.tallies == whole.tallies
+    assert resumed.sums == whole.sums
     assert resumed.scores == whole.scores
     assert 0 < rest < rows
     again, nothing = evaluate(model, convention=convention)
@@ -72,42 +83,42 @@ def test_a_killed_evaluation_goes_on_to_the_same_bits(evaluate, model, conventio
 
 
 @pytest.mark.parametrize("cut", [1, 30, 200])
-def test_a_line_that_was_cut_off_is_passed_over_and_spoils_no_other(evaluate, model, cut, tmp_path):
+def test_a_line_that_was_cut_off_is_skipped_and_corrupts_no_other(evaluate, model, cut, tmp_path):
     whole, rows = evaluate(model)
-    path = tmp_path / "records" / "process-0.jsonl"
+    path = tmp_path / "cache" / "process-0.jsonl"
     path.write_bytes(path.read_bytes()[:-cut])
     resumed, rest = evaluate(model)
     assert resumed.scores == whole.scores
-    # The batch in which a record was lost; a line break alone is no loss.
+    # Only the batch with the lost record is recomputed; losing just the line break loses nothing.
     assert rest == 0 if cut == 1 else 0 < rest <= rows // 2
     again, nothing = evaluate(model)
     assert (again.scores, nothing) == (whole.scores, 0)
 
 
-def test_a_damaged_record_is_not_believed(evaluate, model, tmp_path):
+def test_a_damaged_record_is_ignored(evaluate, model, tmp_path):
     whole, _ = evaluate(model)
-    path = tmp_path / "records" / "process-0.jsonl"
-    row = json.loads(lines(tmp_path / "records")[0])
+    path = tmp_path / "cache" / "process-0.jsonl"
+    row = json.loads(lines(tmp_path / "cache")[0])
     row["tallies"][0]["nll"] += 1
-    others = lines(tmp_path / "records")[1:]
+    others = lines(tmp_path / "cache")[1:]
     path.write_bytes(b"\n".join([json.dumps(row).encode(), b"\xff\xfe", b"[]", b"3", *others]))
     resumed, rest = evaluate(model)
     assert resumed.scores == whole.scores
     assert rest > 0
 
 
-def test_a_changed_document_is_scored_again_and_no_other(evaluate, model, tokenizer):
-    _, rows = evaluate(model, batch_tokens=1)  # every window by itself, so that rows are windows
+def test_only_a_changed_document_is_scored_again(evaluate, model, tokenizer):
+    _, rows = evaluate(model, batch_tokens=1)  # one window per batch, so that rows are windows
     changed = [*DOCUMENTS]
     changed[3] = Document("test#3", "test", "! " + DOCUMENTS[3].text)
     resumed, rest = evaluate(model, changed, batch_tokens=1)
-    assert rest == len(rolling_passages(tokenizer, changed[3:4], CONTEXT))
+    assert rest == len(rolling_token_windows(tokenizer, changed[3:4], CONTEXT))
     assert 1 < rest < rows
     fresh, _ = evaluate(model, changed, batch_tokens=1, where=None)
     assert resumed.documents == fresh.documents
 
 
-def test_strided_keeps_what_comes_before_the_change(evaluate, model):
+def test_strided_reuses_scores_before_a_changed_document(evaluate, model):
     _, rows = evaluate(model, convention="strided", batch_tokens=1)
     changed = [*DOCUMENTS]
     changed[3] = Document("test#3", "test", "Another text. " + DOCUMENTS[3].text)
@@ -126,7 +137,7 @@ def change_buffer(model):
     model.transformer.h[1].register_buffer("scale", torch.ones(1))
 
 
-def change_heads(model):  # the same weights, which mean something else
+def change_heads(model):  # the same weights, interpreted differently
     model.config.n_head = 4
 
 
@@ -135,7 +146,7 @@ def change_activation(model):
 
 
 @pytest.mark.parametrize("change", [change_weight, change_buffer, change_heads, change_activation])
-def test_nothing_of_another_model_is_used(evaluate, model, change):
+def test_records_of_another_model_are_not_used(evaluate, model, change):
     _, rows = evaluate(model)
     other = copy.deepcopy(model)
     change(other)
@@ -143,19 +154,19 @@ def test_nothing_of_another_model_is_used(evaluate, model, change):
     assert again == rows
     fresh, _ = evaluate(other, where=None)
     assert resumed.documents == fresh.documents
-    assert evaluate(model)[1] == 0  # those of the first are still there
+    assert evaluate(model)[1] == 0  # the first model's records are still there
 
 
 @pytest.mark.parametrize("settings", [{"convention": "strided"}, {"context": 16}])
-def test_nothing_of_other_settings_is_used(evaluate, model, settings):
+def test_records_of_other_settings_are_not_used(evaluate, model, settings):
     evaluate(model)
-    kept, rows = evaluate(model, **settings)
+    cached, rows = evaluate(model, **settings)
     fresh, needed = evaluate(model, **settings, where=None)
     assert rows == needed
-    assert kept.documents == fresh.documents
+    assert cached.documents == fresh.documents
 
 
-def test_an_adapter_and_its_scale_are_part_of_the_model(model):
+def test_the_key_depends_on_an_adapter_and_its_scale(model):
     from peft import LoraConfig, get_peft_model
 
     def key(scale):
@@ -167,35 +178,33 @@ def test_an_adapter_and_its_scale_are_part_of_the_model(model):
     assert evaluation_key(model, {}) not in (key(8), key(16))
 
 
-def test_versions_of_the_software_are_part_of_the_key(model, monkeypatch):
+def test_the_key_depends_on_settings_and_software_versions(model, monkeypatch):
     before = evaluation_key(model, {"stride": 1})
     assert evaluation_key(copy.deepcopy(model), {"stride": 1}) == before
     assert evaluation_key(model, {"stride": 2}) != before
-    monkeypatch.setattr(module, "version", lambda package: "another")
+    monkeypatch.setattr(score_cache, "version", lambda package: "another")
     assert evaluation_key(model, {"stride": 1}) != before
 
 
-def test_equal_windows_have_keys_of_their_own(tokenizer):
-    passages = rolling_passages(tokenizer, DOCUMENTS, CONTEXT)
-    keys = passage_keys("evaluation", passages)
-    assert len(set(keys)) == len(passages)
-    assert len({key.split("-")[0] for key in keys}) < len(passages)  # two documents are the same
-    assert passage_keys("another", passages)[0] != keys[0]
+def test_identical_windows_have_different_keys(tokenizer):
+    windows = rolling_token_windows(tokenizer, DOCUMENTS, CONTEXT)
+    keys = window_keys("evaluation", windows)
+    assert len(set(keys)) == len(windows)
+    assert len({key.split("-")[0] for key in keys}) < len(windows)  # two documents are identical
+    assert window_keys("another", windows)[0] != keys[0]
 
 
 def test_records_of_any_number_of_processes_are_found(evaluate, model, tmp_path):
     whole, _ = evaluate(model)
-    written = lines(tmp_path / "records")
-    (tmp_path / "records/process-0.jsonl").write_bytes(b"\n".join(written[:3]))
-    (tmp_path / "records/process-5.jsonl").write_bytes(b"\n".join(written[3:]))
+    written = lines(tmp_path / "cache")
+    (tmp_path / "cache/process-0.jsonl").write_bytes(b"\n".join(written[:3]))
+    (tmp_path / "cache/process-5.jsonl").write_bytes(b"\n".join(written[3:]))
     resumed, rest = evaluate(model)
     assert (resumed.scores, rest) == (whole.scores, 0)
 
 
-def test_what_is_not_finite_is_not_recorded(tmp_path, model, evaluate):
-    from textgen.errors import UserError
-
+def test_scores_that_are_not_finite_are_not_cached(tmp_path, model, evaluate):
     torch.nn.init.constant_(model.transformer.ln_f.weight, float("nan"))
     with pytest.raises(UserError, match="not finite"):
         evaluate(model)
-    assert not (tmp_path / "records/process-0.jsonl").exists()
+    assert not (tmp_path / "cache/process-0.jsonl").exists()

@@ -1,12 +1,15 @@
-"""Windows score everything once, within the context; passages know their documents; batches keep their bound."""
+"""Windows score every token once, within the context; the settings of both conventions are validated."""
 
-import numpy as np
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from perplexity_examples import DOCUMENTS
 
-from textgen.evaluation.perplexity.windows import Passage, plan_batches, rolling_windows, strided_windows
+from textgen.errors import UserError
+from textgen.evaluation.perplexity.windows import WindowSettings, rolling_windows, strided_windows
 
 lengths = st.integers(1, 200)
 contexts = st.integers(1, 40)
@@ -16,16 +19,16 @@ def assert_all_scored_once(windows, length, context):
     assert [token for w in windows for token in range(w.scored, w.end)] == list(range(1, length))
     for w in windows:
         assert 0 <= w.start < w.scored < w.end <= length
-        assert w.end - 1 - w.start <= context, "the model reads all but the last of the tokens"
+        assert w.end - 1 - w.start <= context, "the model reads all tokens but the last"
 
 
 @given(lengths, contexts)
-def test_rolling_scores_every_token_once_and_reads_no_more_than_the_context(length, context):
+def test_rolling_scores_every_token_once_and_reads_at_most_the_context(length, context):
     assert_all_scored_once(rolling_windows(length, context), length, context)
 
 
 @given(lengths, contexts, st.data())
-def test_strided_scores_every_token_once_and_reads_no_more_than_the_context(length, context, data):
+def test_strided_scores_every_token_once_and_reads_at_most_the_context(length, context, data):
     stride = data.draw(st.integers(1, context))
     windows = strided_windows(length, context, stride)
     assert_all_scored_once(windows, length, context)
@@ -35,7 +38,7 @@ def test_strided_scores_every_token_once_and_reads_no_more_than_the_context(leng
 
 
 @given(lengths, contexts)
-def test_rolling_reads_and_scores_what_the_harness_does(length, context):
+def test_rolling_reads_and_scores_the_same_tokens_as_lm_eval(length, context):
     tokens = list(range(length))  # token 0 is the prefix
     expected = [
         make_disjoint_window(pair)
@@ -47,31 +50,49 @@ def test_rolling_reads_and_scores_what_the_harness_does(length, context):
     ]
 
 
-def test_strided_windows_of_the_guide():
+def test_strided_windows_of_the_transformers_guide():
     read = [(w.start, w.scored, w.end) for w in strided_windows(10, context=4, stride=2)]
     assert read == [(0, 1, 4), (2, 4, 6), (4, 6, 8), (6, 8, 10)]
 
 
-def test_stride_of_the_whole_context_loses_no_token():
+def test_a_stride_of_the_whole_context_skips_no_token():
     read = [(w.start, w.scored, w.end) for w in strided_windows(9, context=4, stride=4)]
     assert read == [(0, 1, 4), (3, 4, 8), (7, 8, 9)]
 
 
-@given(st.lists(st.integers(1, 30), max_size=40), st.integers(1, 100))
-def test_batches_hold_every_passage_once_within_their_bound(sizes, batch_tokens):
-    passages = [Passage(np.zeros(size), np.zeros(1), np.zeros(1)) for size in sizes]
-    batches = plan_batches(passages, batch_tokens)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(sizes)))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(sizes[index] for index in batch) <= batch_tokens
-
-
-def test_batches_fill_up():
-    passages = [Passage(np.zeros(8), np.zeros(8), np.zeros(8)) for _ in range(12)]
-    assert [len(batch) for batch in plan_batches(passages, 32)] == [4, 4, 4]
-
-
 @pytest.mark.parametrize("stride", [0, 5])
-def test_a_stride_outside_the_context_is_a_bug_here(stride):
+def test_a_stride_outside_the_context_is_an_assertion_error(stride):
     with pytest.raises(AssertionError):
         strided_windows(10, context=4, stride=stride)
+
+
+@pytest.mark.parametrize(
+    ("convention", "stride", "message"),
+    [
+        ("rolling", 8, "--stride 8"),
+        ("strided", 0, "--stride 0"),
+        ("strided", 33, "between 1 and the model's context of 32"),
+        ("evaluate", None, "rolling or strided"),
+    ],
+)
+def test_invalid_settings_are_user_errors(convention, stride, message):
+    with pytest.raises(UserError, match=message):
+        WindowSettings.resolve(convention, 32, stride)
+
+
+def test_the_default_stride_is_half_of_the_context():
+    assert WindowSettings.resolve("rolling", 1024) == WindowSettings("rolling", 1024, None)
+    assert WindowSettings.resolve("strided", 1024) == WindowSettings("strided", 1024, 512)
+    assert WindowSettings.resolve("strided", 1).stride == 1
+    assert WindowSettings.resolve("strided", 1024, 7).stride == 7
+
+
+def test_rolling_needs_a_prefix_token(tokenizer_with):
+    with pytest.raises(UserError, match="neither a BOS nor an EOS"):
+        WindowSettings.resolve("rolling", 32).cut(tokenizer_with(), DOCUMENTS)
+
+
+def test_strided_needs_a_tokenizer_that_reports_offsets():
+    slow = SimpleNamespace(is_fast=False)
+    with pytest.raises(UserError, match="not a fast one"):
+        WindowSettings.resolve("strided", 32).cut(slow, DOCUMENTS)

@@ -1,4 +1,4 @@
-"""Intervals: known cases, pairing, coverage, and what they must not do."""
+"""Bootstrap and jackknife intervals: known cases, pairing, coverage."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,20 @@ from numpy.random import default_rng
 
 from textgen.evaluation.uncertainty import bootstrap as bootstrap_module
 from textgen.evaluation.uncertainty.bootstrap import (
+    Interval,
     bootstrap,
-    bootstrap_mean,
     bootstrap_paired_ratio_difference,
     bootstrap_ratio,
     jackknife_interval,
     percentile_interval,
     resampled_sums,
 )
+
+
+def mean_interval(values, seed: int = 0, resamples: int = 2000, clusters=None) -> Interval:
+    """Of the mean of the values, with any number of resamples, and of clusters of equal sizes."""
+    sums = resampled_sums([values], seed=seed, resamples=resamples, clusters=clusters)[:, 0]
+    return percentile_interval(sums / len(values), items=len(set(clusters)) if clusters else len(values))
 
 
 def test_ratio_of_one_item_has_no_width():
@@ -27,7 +33,7 @@ def test_no_items_and_empty_items_give_numbers():
     assert (low, high) == (0.0, 0.5)
 
 
-def test_constant_ratio_has_no_width_whatever_the_sizes():
+def test_a_constant_ratio_has_no_width_whatever_the_sizes():
     sizes = np.array([1.0, 10.0, 100.0, 3.0])
     low, high = bootstrap_ratio(2.5 * sizes, sizes, seed=1)
     assert (low, high) == pytest.approx((2.5, 2.5), rel=1e-12)
@@ -36,14 +42,14 @@ def test_constant_ratio_has_no_width_whatever_the_sizes():
 def test_mean_interval_agrees_with_the_normal_one_for_many_items():
     values = default_rng(3).normal(5.0, 2.0, size=2000)
     error = values.std() / np.sqrt(len(values))
-    low, high = bootstrap_mean(values, seed=0, resamples=4000)
+    low, high = mean_interval(values, resamples=4000)
     assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
 
 
 def test_two_values_give_the_quantiles_of_a_binomial():
-    # Of 4 draws from {0, 1}, all are 0 with probability 1/16: more than 2.5 %, so that the ends are 0 and 1.
-    assert bootstrap_mean([0, 1, 0, 1], seed=0) == (0.0, 1.0)
+    # Of 4 draws from {0, 1}, all are 0 with probability 1/16, which is more than 2.5 %, so the ends are 0 and 1.
+    assert bootstrap_ratio([0, 1, 0, 1], np.ones(4), seed=0) == (0.0, 1.0)
 
 
 def test_ratio_is_of_sums_and_not_the_mean_of_ratios():
@@ -52,7 +58,7 @@ def test_ratio_is_of_sums_and_not_the_mean_of_ratios():
     assert low <= 1001 / 2001 <= high < 0.51
 
 
-def test_same_seed_and_number_of_items_resample_alike():
+def test_the_same_seed_and_number_of_items_give_the_same_resamples():
     values = default_rng(0).normal(size=50)
     sums = resampled_sums([values], seed=7)
     beside_another_column = resampled_sums([np.arange(50), values], seed=7)
@@ -60,14 +66,14 @@ def test_same_seed_and_number_of_items_resample_alike():
     assert not np.array_equal(sums, resampled_sums([values], seed=8))
 
 
-def test_memory_bound_does_not_change_the_resamples(monkeypatch):
+def test_memory_limit_does_not_change_the_resamples(monkeypatch):
     values = default_rng(0).normal(size=31)
     whole = resampled_sums([values], seed=7, resamples=100)
     monkeypatch.setattr(bootstrap_module, "_INDICES_AT_ONCE", 64)
     assert np.array_equal(whole, resampled_sums([values], seed=7, resamples=100))
 
 
-def test_sums_are_over_as_many_items_as_there_are():
+def test_a_resample_has_the_number_of_items():
     assert (resampled_sums([np.ones(13)], seed=0, resamples=50) == 13).all()
 
 
@@ -76,8 +82,8 @@ def test_paired_difference_of_a_constant_shift_has_no_width_though_each_interval
     a = default_rng(0).normal(300, 50, size=40)
     low, high = bootstrap_paired_ratio_difference(a, sizes, a - 10, sizes, seed=0)
     assert (low, high) == pytest.approx((-0.1, -0.1), abs=1e-12)
-    apart = bootstrap_ratio(a, sizes, seed=0)
-    assert apart[1] - apart[0] > 0.1
+    separate = bootstrap_ratio(a, sizes, seed=0)
+    assert separate[1] - separate[0] > 0.1
 
 
 def test_paired_difference_has_the_sign_of_b_minus_a():
@@ -89,10 +95,10 @@ def test_items_of_one_cluster_are_drawn_together():
     values = default_rng(0).normal(size=30)
     copies = np.repeat(values, 10)  # ten copies carry no more information than one
     clusters = np.repeat(np.arange(30), 10).tolist()
-    assert bootstrap_mean(copies, seed=0, clusters=clusters) == pytest.approx(bootstrap_mean(values, seed=0), rel=1e-9)
-    low, high = bootstrap_mean(copies, seed=0)
-    honest_low, honest_high = bootstrap_mean(values, seed=0)
-    assert high - low < 0.5 * (honest_high - honest_low)
+    assert mean_interval(copies, clusters=clusters) == pytest.approx(mean_interval(values), rel=1e-9)
+    low, high = mean_interval(copies)
+    correct_low, correct_high = mean_interval(values)
+    assert high - low < 0.5 * (correct_high - correct_low)
 
 
 def test_bootstrap_of_a_product_of_sums():
@@ -114,44 +120,28 @@ def test_jackknife_of_fewer_than_two_items_has_no_width():
     assert jackknife_interval(0.25, [0.0]) == (0.25, 0.25)
 
 
-def test_an_interval_of_few_items_reaches_as_far_as_students():
-    # The mean of normal values: Student's interval is exact, and the percentile one 12 % too narrow for 10 items.
+def test_an_interval_of_few_items_is_as_wide_as_students():
+    # For the mean of normal values, Student's interval is exact; the percentile one is 12 % too narrow for 10 items.
     values = default_rng(5).normal(size=10)
     values = (values - values.mean()) / values.std(ddof=1)
-    sums = resampled_sums([values], seed=0, resamples=40_000)[:, 0] / 10
-    low, high = bootstrap_mean(values, seed=0, resamples=40_000)
+    low, high = mean_interval(values, resamples=40_000)
     exact = 2.262157 / np.sqrt(10)
     assert (high - low) / 2 == pytest.approx(exact, rel=0.03)
-    low, high = percentile_interval(sums)
+    low, high = percentile_interval(resampled_sums([values], seed=0, resamples=40_000)[:, 0] / 10)
     assert (high - low) / 2 == pytest.approx(exact * np.sqrt(0.9) * 1.959964 / 2.262157, rel=0.03)
 
 
-def coverage(interval, items: int, trials: int = 400) -> float:
-    """How often the interval of a mean of 1, over skewed values, contains it."""
-    random = default_rng(11)
-    covered = 0
-    for trial in range(trials):
-        low, high = interval(random.gamma(4.0, 0.25, size=items), trial)
-        covered += low <= 1.0 <= high
-    return covered / trials
-
-
 @pytest.mark.parametrize("items", [12, 60])
-def test_intervals_cover_the_truth_as_often_as_they_say(items):
-    def offered(values, seed):
-        return bootstrap_ratio(values, np.ones(items), seed=seed, resamples=600)
-
-    def too_narrow(values, seed):
-        low, high = offered(values, seed)
-        middle, half = (low + high) / 2, (high - low) / 2 * 0.8
-        return middle - half, middle + half
-
-    def too_wide(values, seed):
-        low, high = offered(values, seed)
-        middle, half = (low + high) / 2, (high - low) / 2 * 1.6
-        return middle - half, middle + half
-
-    band = (0.92, 0.975)  # three standard errors of 400 trials; what is said is 0.95
-    assert band[0] <= coverage(offered, items) <= band[1]
-    assert coverage(too_narrow, items) < band[0]
-    assert coverage(too_wide, items) > band[1]
+def test_95_percent_intervals_cover_the_truth_95_percent_of_the_time(items):
+    random, trials = default_rng(11), 400
+    covered = dict.fromkeys((0.8, 1.0, 1.6), 0)  # by how much the interval is widened
+    for trial in range(trials):
+        values = random.gamma(4.0, 0.25, size=items)  # skewed, with a mean of 1
+        low, high = bootstrap_ratio(values, np.ones(items), seed=trial)
+        middle, half = (low + high) / 2, (high - low) / 2
+        for factor in covered:
+            covered[factor] += abs(middle - 1.0) <= factor * half
+    # Three standard errors of 400 trials around 95 %, which is enough to detect a wrong width.
+    assert 0.92 <= covered[1.0] / trials <= 0.975
+    assert covered[0.8] / trials < 0.92
+    assert covered[1.6] / trials > 0.975

@@ -1,7 +1,7 @@
-"""Per-document sufficient statistics of scored tokens: the sums that every figure of a perplexity pass follows from.
+"""Per-document sufficient statistics of scored tokens: the sums that every metric of a perplexity pass follows from.
 
-They are sums and counts only, so those of any parts of the work, from any process or an earlier run, add up to the
-same: sum, reduce, then divide.
+They are only sums and counts, so partial results from any process or an earlier run add up to the same totals: sum,
+reduce, then divide.
 """
 
 import math
@@ -19,7 +19,7 @@ HARDEST = 20
 
 @dataclass(frozen=True)
 class DocumentScore:
-    """A document's negative log-likelihood in nats, and its size in three units: a row of ``documents.jsonl``.
+    """A document's negative log-likelihood in nats and its size in three units: a row of ``documents.jsonl``.
 
     ``top_1`` and ``top_5`` count the tokens that were the model's most probable one, or among its five most probable.
     """
@@ -35,17 +35,17 @@ class DocumentScore:
 
 @dataclass(frozen=True)
 class TokenSums:
-    """Sums over the scored tokens of one document, or of the part of it that one window scored.
+    """Sums over the scored tokens of one document, or of the part of it in one window.
 
     Attributes:
         nll: Σ nll, in nats.
         tokens: number of scored tokens.
         top_1: number of tokens that were the model's most probable one.
         top_5: number of tokens among its five most probable.
-        by_position: rows [n, tokens, Σ nll] of the tokens that came after 2^(n−1)+1 … 2^n tokens of context; n = 0 is
-            one token.
-        by_confidence: rows [n, tokens, top_1, Σ confidence] of the tokens at which the model gave its most probable
-            token a probability of n/10 up to (n+1)/10.
+        by_position: rows [n, tokens, Σ nll] for the tokens with 2^(n−1)+1 … 2^n tokens of context; n = 0 is one
+            token of context.
+        by_confidence: rows [n, tokens, top_1, Σ confidence] for the tokens where the model's most probable token had a
+            probability from n/10 to (n+1)/10.
     """
 
     nll: float
@@ -61,9 +61,9 @@ class WindowScore:
     """The result of one window.
 
     Attributes:
-        sums: one for each document that owns targets of it, in their order.
-        hardest: rows [nll, target, most probable token, its probability] of up to :data:`HARDEST` targets, by their
-            index in the window; the hardest first.
+        sums: one per document that has targets in it, in the order of the documents.
+        hardest: rows [nll, index of the target in the window, most probable token, its probability] of up to
+            :data:`HARDEST` targets, highest nll first.
     """
 
     sums: list[TokenSums]
@@ -71,14 +71,14 @@ class WindowScore:
 
 
 def sum_window(window: TokenWindow, scores: TokenScores) -> WindowScore:
-    """The sums of one window, in float64, from the scores of its targets (on the CPU)."""
+    """Sum one window's scores (on the CPU), in float64."""
     nll = scores.nll.double().numpy()
     confidence = scores.confidence.double().numpy()
     likeliest, among_top = scores.likeliest.numpy(), scores.among_top.numpy()
     right = likeliest == window.targets
     context = len(window.inputs) - len(window.targets) + 1 + np.arange(len(window.targets))
-    position = np.frexp(context - 1)[1]  # bits of context - 1: the exponent of the power of two that it fits under
-    # NaN is reported where the nll is checked.
+    position = np.frexp(context - 1)[1]  # bits of context - 1, which is log2(context) rounded up
+    # A NaN is reported later, where the nll is checked.
     bins = np.minimum((np.nan_to_num(confidence) * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
     sums = []
     for owner in np.unique(window.owners):
@@ -99,7 +99,7 @@ def sum_window(window: TokenWindow, scores: TokenScores) -> WindowScore:
 
 
 def add_up(parts: Sequence[TokenSums]) -> TokenSums:
-    """The sums of all parts together; the same to the last bit in any order."""
+    """Add up partial sums; bitwise identical in any order."""
     return TokenSums(
         nll=math.fsum(part.nll for part in parts),
         tokens=sum(part.tokens for part in parts),
@@ -111,7 +111,7 @@ def add_up(parts: Sequence[TokenSums]) -> TokenSums:
 
 
 def _binned(bins: np.ndarray, *values: np.ndarray) -> list[list[float]]:
-    """A row [bin, count, Σ of each of the values] for each bin that is not empty."""
+    """A row [bin, count, Σ of each of the values] for each non-empty bin."""
     counts = np.bincount(bins)
     sums = [np.bincount(bins, weights=value) for value in values]
     return [[int(n), int(counts[n]), *(float(total[n]) for total in sums)] for n in np.flatnonzero(counts)]

@@ -1,7 +1,7 @@
-"""One pass over documents: their negative log-likelihoods, and everything else that the pass tells.
+"""Perplexity of documents: one scoring pass, and every metric computed from it.
 
-Results depend on the documents, the model, the convention, the context and the stride, and on nothing else: not on
-batch size, padding or the number of processes, beyond the rounding of single-precision arithmetic.
+Results depend only on the documents, the model, the convention, the context and the stride. Batch size, padding and the
+number of processes change them by no more than the rounding of single-precision arithmetic.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from textgen.data.document import Document
 from textgen.errors import UserError
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.perplexity.document_sums import DocumentScore, TokenSums, WindowScore, add_up
-from textgen.evaluation.perplexity.entropy_floor import floor_figures
+from textgen.evaluation.perplexity.entropy_floor import floor_metrics
 from textgen.evaluation.perplexity.score_cache import ScoreCache
 from textgen.evaluation.perplexity.score_windows import score_windows
 from textgen.evaluation.perplexity.summary import perplexity_summary
-from textgen.evaluation.perplexity.token_report import hardest_tokens, token_figures
+from textgen.evaluation.perplexity.token_report import hardest_tokens, token_metrics
 from textgen.evaluation.perplexity.windows import TokenWindow, WindowSettings
 
 BATCH_TOKENS = 4096
@@ -27,7 +27,7 @@ BATCH_TOKENS = 4096
 
 @dataclass(frozen=True)
 class PerplexityPass:
-    """The results of one pass: a score and sums for each document, and the windows with their scores."""
+    """The results of one scoring pass: each document's score and sums, and each window with its score."""
 
     documents: list[DocumentScore]
     sums: list[TokenSums]
@@ -43,16 +43,16 @@ def measure_perplexity(
     seed: int,
     cache: ScoreCache | None = None,
 ) -> tuple[dict[str, Any], list[DocumentScore]]:
-    """An entry of ``perplexity.json``, and the documents' scores.
+    """An entry of ``perplexity.json``, and the documents' scores; the same on every process.
 
-    The same on every process. Arguments as for :func:`score_documents`; ``seed`` is that of the bootstrap.
+    Arguments are those of :func:`score_pass`; ``seed`` is that of the bootstrap.
     """
     scored = score_pass(loaded, documents, settings, cache=cache)
-    figures = perplexity_summary(scored.documents, settings, seed=seed)
-    figures |= token_figures(scored.sums, seed=seed)
-    figures |= {"hardest_tokens": hardest_tokens(scored.windows, scored.scores, documents, loaded.tokenizer)}
-    figures |= {"data_sha256": documents_fingerprint(documents), "model": loaded.name}
-    return figures | floor_figures(documents, scored.documents, settings, seed=seed), scored.documents
+    metrics = perplexity_summary(scored.documents, settings, seed=seed)
+    metrics |= token_metrics(scored.sums, seed=seed)
+    metrics |= {"hardest_tokens": hardest_tokens(scored.windows, scored.scores, documents, loaded.tokenizer)}
+    metrics |= {"data_sha256": documents_fingerprint(documents), "model": loaded.name}
+    return metrics | floor_metrics(documents, scored.documents, settings, seed=seed), scored.documents
 
 
 def documents_fingerprint(documents: Sequence[Document]) -> str:
@@ -63,7 +63,7 @@ def documents_fingerprint(documents: Sequence[Document]) -> str:
 def score_documents(
     loaded: LoadedModel, documents: Sequence[Document], settings: WindowSettings, *, batch_tokens: int = BATCH_TOKENS
 ) -> list[DocumentScore]:
-    """Each document's negative log-likelihood, in their order, the same on every process; see :func:`score_pass`."""
+    """Each document's score, in the order of the documents; the same on every process. See :func:`score_pass`."""
     return score_pass(loaded, documents, settings, batch_tokens=batch_tokens).documents
 
 
@@ -77,19 +77,19 @@ def score_pass(
 ) -> PerplexityPass:
     """Score every document.
 
-    Log-probabilities are float32 whatever the model's dtype, and sums are float64. Text is tokenised whole, without
-    the special tokens that some tokenizers add by themselves. With strided, the first token of all, which nothing
-    precedes, is not scored.
+    Log-probabilities are float32 whatever the model's dtype, and sums are float64. Text is tokenised whole, without the
+    special tokens that some tokenizers add. With the strided convention, the very first token is not scored, since
+    nothing precedes it.
 
     Args:
         loaded: the model, prepared by Accelerate or not; it is evaluated without dropout.
-        documents: what to score.
+        documents: the documents to score.
         settings: convention, context and stride.
-        batch_tokens: tokens in a batch, padding included; a single window may be longer.
-        cache: window scores of an interrupted pass that would compute the same are taken from here.
+        batch_tokens: maximum tokens per batch, including padding; a single window may be longer.
+        cache: window scores of an interrupted pass with the same model and settings; new ones are added.
 
     Raises:
-        UserError: the tokenizer lacks what the convention needs, or the model's likelihoods are not finite.
+        UserError: the tokenizer lacks what the convention needs, or the model's log-likelihoods are not finite.
     """
     windows = settings.cut(loaded.tokenizer, documents)
     scores = score_windows(loaded, windows, documents, settings, batch_tokens=batch_tokens, cache=cache)
@@ -98,7 +98,7 @@ def score_pass(
         for owner, sums in zip(sorted(set(window.owners.tolist())), score.sums, strict=True):
             parts[owner].append(sums)
     totals = [add_up(part) for part in parts]
-    for document, total in zip(documents, totals, strict=True):  # the same on every process: all have all sums
+    for document, total in zip(documents, totals, strict=True):  # every process has all sums, so all of them raise
         if not math.isfinite(total.nll):
             raise UserError(
                 f"The negative log-likelihood of document {document.id!r} is {total.nll}: the model's logits are not "

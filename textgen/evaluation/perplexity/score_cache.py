@@ -1,13 +1,13 @@
-"""A cache of window scores on disk, written as they are computed: an interrupted evaluation continues from it.
+"""A cache of window scores on disk, written as they are computed, from which an interrupted evaluation resumes.
 
-A record is the score of one window, under a key that is a hash of everything it depends on: the model, to the last bit
-of its weights; the settings and the software versions; the tokens read and scored, and where among them documents
-begin. Text and tokenizer enter through their tokens. So an evaluation finds a record only if it would compute the same
-numbers; nothing is compared by date or name. With ``rolling``, documents do not share windows, and changing one leaves
-the records of all others valid; with ``strided``, those of the text before it.
+A record is the score of one window. Its key is a hash of everything the score depends on: every bit of the model's
+weights, the settings, the software versions, the tokens that are read and scored, and where documents begin among them.
+Text and tokenizer enter through the tokens. So an evaluation finds a record only if it would compute the same numbers;
+dates and names play no part. With ``rolling``, documents do not share windows, so changing one keeps the records of all
+others valid; with ``strided``, those of the text before it.
 
-Every process appends to a file of its own, since few file systems make it safe to append to one file from several
-machines. A line that was cut off by a kill is skipped.
+Each process appends to its own file, since few file systems make it safe to append to one file from several machines.
+A line that was cut off by a kill is skipped.
 """
 
 import hashlib
@@ -29,15 +29,15 @@ from textgen.evaluation.perplexity.windows import TokenWindow
 from textgen.model.loading import raw_bytes
 from textgen.training.distributed.sharding import gather
 
-_FORMAT = 1  # part of every key: a record of another layout is never found
+_FORMAT = 1  # part of every key, so that records in another layout are never found
 
 
 class ScoreCache:
-    """The records of one directory, as one process of an evaluation sees them.
+    """The window scores in a directory, as one process of an evaluation reads and writes them.
 
     Args:
         directory: created when the first record is written.
-        process: number of this process.
+        process: index of this process.
     """
 
     def __init__(self, directory: Path, process: int) -> None:
@@ -55,7 +55,7 @@ class ScoreCache:
         return found
 
     def append(self, rows: Sequence[tuple[str, list[str], WindowScore]]) -> None:
-        """Write rows of (key, ids of the documents, score), one per line, except scores that are not finite."""
+        """Write rows of (key, document ids, score), one per line; scores that are not finite are left out."""
         lines = []
         for key, ids, score in rows:
             if all(math.isfinite(sums.nll) for sums in score.sums):
@@ -68,7 +68,7 @@ class ScoreCache:
         with self.path.open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # a line that a kill cut off must not take the next one with it
+                if file.read(1) != b"\n":  # a line cut off by a kill must not corrupt the next one
                     lines.insert(0, "")
             file.write(("\n".join(lines) + "\n").encode())
 
@@ -83,12 +83,12 @@ def _intact(line: bytes) -> dict[str, Any] | None:
 
 
 def _checksum(record: Mapping[str, Any]) -> str:
-    # JSON preserves the bits of a float, so what is read back hashes to what was written.
+    # JSON preserves every bit of a float, so a record that is read back has the checksum it was written with.
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
 
 
 def window_keys(evaluation: str, windows: Sequence[TokenWindow]) -> list[str]:
-    """A key for each window of an evaluation (:func:`evaluation_key`); a counter distinguishes identical windows."""
+    """A key for each window, given the :func:`evaluation_key`; a counter distinguishes identical windows."""
     keys = []
     seen: Counter[str] = Counter()
     for window in windows:
@@ -106,7 +106,7 @@ def window_keys(evaluation: str, windows: Sequence[TokenWindow]) -> list[str]:
 def evaluation_key(model: Any, settings: Mapping[str, Any]) -> str:
     """A hash of what all records of an evaluation depend on: model, settings, software versions and device.
 
-    All processes call it if parameters are sharded.
+    With sharded parameters, every process must call it.
     """
     device = next(model.parameters()).device
     autocast = torch.is_autocast_enabled(device.type)
@@ -127,7 +127,7 @@ def evaluation_key(model: Any, settings: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    # The order of a set of strings changes from process to process.
+    # The order of a set of strings differs between processes.
     return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
 

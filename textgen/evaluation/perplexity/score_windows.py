@@ -1,4 +1,4 @@
-"""Scoring token windows: in batches, shared out over the processes, continuing from the score cache."""
+"""Score token windows in batches that are divided among processes, resuming from the score cache."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +17,7 @@ from textgen.evaluation.sharing import pack_batches, share_batches
 from textgen.model.contexts import evaluating
 from textgen.model.token_scores import score_tokens, scoring_head, without_gradients
 
-_MAX_LOGITS = 1 << 28  # per batch, if the head cannot be run by itself: 1 GiB in float32
+_MAX_LOGITS = 1 << 28  # per batch, if the head cannot be run separately: 1 GiB in float32
 
 
 def score_windows(
@@ -29,15 +29,14 @@ def score_windows(
     batch_tokens: int,
     cache: ScoreCache | None = None,
 ) -> list[WindowScore]:
-    """The score of each window, in their order, on every process.
+    """The score of each window, in order, on every process.
 
-    Windows that are in the cache are not computed again, and each batch is written there when it is done. A batch of
-    which any record is missing is computed as a whole, so that its results have the same bits as if it had never been
-    interrupted.
+    Windows in the cache are not recomputed, and each batch is written to it once done. A batch with any missing record
+    is computed as a whole, so that its results are bitwise identical to those of an uninterrupted evaluation.
     """
     model = loaded.model
-    if isinstance(model, DistributedDataParallel):  # it synchronises buffers between the processes in every pass
-        model = model.module  # not by Accelerate's unwrapping, which takes seconds to import DeepSpeed
+    if isinstance(model, DistributedDataParallel):  # it would synchronise buffers between processes in every pass
+        model = model.module  # Accelerate's unwrap_model would import DeepSpeed, which takes seconds
     keys: list[str] = []
     known: dict[int, WindowScore] = {}
     if cache:
@@ -62,10 +61,10 @@ def score_windows(
 
 
 def plan_batches(windows: Sequence[TokenWindow], batch_tokens: int) -> list[list[int]]:
-    """Indices of the windows, in batches of at most ``batch_tokens`` tokens with their padding, or of one window.
+    """Indices of the windows in batches of at most ``batch_tokens`` tokens, including padding, or of a single window.
 
-    Windows of similar length and similar numbers of targets share a batch. The longest come first, so that a batch
-    that does not fit into memory fails at once.
+    Windows of similar length and similar numbers of targets share a batch. The longest come first, so that running out
+    of memory happens at once.
     """
     lengths = [len(window.inputs) for window in windows]
     order = sorted(range(len(windows)), key=lambda index: (-lengths[index], -len(windows[index].targets), index))
@@ -75,14 +74,14 @@ def plan_batches(windows: Sequence[TokenWindow], batch_tokens: int) -> list[list
 def _look_up(
     loaded: LoadedModel, model: Any, windows: Sequence[TokenWindow], cache: ScoreCache, settings: WindowSettings
 ) -> tuple[list[str], dict[int, WindowScore]]:
-    """The key of every window, and the scores of those that are in the cache: the same on every process."""
+    """The key of every window, and the cached scores by window index; the same on every process."""
     key = evaluation_key(model, asdict(settings))
     keys: list[str] = []
     known: dict[int, WindowScore] = {}
     if loaded.accelerator.is_main_process:
         keys, found = window_keys(key, windows), cache.read()
         known = {index: found[name] for index, name in enumerate(keys) if name in found}
-    # One process decides: other machines may see an older state of a shared directory, and all must plan the same
+    # Only one process reads: another machine may see an older state of a shared directory, and all must plan the same
     # batches.
     both: list[Any] = [keys, known]
     broadcast_object_list(both)
@@ -102,7 +101,7 @@ def _vocabulary(model: torch.nn.Module) -> int:
 def _score_batch(
     model: torch.nn.Module, head: torch.nn.Linear | None, batch: Sequence[TokenWindow], device: torch.device
 ) -> list[WindowScore]:
-    """The scores of windows that one forward pass reads, right-padded to the longest."""
+    """Score windows in one forward pass, right-padded to the longest."""
     longest = max(len(window.inputs) for window in batch)
     inputs = torch.zeros((len(batch), longest), dtype=torch.long)
     attention_mask = torch.zeros_like(inputs)
@@ -118,7 +117,7 @@ def _score_batch(
         model,
         head,
         inputs.to(device),
-        attention_mask.to(device),  # transformers drops a mask of all ones, and attention is faster without
+        attention_mask.to(device),  # transformers drops an all-ones mask; attention is faster without
         torch.cat(positions).to(device),
         torch.cat(targets).to(device),
     )

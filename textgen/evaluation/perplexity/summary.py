@@ -1,4 +1,4 @@
-"""Perplexities from per-document sums: the four usual figures, their uncertainty, and paired differences."""
+"""Perplexities from per-document sums: the four usual metrics, their confidence intervals, and paired differences."""
 
 import math
 import sys
@@ -13,54 +13,54 @@ from textgen.evaluation.uncertainty.bootstrap import (
     ratio,
     resampled_sums,
 )
+from textgen.evaluation.uncertainty.rates import rate_interval
 
-_UNITS = (("tokens", "token"), ("words", "word"), ("bytes", "byte"))
+_UNITS = {"tokens": "token", "words": "word", "bytes": "byte"}
 
 
 def perplexities(scores: Sequence[DocumentScore]) -> dict[str, Any]:
-    """The sums over the documents, and the four figures that follow from them, without intervals.
+    """The sums over the documents and the four metrics that follow from them, without intervals.
 
-    token_perplexity = exp(Σ nll / Σ tokens), word_perplexity and byte_perplexity likewise, bits_per_byte = Σ nll / (Σ
-    bytes · ln 2). Only the last three compare models with different tokenizers. JSON has no infinity: a perplexity
-    beyond the largest float (an nll of more than 709 nats a unit) is None, and so is token_perplexity if no token was
+    token_perplexity = exp(Σ nll / Σ tokens), word_perplexity and byte_perplexity likewise, and bits_per_byte = Σ nll /
+    (Σ bytes · ln 2). Only the last three can compare models with different tokenizers. JSON has no infinity, so a
+    perplexity beyond the largest float (an nll above 709 nats per unit) is None, as is token_perplexity if no token was
     scored.
     """
     assert scores, "no documents"
     nll = math.fsum(score.nll for score in scores)
-    sizes = {unit: sum(getattr(score, unit) for score in scores) for unit, _ in _UNITS}
-    figures: dict[str, Any] = {"documents": len(scores), "nll_sum": nll, **sizes}
-    for unit, name in _UNITS:
-        # With the strided convention, a single token has nothing before it and is not scored.
-        figures[f"{name}_perplexity"] = _exp(nll / sizes[unit]) if sizes[unit] else None
-    return figures | {"bits_per_byte": nll / sizes["bytes"] / math.log(2)}
+    sizes = {unit: sum(getattr(score, unit) for score in scores) for unit in _UNITS}
+    metrics: dict[str, Any] = {"documents": len(scores), "nll_sum": nll, **sizes}
+    for unit, name in _UNITS.items():
+        # With the strided convention, a text of a single token has no scored token.
+        metrics[f"{name}_perplexity"] = _exp(nll / sizes[unit]) if sizes[unit] else None
+    return metrics | {"bits_per_byte": nll / sizes["bytes"] / math.log(2)}
 
 
 def perplexity_summary(scores: Sequence[DocumentScore], settings: WindowSettings, *, seed: int) -> dict[str, Any]:
-    """The figures of :func:`perplexities`, accuracies, and 95 % intervals over resampled documents.
+    """The metrics of :func:`perplexities`, accuracies, and 95 % confidence intervals over documents.
 
-    The interval [low, high] of a figure is under ``<name>_interval``. top_1_accuracy and top_5_accuracy are shares of
-    the tokens, and None if none was scored.
+    The interval [low, high] of a metric is under ``<name>_interval``: by the bootstrap, or for the accuracies by
+    ``rates.py``. top_1_accuracy and top_5_accuracy are shares of the scored tokens, and None if there are none.
     """
-    figures = perplexities(scores)
-    columns = [[getattr(s, name) for s in scores] for name in ("nll", "tokens", "words", "bytes", "top_1", "top_5")]
-    sums = resampled_sums(columns, seed=seed)
-
-    def interval(numerator: int, denominator: int) -> tuple[float, float]:
-        return percentile_interval(ratio(sums[:, numerator], sums[:, denominator]), items=len(scores))
-
+    metrics = perplexities(scores)
+    sums = resampled_sums([[getattr(s, name) for s in scores] for name in ("nll", *_UNITS)], seed=seed)
+    nats_per_unit = {
+        unit: percentile_interval(ratio(sums[:, 0], sums[:, column]), items=len(scores))
+        for column, unit in enumerate(_UNITS, start=1)
+    }
     summary: dict[str, Any] = {"convention": settings.convention, "stride": settings.stride}
-    summary |= {name: figures[name] for name in ("documents", "nll_sum", "tokens", "words", "bytes")}
-    for column, (unit, name) in enumerate(_UNITS, start=1):
-        bounds = interval(0, column) if figures[unit] else (math.inf, math.inf)
-        summary[f"{name}_perplexity"] = figures[f"{name}_perplexity"]
+    summary |= {name: metrics[name] for name in ("documents", "nll_sum", "tokens", "words", "bytes")}
+    for unit, name in _UNITS.items():
+        bounds = nats_per_unit[unit] if metrics[unit] else (math.inf, math.inf)
+        summary[f"{name}_perplexity"] = metrics[f"{name}_perplexity"]
         summary[f"{name}_perplexity_interval"] = [_exp(bound) for bound in bounds]
-    summary["bits_per_byte"] = figures["bits_per_byte"]
-    summary["bits_per_byte_interval"] = [bound / math.log(2) for bound in interval(0, 3)]
-    tokens = figures["tokens"]
-    for column, name in ((4, "top_1"), (5, "top_5")):
-        hits = sum(getattr(score, name) for score in scores)
-        summary[f"{name}_accuracy"] = hits / tokens if tokens else None
-        summary[f"{name}_accuracy_interval"] = list(interval(column, 1)) if tokens else None
+    summary["bits_per_byte"] = metrics["bits_per_byte"]
+    summary["bits_per_byte_interval"] = [bound / math.log(2) for bound in nats_per_unit["bytes"]]
+    tokens = [score.tokens for score in scores]
+    for name in ("top_1", "top_5"):
+        hits = [getattr(score, name) for score in scores]
+        summary[f"{name}_accuracy"] = sum(hits) / sum(tokens) if sum(tokens) else None
+        summary[f"{name}_accuracy_interval"] = list(rate_interval(hits, tokens)) if sum(tokens) else None
     return summary
 
 
@@ -69,12 +69,12 @@ def paired_difference(
 ) -> dict[str, Any]:
     """The difference in bits_per_byte (b − a, negative if b is better), with a paired 95 % interval.
 
-    Keys: documents, bits_per_byte, bits_per_byte_interval. Both must have scored the same documents in the same order.
-    If the interval contains 0, these documents cannot distinguish the two.
+    Keys: documents, bits_per_byte, bits_per_byte_interval. Both must be scores of the same documents in the same order.
+    If the interval contains 0, these documents do not distinguish the two models.
     """
     key_a, key_b = ([(score.id, score.bytes) for score in scores] for scores in (scores_a, scores_b))
     assert scores_a, "no documents"
-    assert key_a == key_b, "a paired difference takes the same documents in the same order"
+    assert key_a == key_b, "a paired difference needs the same documents in the same order"
     nll_a, nll_b = [score.nll for score in scores_a], [score.nll for score in scores_b]
     sizes = [score.bytes * math.log(2) for score in scores_a]
     return {
@@ -85,5 +85,5 @@ def paired_difference(
 
 
 def _exp(nats: float) -> float | None:
-    """e to the ``nats``, or None beyond the largest float."""
+    """exp(nats), or None beyond the largest float."""
     return math.exp(nats) if nats <= math.log(sys.float_info.max) else None

@@ -1,4 +1,4 @@
-"""What a perplexity pass tells besides perplexity: loss by position, calibration, and the hardest tokens."""
+"""Token-level metrics of a perplexity pass: loss by position, calibration, and the hardest tokens."""
 
 import math
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from textgen.evaluation.perplexity.document_sums import CONFIDENCE_BINS, HARDEST
 from textgen.evaluation.perplexity.windows import TokenWindow
 from textgen.evaluation.uncertainty.bootstrap import percentile_interval, ratio, resampled_sums
 
-TOKENS_BEFORE, TOKENS_AFTER = 24, 8  # context that a hardest token is shown with
+TOKENS_BEFORE, TOKENS_AFTER = 24, 8  # context shown with a hardest token
 
 
-def token_figures(sums: Sequence[TokenSums], *, seed: int) -> dict[str, Any]:
+def token_metrics(sums: Sequence[TokenSums], *, seed: int) -> dict[str, Any]:
     """Loss by position and calibration, with 95 % intervals over resampled documents.
 
     ``loss_by_position``: for each range ``from`` … ``to`` of the number of preceding tokens, ``tokens`` and the mean
     ``nll``. ``calibration``: for each range of the probability of the most probable token, ``tokens``, the mean
-    ``confidence`` and the ``accuracy``. ``expected_calibration_error`` is the mean over tokens of the distance between
-    the two, Σ tokens · |accuracy − confidence| / Σ tokens (Guo et al., arXiv 1706.04599, equation 3). It has no
-    interval: sampling noise can only increase the distance in a bin, so an interval from resampling would be biased.
+    ``confidence`` and the ``accuracy``. ``expected_calibration_error`` is the distance between the two, averaged over
+    tokens: Σ tokens · |accuracy − confidence| / Σ tokens (Guo et al., arXiv 1706.04599, equation 3). It has no
+    interval: sampling noise can only increase the expected distance in a bin, so a resampling interval would be biased.
     """
     total = add_up(sums)
     positions = []
@@ -44,16 +44,16 @@ def token_figures(sums: Sequence[TokenSums], *, seed: int) -> dict[str, Any]:
 
 
 def _interval(sums: Sequence[TokenSums], table: str, number: float, column: int, seed: int) -> list[float] | None:
-    """95 % interval of Σ column / Σ tokens of one bin, over documents, including those with nothing in the bin.
+    """95 % interval of Σ column / Σ tokens of one bin, over all documents, including those without tokens in the bin.
 
-    None if the whole bin comes from one document.
+    None if all of the bin's tokens are from one document.
     """
     found = [{row[0]: row for row in getattr(part, table)}.get(number) for part in sums]
     if sum(row is not None for row in found) < 2:
         return None
     columns = [[row[i] if row else 0.0 for row in found] for i in (column, 1)]
     resampled = resampled_sums(columns, seed=seed)
-    caught = resampled[resampled[:, 1] > 0]  # a resample may hold none of the documents that reach this bin
+    caught = resampled[resampled[:, 1] > 0]  # a resample may contain no document with tokens in this bin
     return list(percentile_interval(ratio(caught[:, 0], caught[:, 1]), items=len(sums)))
 
 
@@ -63,8 +63,7 @@ def hardest_tokens(
     documents: Sequence[Document],
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[dict[str, Any]]:
-    """The tokens with the highest nll, hardest first, as text: with what precedes and follows them, and what the model
-    expected."""
+    """The tokens with the highest nll first, as text: with their context and the model's most probable token."""
     rows = [(row, index) for index, score in enumerate(scores) for row in score.hardest]
     rows.sort(key=lambda pair: (-pair[0][0], pair[1], pair[0][1]))
     found = []

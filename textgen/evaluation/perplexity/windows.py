@@ -1,15 +1,15 @@
 """Windows over token sequences: which tokens the model reads to score which others. Pure functions.
 
-Two conventions, because "perplexity" has meant both:
+There are two conventions, since "perplexity" is used for both:
 
 ``rolling``
-    Each document by itself, after a prefix token, in disjoint windows: lm-evaluation-harness's
+    Each document separately, after a prefix token, in disjoint windows: lm-evaluation-harness's
     ``loglikelihood_rolling``.
 ``strided``
     All documents joined into one text, in overlapping windows: the transformers guide "Perplexity of fixed-length
     models".
 
-Over a sequence, every token that something precedes is scored exactly once.
+Every token of a sequence except the first is scored exactly once.
 """
 
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ SEPARATOR = "\n\n"
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """The convention in force, with its sizes; make one with :meth:`resolve`.
+    """A perplexity convention with its sizes; create it with :meth:`resolve`.
 
     Attributes:
         convention: "rolling" or "strided".
-        context: number of tokens that the model reads at once.
-        stride: tokens between two windows; None for rolling.
+        context: maximum number of tokens the model reads at once.
+        stride: tokens from the start of one window to the next; None for rolling.
     """
 
     convention: str
@@ -42,16 +42,14 @@ class WindowSettings:
 
     @classmethod
     def resolve(cls, convention: str, context: int, stride: int | None = None) -> "WindowSettings":
-        """The settings of a convention: for strided, half of the context unless a stride is given.
+        """Validate the settings of a convention; the default stride of strided is half of the context.
 
         Raises:
             UserError: unknown convention, a stride outside 1 … context, or a stride with rolling.
         """
         if convention == "rolling":
             if stride is not None:
-                raise UserError(
-                    f"--stride {stride}: only the strided convention has one. Omit it, or use --convention strided."
-                )
+                raise UserError(f"--stride {stride}: only --convention strided has a stride. Add it, or omit --stride.")
             return cls(convention, context)
         if convention != "strided":
             raise UserError(f"--convention {convention!r}: unknown convention. Choose rolling or strided.")
@@ -62,7 +60,7 @@ class WindowSettings:
         return cls(convention, context, stride)
 
     def cut(self, tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> "list[TokenWindow]":
-        """All windows of the documents.
+        """Tokenise the documents and cut them into windows.
 
         Raises:
             UserError: the tokenizer lacks what the convention needs.
@@ -74,7 +72,7 @@ class WindowSettings:
 
 @dataclass(frozen=True)
 class Window:
-    """A range of a token sequence that one forward pass reads, ``[start, end - 1)``, to score ``[scored, end)``."""
+    """Positions in a token sequence: one forward pass reads ``[start, end - 1)`` and scores ``[scored, end)``."""
 
     start: int
     scored: int
@@ -87,7 +85,7 @@ class TokenWindow:
 
     Attributes:
         inputs: token ids that the model reads, [length].
-        targets: token ids that are scored, after each of the last positions of ``inputs``, [targets].
+        targets: token ids that are scored, one after each of the last positions of ``inputs``, [targets].
         owners: index of the document that each target belongs to, [targets].
     """
 
@@ -97,10 +95,10 @@ class TokenWindow:
 
 
 def rolling_windows(length: int, context: int) -> list[Window]:
-    """Windows over a prefix token and its document, ``length`` tokens in all, that score all but the prefix once each.
+    """Windows over a prefix token and its document, ``length`` tokens in total, that score all but the prefix once.
 
-    As lm-evaluation-harness's ``get_rolling_token_windows`` with one token of context: disjoint targets, ``context`` of
-    them per window, and the last window extended to the left so that it reads a full context if there is one.
+    Same as lm-evaluation-harness's ``get_rolling_token_windows`` with one token of context: disjoint targets,
+    ``context`` of them per window, and the last window extended to the left to read a full context if possible.
     """
     assert context >= 1, context
     windows = []
@@ -111,11 +109,11 @@ def rolling_windows(length: int, context: int) -> list[Window]:
 
 
 def strided_windows(length: int, context: int, stride: int) -> list[Window]:
-    """Windows of ``context`` tokens, ``stride`` apart, that score all of ``length`` tokens but the first once each.
+    """Windows of ``context`` tokens, ``stride`` apart, that score every one of ``length`` tokens but the first once.
 
-    As in the transformers guide "Perplexity of fixed-length models": each window scores what the one before it did not
-    reach, its last ``stride`` tokens. It differs only for ``stride == context``: there the guide leaves out the first
-    token of every window, and here a window reads one more preceding token.
+    As in the transformers guide "Perplexity of fixed-length models", each window scores the tokens that the previous
+    one did not reach, its last ``stride`` tokens. The only difference is at ``stride == context``, where the guide
+    skips the first token of every window; here the window reads one more preceding token instead.
     """
     assert 1 <= stride <= context, (stride, context)
     windows: list[Window] = []
@@ -133,8 +131,8 @@ def rolling_token_windows(
 ) -> list[TokenWindow]:
     """The windows of each document after the prefix token: BOS, or EOS if there is no BOS.
 
-    The same numbers as lm-evaluation-harness's, except that a tokenizer never adds a BOS of its own to the text, which
-    would be scored after the prefix.
+    The same numbers as lm-evaluation-harness's, except that the tokenizer is kept from adding its own BOS to the text,
+    which would be scored after the prefix.
 
     Raises:
         UserError: the tokenizer has neither BOS nor EOS.
@@ -143,7 +141,7 @@ def rolling_token_windows(
     if prefix is None:
         raise UserError(
             "--convention rolling: the tokenizer has neither a BOS nor an EOS token to put before a document. "
-            "Add one to it, or use --convention strided."
+            "Add one to the tokenizer, or use --convention strided."
         )
     found = []
     encoded = _encode(tokenizer, [document.text for document in documents])["input_ids"] if documents else []
@@ -158,7 +156,7 @@ def strided_token_windows(
 ) -> list[TokenWindow]:
     """The windows of all documents, joined by an empty line and tokenised as one text.
 
-    A token belongs to the document in which it begins, a separator to the document before it.
+    A token belongs to the document in which it begins, and a separator to the document before it.
 
     Raises:
         UserError: the tokenizer does not report where in the text a token begins.
@@ -166,12 +164,12 @@ def strided_token_windows(
     if not tokenizer.is_fast:
         raise UserError(
             "--convention strided: this tokenizer does not report where its tokens begin in the text (it is not a "
-            "fast one), so they cannot be attributed to documents. Use --convention rolling."
+            "fast one), so they cannot be assigned to documents. Use --convention rolling."
         )
     if not documents:
         return []
     lengths = [len(document.text) + len(SEPARATOR) for document in documents]
-    ends = np.cumsum(lengths)  # of each document with the separator after it, in characters
+    ends = np.cumsum(lengths)  # of each document including the separator after it, in characters
     text = SEPARATOR.join(document.text for document in documents)
     encoded = _encode(tokenizer, [text], return_offsets_mapping=True)
     ids = np.array(encoded["input_ids"][0], dtype=np.int64)
@@ -181,7 +179,7 @@ def strided_token_windows(
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **extra: Any) -> Any:
-    # verbose=False: no warning about texts longer than the model's context, which is what windows are for
+    # verbose=False: no warning about texts longer than the model's context, since they are cut into windows
     return tokenizer(
         texts,
         add_special_tokens=False,

@@ -21,7 +21,7 @@ from textgen.evaluation.quality.judge import judge_nlls, split_ids
 from textgen.evaluation.quality.mauve import MIN_TEXTS, mauve_columns, missing_mauve_columns, text_features
 from textgen.evaluation.quality.teacher_forcing import Span, read_spans
 from textgen.evaluation.quality.text_metrics import cluster_numbers, estimate_columns, text_estimates
-from textgen.evaluation.uncertainty.estimate import Estimate, estimate_of_mean, estimate_of_ratio
+from textgen.evaluation.uncertainty.estimate import Estimate, estimate_of_rate, estimate_of_ratio
 
 
 def decoding_rows(
@@ -86,7 +86,7 @@ def _estimates(
         scaled_bytes = [len(text.encode("utf-8", "replace")) * math.log(2) for text in output.texts]
         found["judge_bits_per_byte"] = estimate_of_ratio(judged, scaled_bytes, **resampling)
     # A continuation is shorter than the limit only if the text ended.
-    found["end_of_text_rate"] = estimate_of_mean([float(n < config.max_new_tokens) for n in lengths], **resampling)
+    found["end_of_text_rate"] = estimate_of_rate([float(n < config.max_new_tokens) for n in lengths], **resampling)
     return found
 
 

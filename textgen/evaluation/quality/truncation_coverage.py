@@ -18,6 +18,7 @@ from textgen.evaluation.decoding.truncation import is_truncation, truncate
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.quality.teacher_forcing import Span, read_spans
 from textgen.evaluation.uncertainty.bootstrap import bootstrap_ratio
+from textgen.evaluation.uncertainty.rates import rate_interval
 
 UNTRUNCATED = "untruncated"
 """The row of the model's whole distribution."""
@@ -58,7 +59,12 @@ def truncation_coverage(
             "strategy": strategy.name if strategy else UNTRUNCATED,
             "family": strategy.family if strategy else UNTRUNCATED,
             "settings": dict(strategy.settings) if strategy else {},
-            **_row([one[:, count * place : count * (place + 1)] for one in found], seed),
+            **_row(
+                [one[:, count * place : count * (place + 1)] for one in found],
+                seed,
+                # The first column of each strategy is its number of kept tokens; of the untruncated one, that is all.
+                keeps_everything=all(np.array_equal(one[:, count * place], one[:, 0]) for one in found),
+            ),
         }
         for place, strategy in enumerate([None, *chosen])
     ]
@@ -81,14 +87,16 @@ def _figures(
     ]
 
 
-def _row(found: Sequence[np.ndarray], seed: int) -> dict[str, Any]:
+def _row(found: Sequence[np.ndarray], seed: int, *, keeps_everything: bool) -> dict[str, Any]:
     """A strategy's means, intervals and median, from the values [positions, figures] of each prompt."""
     positions = [len(one) for one in found]
     row: dict[str, Any] = {"positions": sum(positions)}
     for column, name in enumerate(FIGURES):
         sums = [float(one[:, column].sum()) for one in found]
         row[name] = sum(sums) / sum(positions)
-        row[f"{name}_interval"] = list(bootstrap_ratio(sums, positions, seed=seed))
+        is_rate = name == "human_coverage" and not keeps_everything  # else it is 1 by definition
+        interval = rate_interval(sums, positions) if is_rate else bootstrap_ratio(sums, positions, seed=seed)
+        row[f"{name}_interval"] = list(interval)
         if name == "kept_size":
             row["kept_size_median"] = float(np.median(np.concatenate([one[:, column] for one in found])))
     return row

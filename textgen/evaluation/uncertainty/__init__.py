@@ -1,6 +1,7 @@
-"""Uncertainty: 95 % intervals and paired comparisons, over documents or prompts and never over tokens.
+"""Uncertainty: 95 % confidence intervals and paired comparisons, over documents or prompts and never over tokens.
 
-Read in this order: ``bootstrap.py`` (intervals by resampling items), ``estimate.py`` (a figure with what its interval
-and its paired differences are computed from), ``significance.py`` (differences: intervals, p values, Holm's correction,
-and how many prompts would be needed), and ``student_t.py`` (Student's t distribution).
+Read in this order: ``bootstrap.py`` (intervals by resampling items), ``rates.py`` (intervals of rates, also near 0 and
+1), ``estimate.py`` (a value with everything that its interval and paired differences are computed from),
+``significance.py`` (differences: intervals, p values, Holm's correction, required numbers of prompts or samples).
+``student_t.py`` and ``beta.py`` are the distributions behind them.
 """

@@ -1,11 +1,12 @@
-"""95 % intervals for figures made of sums over items: how far the chance of *which* items were drawn could move them.
+"""95 % confidence intervals for functions of sums over items, by resampling the items (bootstrap) or leaving each out
+(jackknife).
 
-An item is what was sampled independently of the others: a document for perplexity, a prompt for continuations. Never a
-token: tokens of one document are far from independent, and an interval over them would be several times too narrow.
+An item is what was sampled independently: a document for perplexity, a prompt for continuations. Never a token: tokens
+of one document are far from independent, and an interval over tokens would be several times too narrow.
 
-Everything is a function of the data and ``seed``. The resamples depend on the seed and the number of items alone, so
-two models or two strategies measured on the same items with the same seed are resampled alike, and their difference
-is paired.
+Results depend only on the data and ``seed``. The resamples depend only on the seed and the number of items, so two
+models or strategies measured on the same items with the same seed use the same resamples, and their difference is
+paired.
 """
 
 import math
@@ -27,27 +28,27 @@ _INDICES_AT_ONCE = 1 << 20  # resampled indices held in memory, 8 MiB
 
 
 def per_cluster(values: ArrayLike, clusters: Sequence[int] | None) -> np.ndarray:
-    """Sums of ``values`` [items] within each cluster, in the order of their numbers 0, 1, …; unchanged if None."""
+    """Sums of ``values`` [items] within each cluster 0, 1, …, in that order; the values themselves if None."""
     array = np.asarray(values, dtype=np.float64)
     if clusters is None:
         return array
-    assert len(clusters) == len(array), "one cluster number an item"
+    assert len(clusters) == len(array), "one cluster number per item"
     return np.bincount(np.asarray(clusters, dtype=np.int64), weights=array)
 
 
 def ratio(numerators: ArrayLike, denominators: ArrayLike) -> np.ndarray:
-    """Element-wise quotient in which 0 / 0 is 0, so that a resample that caught only empty items stays a number."""
+    """Element-wise quotient with 0 / 0 = 0, so that a resample of empty items only still has a value."""
     above, below = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     return np.divide(above, below, out=np.zeros_like(above), where=below != 0)
 
 
 def percentile_interval(replicates: ArrayLike, *, items: int | None = None) -> Interval:
-    """The middle 95 % of a statistic over the resamples (percentile bootstrap, Efron & Tibshirani 1993, §13.3), widened
-    for the number of ``items`` that were resampled; None leaves it as it is.
+    """The middle 95 % of a statistic's values over the resamples (percentile bootstrap, Efron & Tibshirani 1993,
+    §13.3), widened for the number of resampled ``items``; None for no widening.
 
-    Resamples of n items vary less than samples of n do, by √((n−1)/n), and know nothing of the uncertainty of their own
+    Resamples of n items vary less than samples of n items, by √((n−1)/n), and ignore the uncertainty of their own
     spread, which Student's t accounts for. The *expanded* percentile interval (Hesterberg 2015, The American
-    Statistician 69:4, 371–386) mends both by the quantiles that it takes: Φ(±√(n/(n−1)) · t₀.₉₇₅,ₙ₋₁) for 2.5 and
+    Statistician 69:4, 371–386) corrects both by using the quantiles Φ(±√(n/(n−1)) · t₀.₉₇₅,ₙ₋₁) instead of 2.5 and
     97.5 %.
     """
     tail = (1 - COVERAGE) / 2
@@ -60,14 +61,14 @@ def percentile_interval(replicates: ArrayLike, *, items: int | None = None) -> I
 def resampled_sums(
     columns: Sequence[ArrayLike], *, seed: int, resamples: int = RESAMPLES, clusters: Sequence[int] | None = None
 ) -> np.ndarray:
-    """Sums of each column over items drawn with replacement: [resamples, columns], from columns of shape [items].
+    """Sums of each column [items] over items drawn with replacement: [resamples, columns].
 
-    The same draws serve all the columns. Items of one cluster (continuations of one prompt, say) are drawn together.
-    Memory is bounded by a fixed number of indices, or one resample where that is larger. No items give zeros.
+    All columns use the same draws. Items of one cluster (the continuations of one prompt, say) are drawn together.
+    Memory is bounded by a fixed number of indices, or by one resample where that is larger. No items give zeros.
     """
     values = [per_cluster(column, clusters) for column in columns]
     items = len(values[0])
-    assert all(column.shape == (items,) for column in values), "columns of different length"
+    assert all(column.shape == (items,) for column in values), "columns of different lengths"
     sums = np.zeros((resamples, len(values)))
     if items == 0:
         return sums
@@ -80,66 +81,29 @@ def resampled_sums(
     return sums
 
 
-def bootstrap(
-    statistic: Callable[[np.ndarray], np.ndarray],
-    columns: Sequence[ArrayLike],
-    *,
-    seed: int,
-    resamples: int = RESAMPLES,
-    clusters: Sequence[int] | None = None,
-) -> Interval:
-    """95 % interval of a function of sums: ``statistic`` maps the sums [resamples, columns] to values [resamples]."""
-    sums = resampled_sums(columns, seed=seed, resamples=resamples, clusters=clusters)
-    return percentile_interval(statistic(sums), items=len(per_cluster(columns[0], clusters)))
+def bootstrap(statistic: Callable[[np.ndarray], np.ndarray], columns: Sequence[ArrayLike], *, seed: int) -> Interval:
+    """95 % interval of a function of sums: ``statistic`` maps sums [resamples, columns] to values [resamples]."""
+    sums = resampled_sums(columns, seed=seed)
+    return percentile_interval(statistic(sums), items=len(np.asarray(columns[0])))
 
 
-def bootstrap_ratio(
-    numerators: ArrayLike,
-    denominators: ArrayLike,
-    *,
-    seed: int,
-    resamples: int = RESAMPLES,
-    clusters: Sequence[int] | None = None,
-) -> Interval:
+def bootstrap_ratio(numerators: ArrayLike, denominators: ArrayLike, *, seed: int) -> Interval:
     """95 % interval of Σ numerators / Σ denominators; both [items]. One item gives [x, x], none gives [0, 0]."""
-    return bootstrap(
-        lambda sums: ratio(sums[:, 0], sums[:, 1]),
-        [numerators, denominators],
-        seed=seed,
-        resamples=resamples,
-        clusters=clusters,
-    )
-
-
-def bootstrap_mean(
-    values: ArrayLike, *, seed: int, resamples: int = RESAMPLES, clusters: Sequence[int] | None = None
-) -> Interval:
-    """95 % interval of the mean of ``values`` [items]. One item gives [x, x], none gives [0, 0]."""
-    ones = np.ones(len(np.asarray(values)))
-    return bootstrap_ratio(values, ones, seed=seed, resamples=resamples, clusters=clusters)
+    return bootstrap(lambda sums: ratio(sums[:, 0], sums[:, 1]), [numerators, denominators], seed=seed)
 
 
 def bootstrap_paired_ratio_difference(
-    numerators_a: ArrayLike,
-    denominators_a: ArrayLike,
-    numerators_b: ArrayLike,
-    denominators_b: ArrayLike,
-    *,
-    seed: int,
-    resamples: int = RESAMPLES,
-    clusters: Sequence[int] | None = None,
+    numerators_a: ArrayLike, denominators_a: ArrayLike, numerators_b: ArrayLike, denominators_b: ArrayLike, *, seed: int
 ) -> Interval:
     """95 % interval of Σ numerators_b / Σ denominators_b − Σ numerators_a / Σ denominators_a, all [items].
 
-    Entry i of a and of b must be the same item: both ratios are taken over the same resampled items, so what makes an
-    item hard for both cancels, and the interval is much narrower than the two intervals apart would suggest.
+    Entry i of a and of b must be the same item. Both ratios use the same resampled items, so what makes an item hard
+    for both cancels, and the interval is much narrower than the two separate intervals suggest.
     """
     return bootstrap(
         lambda sums: ratio(sums[:, 2], sums[:, 3]) - ratio(sums[:, 0], sums[:, 1]),
         [numerators_a, denominators_a, numerators_b, denominators_b],
         seed=seed,
-        resamples=resamples,
-        clusters=clusters,
     )
 
 
@@ -156,9 +120,9 @@ def jackknife_error(leave_one_out: ArrayLike) -> float:
 def jackknife_interval(estimate: float, leave_one_out: ArrayLike) -> Interval:
     """95 % interval from the statistic without each item in turn, [items]: estimate ± Student's t · standard error.
 
-    For statistics that count what is *distinct*: a resample with replacement holds only 63 % of the items and repeats
-    the rest, so its distinct count is too low, and a bootstrap interval would not even contain the estimate. With
-    n − 1 degrees of freedom; fewer than two items give [estimate, estimate].
+    For statistics that count *distinct* things: a resample with replacement contains only 63 % of the items and repeats
+    the rest, so its distinct count is too low, and a bootstrap interval would not even contain the estimate. Uses n − 1
+    degrees of freedom; fewer than two items give [estimate, estimate].
     """
     items = len(np.asarray(leave_one_out))
     if items < 2:

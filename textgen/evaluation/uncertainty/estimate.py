@@ -1,13 +1,13 @@
-"""An estimate: a figure with what its interval, and its paired difference from another figure, are made of.
+"""An estimate: a value with everything that its interval, and its paired difference from another, are computed from.
 
-The item is the prompt: prompts were drawn independently of each other, their continuations were not. Two estimates over
-the same prompts with the same seed rest on the same resamples, so that their difference, taken resample by resample, is
-free of what makes a prompt hard for both.
+The item is the prompt: prompts were drawn independently of each other, continuations of one prompt were not. Two
+estimates over the same prompts with the same seed use the same resamples, so their difference, taken resample by
+resample, is free of what makes a prompt hard for both.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,20 +16,28 @@ from textgen.evaluation.uncertainty.bootstrap import (
     Interval,
     jackknife_error,
     jackknife_interval,
+    per_cluster,
     percentile_interval,
     ratio,
     resampled_sums,
 )
+from textgen.evaluation.uncertainty.rates import rate_interval
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure over ``prompts`` prompts, with one of two things that tell how far chance could have moved it.
+    """A value over ``prompts`` prompts, with what its uncertainty is computed from.
 
-    ``replicates`` [resamples] are its values over prompts drawn with replacement. A figure that counts what is distinct
-    has ``left_out`` [prompts] instead: its values without each prompt in turn (see ``jackknife_interval``).
-    ``sampling_variance`` is the part of the squared standard error that more samples of the same prompts would reduce;
-    None if it is not known.
+    Attributes:
+        value: over all prompts.
+        prompts: their number.
+        replicates: the values over prompts drawn with replacement, [resamples].
+        left_out: the values without each prompt in turn, [prompts]; in place of ``replicates`` for values that count
+            distinct things (see ``jackknife_interval``).
+        sampling_variance: the part of the squared standard error that more samples of the same prompts would reduce;
+            None if unknown.
+        limits: the smallest and largest possible value; intervals are cut off there.
+        rate_bounds: the interval of a rate (see ``rates.py``), which replaces the one from ``replicates``.
     """
 
     value: float
@@ -37,18 +45,24 @@ class Estimate:
     replicates: np.ndarray | None = None
     left_out: np.ndarray | None = None
     sampling_variance: float | None = None
-    limits: Interval = (-math.inf, math.inf)  # which no value can pass: an interval is cut off there
+    limits: Interval = (-math.inf, math.inf)
+    rate_bounds: Interval | None = None
 
     def interval(self) -> Interval:
-        """95 % interval: percentiles of the replicates, or the jackknife's; [value, value] for one prompt."""
-        if self.replicates is not None:
+        """95 % interval: that of the rate, or percentiles of the replicates, or the jackknife's.
+
+        One prompt gives [value, value], except for a rate.
+        """
+        if self.rate_bounds is not None:
+            low, high = self.rate_bounds
+        elif self.replicates is not None:
             low, high = percentile_interval(self.replicates, items=self.prompts)
         else:
             low, high = jackknife_interval(self.value, [] if self.left_out is None else self.left_out)
         return max(low, self.limits[0]), min(high, self.limits[1])
 
     def error(self) -> float:
-        """Standard error: of the replicates, times √(n/(n−1)), which a bootstrap falls short by; or the jackknife's."""
+        """Standard error: of the replicates, times the √(n/(n−1)) that a bootstrap lacks; or the jackknife's."""
         if self.prompts < 2:
             return 0.0
         if self.replicates is not None:
@@ -64,10 +78,14 @@ def estimate_of_sums(
     seed: int,
     value: float | None = None,
 ) -> Estimate:
-    """The estimate of a function of sums: ``statistic`` maps sums [anything, columns] to values [anything].
+    """Estimate a function of sums over continuations.
 
-    ``columns`` are of shape [continuations]; ``clusters`` are the numbers 0, 1, … of their prompts. ``value`` saves
-    computing again what is known.
+    Args:
+        statistic: maps sums [any, columns] to values [any].
+        columns: values that are summed, [continuations] each.
+        clusters: the number 0, 1, … of each continuation's prompt.
+        seed: of the bootstrap.
+        value: the statistic over all continuations, if already known.
     """
     replicates = statistic(resampled_sums(columns, seed=seed, clusters=clusters))
     items = np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
@@ -88,7 +106,7 @@ def estimate_of_ratio(
     seed: int,
     value: float | None = None,
 ) -> Estimate:
-    """The estimate of Σ numerators / Σ denominators, both [continuations]."""
+    """Estimate Σ numerators / Σ denominators, both [continuations]."""
     return estimate_of_sums(
         lambda sums: ratio(sums[..., 0], sums[..., 1]),
         [numerators, denominators],
@@ -99,16 +117,28 @@ def estimate_of_ratio(
 
 
 def estimate_of_mean(values: ArrayLike, *, clusters: Sequence[int], seed: int, value: float | None = None) -> Estimate:
-    """The estimate of the mean of ``values`` [continuations]."""
+    """Estimate the mean of ``values`` [continuations]."""
     ones = np.ones(len(clusters))
     return estimate_of_ratio(values, ones, clusters=clusters, seed=seed, value=value)
 
 
-def _sampling_variance(without_each: np.ndarray, clusters: Sequence[int], prompts: int) -> float | None:
-    """Squared standard error that comes from sampling: from the statistic without each continuation, [continuations].
+def estimate_of_rate(hits: ArrayLike, *, clusters: Sequence[int], seed: int) -> Estimate:
+    """Estimate the share of continuations with a property, from 1 for each that has it and 0 for others.
 
-    An item's influence is (N−1)·(mean − value without it), and the figure errs as a mean of influences does. One-way
-    analysis of variance: the variance σ² within prompts adds σ²/N. None unless a prompt has two continuations.
+    The same value and paired differences as :func:`estimate_of_mean`; its interval also holds near 0 and 1, where all
+    resamples may agree.
+    """
+    trials = per_cluster(np.ones(len(clusters)), clusters)
+    bounds = rate_interval(per_cluster(hits, clusters), trials)
+    return replace(estimate_of_mean(hits, clusters=clusters, seed=seed), limits=(0.0, 1.0), rate_bounds=bounds)
+
+
+def _sampling_variance(without_each: np.ndarray, clusters: Sequence[int], prompts: int) -> float | None:
+    """The part of the squared standard error that comes from sampling continuations.
+
+    Takes the statistic without each continuation, [continuations]. The influence of a continuation is (N−1)·(mean −
+    value without it), and the statistic has the error of a mean of influences. One-way analysis of variance: the
+    variance σ² within prompts contributes σ²/N. None unless a prompt has two continuations.
     """
     items = len(without_each)
     if items <= prompts:

@@ -10,22 +10,22 @@ from textgen.evaluation.uncertainty.student_t import two_sided_p, two_sided_quan
 
 def difference(a: Estimate, b: Estimate) -> Estimate:
     """The paired estimate of b − a; both must be over the same prompts in the same order, with the same seed."""
-    assert a.prompts == b.prompts, "a paired difference takes the same prompts"
+    assert a.prompts == b.prompts, "a paired difference needs the same prompts"
     known = [estimate.sampling_variance for estimate in (a, b) if estimate.sampling_variance is not None]
     variance = sum(known) if known else None
     value = b.value - a.value
     if a.replicates is not None and b.replicates is not None:
         return Estimate(value, a.prompts, replicates=b.replicates - a.replicates, sampling_variance=variance)
-    assert a.left_out is not None, "one is bootstrapped, the other is not"
-    assert b.left_out is not None, "one is bootstrapped, the other is not"
+    assert a.left_out is not None, "one estimate is bootstrapped, the other is not"
+    assert b.left_out is not None, "one estimate is bootstrapped, the other is not"
     return Estimate(value, a.prompts, left_out=b.left_out - a.left_out, sampling_variance=variance)
 
 
 def student_interval(estimate: Estimate) -> Interval | None:
     """95 % interval of a difference: value ± t·(standard error), with n−1 degrees of freedom for n prompts.
 
-    Not the percentiles, which with few prompts are too near each other: with 16, they cover some 92 %. None for fewer
-    than two prompts, which say nothing about the others.
+    Not the bootstrap percentiles, which are too close together for few prompts: with 16, they cover some 92 %. None for
+    fewer than two prompts, which say nothing about others.
     """
     if estimate.prompts < 2:
         return None
@@ -34,11 +34,11 @@ def student_interval(estimate: Estimate) -> Interval | None:
 
 
 def p_value(estimate: Estimate) -> float | None:
-    """Probability of a difference at least this large if there were none; None for fewer than two prompts.
+    """Probability of a difference at least this large if the true one were 0; None for fewer than two prompts.
 
-    Two-sided, of value / standard error under Student's t with n−1 degrees of freedom: so it is below 0.05 where
-    ``student_interval`` leaves out 0, with one exception. It is never below 2^(1−n), the least that an exact test of
-    the signs of n paired differences can give: five prompts that all say the same are no proof.
+    Two-sided, of value / standard error under Student's t with n−1 degrees of freedom, so it is below 0.05 exactly
+    where ``student_interval`` excludes 0, with one exception: it is never below 2^(1−n), the smallest p value of an
+    exact sign test on n paired differences. Five prompts that all agree are no proof.
     """
     if estimate.prompts < 2:
         return None
@@ -50,9 +50,10 @@ def p_value(estimate: Estimate) -> float | None:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """p values corrected for how many there are (Holm 1979): with these, 5 % is the chance of *any* false alarm.
+    """p values corrected for their number (Holm 1979), so that 5 % is the probability of *any* false positive.
 
-    The i-th smallest of m is multiplied by m−i+1, and none may be below a smaller one's. None stays None, uncounted.
+    The i-th smallest of m is multiplied by m−i+1, and none may be below a smaller one's. None stays None and does not
+    count.
     """
     known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
@@ -64,10 +65,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def prompts_needed(estimate: Estimate, width: float) -> int | None:
-    """How many prompts, drawn as these were, would make the 95 % interval of a difference ``width`` wide.
+    """Number of prompts, drawn like these, that would make the 95 % interval of a difference ``width`` wide.
 
-    n·(width now / width)², at least 2: the standard error falls with √n. None if nothing is known of its variance, that
-    is for fewer than two prompts or if it has none.
+    n·(current width / width)², at least 2, since the standard error falls with √n. None if there is no variance to
+    extrapolate from: fewer than two prompts, or all differences equal.
     """
     error = estimate.error()
     if error == 0 or not width > 0:
@@ -76,10 +77,10 @@ def prompts_needed(estimate: Estimate, width: float) -> int | None:
 
 
 def samples_needed(estimate: Estimate, width: float, samples: float) -> int | None:
-    """How many samples of each of the same prompts would do so, at ``samples`` of each now.
+    """Number of samples of each of the same prompts that would do so, given ``samples`` of each now.
 
-    Samples reduce only the part of the squared error that is ``sampling_variance``. None if that is not known, or if
-    the rest alone is too large, so that only more prompts can help.
+    More samples reduce only the ``sampling_variance`` part of the squared error. None if that is unknown, or if the
+    rest alone is too large, so that only more prompts can help.
     """
     if estimate.sampling_variance is None or not width > 0:
         return None

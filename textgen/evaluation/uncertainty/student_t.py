@@ -1,11 +1,11 @@
-"""Student's t distribution, for whole degrees of freedom: finite sums, so that no library is needed."""
+"""Student's t distribution for whole degrees of freedom, as finite sums, so that no library is needed."""
 
 import functools
 import math
 
 
 def two_sided_p(t: float, degrees: int) -> float:
-    """Probability that |T| ≥ |t|, of T with ``degrees`` ≥ 1 degrees of freedom.
+    """Probability that |T| ≥ |t| for T with ``degrees`` ≥ 1 degrees of freedom.
 
     Abramowitz & Stegun 1964, 26.7.3 and 26.7.4: a sum of powers of cos θ, with θ = arctan(t/√ν).
     """
@@ -15,7 +15,7 @@ def two_sided_p(t: float, degrees: int) -> float:
     angle = math.atan(abs(t) / math.sqrt(degrees))
     cosine, odd = math.cos(angle), degrees % 2
     term, series = (cosine, 0.0) if odd else (1.0, 0.0)
-    for power in range(1 + odd, degrees, 2):  # one term for each, of which the last has cos to the ν−2
+    for power in range(1 + odd, degrees, 2):  # one term each; the last has cos to the power ν−2
         series += term
         term *= cosine * cosine * power / (power + 1)
     inside = math.sin(angle) * series
@@ -25,7 +25,7 @@ def two_sided_p(t: float, degrees: int) -> float:
 
 @functools.cache
 def two_sided_quantile(degrees: int, coverage: float = 0.95) -> float:
-    """The t with P(|T| < t) = ``coverage``: 12.71 for one degree of freedom, near 1.96 for many. By bisection."""
+    """The t with P(|T| < t) = ``coverage``, by bisection: 12.71 for one degree of freedom, near 1.96 for many."""
     low, high = 0.0, 1.0
     while two_sided_p(high, degrees) > 1 - coverage:
         high *= 2

@@ -1,4 +1,4 @@
-"""The figures made of document scores: by hand, at the ends of the number range, and paired."""
+"""Perplexities from document scores: by hand, for extreme numbers, and paired."""
 
 import json
 import math
@@ -6,8 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from textgen.evaluation.perplexity.summary import DocumentScore, paired_difference, summarise
+from textgen.evaluation.perplexity.document_sums import DocumentScore
+from textgen.evaluation.perplexity.summary import paired_difference, perplexities, perplexity_summary
+from textgen.evaluation.perplexity.windows import WindowSettings
+from textgen.evaluation.uncertainty.rates import rate_interval
 
+ROLLING = WindowSettings("rolling", 32)
+STRIDED = WindowSettings("strided", 32, 16)
 SCORES = [
     DocumentScore("a", nll=100.0, tokens=50, words=40, bytes=200, top_1=10, top_5=20),
     DocumentScore("b", nll=50.0, tokens=30, words=20, bytes=100, top_1=9, top_5=15),
@@ -15,7 +20,7 @@ SCORES = [
 
 
 def test_summary_by_hand():
-    summary = summarise(SCORES, convention="strided", stride=16, seed=0)
+    summary = perplexity_summary(SCORES, STRIDED, seed=0)
     names = ["token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"]
     assert set(summary) == {
         *("convention", "stride", "documents", "nll_sum", "tokens", "words", "bytes"),
@@ -28,49 +33,57 @@ def test_summary_by_hand():
     assert summary["token_perplexity_interval"] == pytest.approx([math.exp(50 / 30), math.exp(2.0)], rel=1e-12)
     assert summary["bits_per_byte_interval"] == pytest.approx([0.5 / math.log(2)] * 2, rel=1e-12)
     assert (summary["top_1_accuracy"], summary["top_5_accuracy"]) == (19 / 80, 35 / 80)
-    assert summary["top_1_accuracy_interval"] == pytest.approx([10 / 50, 9 / 30])
-    assert summary["top_5_accuracy_interval"] == pytest.approx([20 / 50, 15 / 30])
+    assert summary["top_1_accuracy_interval"] == list(rate_interval([10, 9], [50, 30]))
+    assert summary["top_5_accuracy_interval"] == list(rate_interval([20, 15], [50, 30]))
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
-def test_summary_of_one_document_has_intervals_without_width():
-    summary = summarise(SCORES[:1], convention="rolling", stride=None, seed=0)
+def test_metrics_without_intervals_are_those_of_the_summary():
+    figures = perplexities(SCORES)
+    summary = perplexity_summary(SCORES, ROLLING, seed=0)
+    assert figures == {name: summary[name] for name in figures}
+    assert len(figures) == 9
+
+
+def test_perplexity_intervals_of_one_document_have_no_width():
+    summary = perplexity_summary(SCORES[:1], ROLLING, seed=0)
     assert summary["stride"] is None
     assert summary["word_perplexity_interval"] == pytest.approx([summary["word_perplexity"]] * 2)
 
 
-def test_perplexity_beyond_the_floats_is_none_and_bits_per_byte_is_not():
+def test_perplexity_beyond_the_largest_float_is_none_but_bits_per_byte_is_not():
     hopeless = [replace(SCORES[0], nll=40_000.0), replace(SCORES[1], nll=20.0)]
-    summary = summarise(hopeless, convention="rolling", stride=None, seed=0)
+    summary = perplexity_summary(hopeless, ROLLING, seed=0)
     assert summary["word_perplexity"] == pytest.approx(math.exp(40_020 / 60))
     assert summary["word_perplexity_interval"][0] == pytest.approx(math.e)
     assert summary["word_perplexity_interval"][1] is None
-    worse = summarise([replace(SCORES[0], nll=1e5)], convention="rolling", stride=None, seed=0)
+    worse = perplexity_summary([replace(SCORES[0], nll=1e5)], ROLLING, seed=0)
     assert worse["word_perplexity"] is None
     assert worse["bits_per_byte"] == pytest.approx(500 / math.log(2))
     assert json.dumps([summary, worse], allow_nan=False)
 
 
-def test_no_scored_token_is_no_perplexity():
-    summary = summarise([DocumentScore("a", 0.0, tokens=0, words=1, bytes=1)], convention="strided", stride=16, seed=0)
+def test_without_scored_tokens_there_is_no_perplexity():
+    summary = perplexity_summary([DocumentScore("a", 0.0, tokens=0, words=1, bytes=1)], STRIDED, seed=0)
     assert summary["token_perplexity"] is None
     assert summary["token_perplexity_interval"] == [None, None]
     assert summary["top_1_accuracy"] is None
+    assert summary["top_1_accuracy_interval"] is None
     assert json.dumps(summary, allow_nan=False)
 
 
-def test_paired_difference_is_b_minus_a_and_tighter_than_the_intervals_apart():
+def test_a_paired_difference_is_b_minus_a_and_narrower_than_the_separate_intervals():
     a = [DocumentScore(str(n), 100.0 + 30 * (n % 5), 50, 40, 200) for n in range(40)]
     b = [replace(score, nll=score.nll - 5 - n % 2) for n, score in enumerate(a)]
     difference = paired_difference(a, b, seed=0)
     low, high = difference["bits_per_byte_interval"]
     assert difference["bits_per_byte"] == pytest.approx(-5.5 / 200 / math.log(2))
     assert low < difference["bits_per_byte"] < high < 0
-    apart = summarise(a, convention="rolling", stride=None, seed=0)["bits_per_byte_interval"]
-    assert high - low < 0.1 * (apart[1] - apart[0])
+    separate = perplexity_summary(a, ROLLING, seed=0)["bits_per_byte_interval"]
+    assert high - low < 0.1 * (separate[1] - separate[0])
     assert paired_difference(a, a, seed=0)["bits_per_byte_interval"] == [0.0, 0.0]
 
 
-def test_paired_difference_refuses_other_documents():
+def test_a_paired_difference_of_different_documents_is_an_error():
     with pytest.raises(AssertionError, match="same documents"):
         paired_difference(SCORES, SCORES[::-1], seed=0)

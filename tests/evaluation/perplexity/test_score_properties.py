@@ -1,4 +1,4 @@
-"""Whatever the documents: batches, processes and padding change nothing; and so for models of many kinds."""
+"""For any documents and many architectures: batches, processes and padding do not change scores."""
 
 import copy
 from types import SimpleNamespace
@@ -12,15 +12,17 @@ from lm_eval.models.huggingface import HFLM
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from textgen.data.document import Document
+from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.perplexity import score_windows
-from textgen.evaluation.perplexity.summary import score
+from textgen.evaluation.perplexity.measure_perplexity import score_pass
+from textgen.evaluation.perplexity.windows import WindowSettings
 from textgen.model.token_scores import scoring_head
 
 CONTEXT = 24
 SMALL = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 HEADS = {"num_key_value_heads": 1, "intermediate_size": 48, "max_position_embeddings": CONTEXT}
 ENDS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-# Learned positions; rotary ones; those of the mask's own counting; a slope in place of positions; capped logits.
+# Learned positions, rotary positions, positions counted from the mask, ALiBi, capped logits.
 ARCHITECTURES = {
     "gpt2": {"vocab_size": 300, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": CONTEXT},
     "llama": SMALL | HEADS,
@@ -44,11 +46,11 @@ def models():
 
 
 class Waiting(Exception):
-    pass
+    """Raised in place of waiting for the other processes."""
 
 
-def score_on(processes, model, tokenizer, documents, **given):
-    """The scores that processes end up with, one after the other in place of at once."""
+def score_on(processes, model, tokenizer, documents, settings, batch_tokens):
+    """The result on several processes, which run one after another instead of at once."""
     sent = []
 
     def gather(mine):
@@ -61,25 +63,28 @@ def score_on(processes, model, tokenizer, documents, **given):
         for rank in range(processes):
             process = SimpleNamespace(process_index=rank, num_processes=processes, **alone)
             score_windows.gather_object = gather
+            loaded = LoadedModel(process, model, tokenizer, CONTEXT)
             with pytest.raises(Waiting):
-                score(process, model, tokenizer, documents, **given)
+                score_pass(loaded, documents, settings, batch_tokens=batch_tokens)
         score_windows.gather_object = lambda mine: sent
-        return score(process, model, tokenizer, documents, **given)
+        return score_pass(loaded, documents, settings, batch_tokens=batch_tokens)
     finally:
         score_windows.gather_object = before
 
 
 @settings(max_examples=25, derandomize=True)
 @given(texts, st.integers(1, 200), st.integers(1, 4), st.sampled_from(["rolling", "strided"]), st.data())
-def test_batches_processes_and_padding_change_nothing(models, tokenizer, texts, batch_tokens, processes, way, data):
+def test_batches_processes_and_padding_do_not_matter(
+    models, tokenizer, texts, batch_tokens, processes, convention, data
+):
     model = models[data.draw(st.sampled_from(["gpt2", "llama"]))]
     documents = [Document(str(number), "test", text) for number, text in enumerate(texts)]
-    given = {"convention": way, "context": CONTEXT}
-    alone = score_on(1, model, tokenizer, documents, batch_tokens=1, **given)
-    together = score_on(processes, model, tokenizer, documents, batch_tokens=batch_tokens, **given)
-    one = score_on(1, model, tokenizer, documents, batch_tokens=batch_tokens, **given)
-    assert together.documents == one.documents  # to the last bit
-    assert together.tallies == one.tallies
+    settings = WindowSettings.resolve(convention, CONTEXT)
+    alone = score_on(1, model, tokenizer, documents, settings, batch_tokens=1)
+    together = score_on(processes, model, tokenizer, documents, settings, batch_tokens)
+    one = score_on(1, model, tokenizer, documents, settings, batch_tokens)
+    assert together.documents == one.documents  # bitwise
+    assert together.sums == one.sums
     assert together.scores == one.scores
     for a, b in zip(alone.documents, together.documents, strict=True):
         assert b.nll == pytest.approx(a.nll, rel=1e-6)
@@ -93,23 +98,22 @@ DOCUMENTS = [Document(str(n), "test", "the cat, the mat; " * n + "café" * (n % 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("convention", ["rolling", "strided"])
-def test_padding_changes_nothing_in_any_architecture(name, convention, models, accelerator, tokenizer):
-    given = {"convention": convention, "context": CONTEXT}
-    alone = score(accelerator, models[name], tokenizer, DOCUMENTS, batch_tokens=1, **given)
-    batched = score(accelerator, models[name], tokenizer, DOCUMENTS, batch_tokens=400, **given)
-    expected = [document.nll for document in alone.documents]
-    assert [document.nll for document in batched.documents] == pytest.approx(expected, rel=1e-6)
+def test_padding_does_not_matter_in_any_architecture(name, convention, models, nlls):
+    alone, batched = (
+        nlls(models[name], convention, context=CONTEXT, documents=DOCUMENTS, batch_tokens=batch_tokens)
+        for batch_tokens in (1, 400)
+    )
+    assert batched == pytest.approx(alone, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_any_architecture_agrees_with_the_harness(name, models, accelerator, tokenizer):
-    scored = score(accelerator, models[name], tokenizer, DOCUMENTS, convention="rolling", context=CONTEXT)
+def test_any_architecture_agrees_with_lm_eval(name, models, nlls, tokenizer):
     model = copy.deepcopy(models[name])
     harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=2, device="cpu", max_length=CONTEXT)
     requests = [Instance("loglikelihood_rolling", {}, (doc.text,), n) for n, doc in enumerate(DOCUMENTS)]
     expected = [-value for value in harness.loglikelihood_rolling(requests, disable_tqdm=True)]
-    assert [document.nll for document in scored.documents] == pytest.approx(expected, rel=1e-4)
+    assert nlls(models[name], context=CONTEXT, documents=DOCUMENTS) == pytest.approx(expected, rel=1e-4)
 
 
-def test_all_heads_but_the_capped_one_are_run_by_themselves(models):
+def test_only_the_head_with_capped_logits_cannot_run_separately(models):
     assert [name for name, model in models.items() if scoring_head(model) is None] == ["gemma2"]

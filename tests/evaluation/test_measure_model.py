@@ -1,0 +1,90 @@
+"""Measuring a model in one call, and its held-out loss during training."""
+
+import pytest
+
+from textgen.data.document import Document
+from textgen.errors import UserError
+from textgen.evaluation.config import EvaluationConfig
+from textgen.evaluation.loaded_model import LoadedModel
+from textgen.evaluation.measure_model import Evaluation
+from textgen.evaluation.perplexity import score_windows, summary, token_report
+from textgen.evaluation.uncertainty import bootstrap, rates
+
+TEXTS = [
+    "The cat sat on the mat, and the dog sat on the cat. " * 3,
+    "Call me Ishmael. " * 4,
+    "It was the best of times.",
+]
+DOCUMENTS = [Document(str(number), "test", text) for number, text in enumerate(TEXTS)]
+SHORT = {"prompts": 2, "prompt_tokens": 8, "max_new_tokens": 6}
+
+
+@pytest.fixture
+def loaded(accelerator, tiny_gpt2, tokenizer) -> LoadedModel:
+    return LoadedModel(accelerator, tiny_gpt2(initializer_range=0.3), tokenizer, 64, "tiny")
+
+
+@pytest.mark.parametrize("settings", [{}, {"convention": "strided"}, {"convention": "strided", "stride": 3}])
+def test_held_out_loss_equals_the_measured_perplexity(loaded, settings):
+    evaluation = Evaluation(EvaluationConfig(skip_decoding=True, **settings), DOCUMENTS, seed=0)
+    perplexity = evaluation.measure(loaded).perplexity
+    assert evaluation.held_out_loss(loaded) == {
+        "eval/loss": perplexity["nll_sum"] / perplexity["tokens"],
+        "eval/token_perplexity": perplexity["token_perplexity"],
+        "eval/bits_per_byte": perplexity["bits_per_byte"],
+    }
+    assert perplexity["stride"] == settings.get("stride", 32 if settings else None)
+
+
+def test_held_out_loss_computes_no_intervals(loaded, monkeypatch):
+    computed = []
+
+    def counted(function):
+        return lambda *args, **options: [computed.append(function), function(*args, **options)][1]
+
+    for module, name in (
+        (bootstrap, "resampled_sums"),
+        (summary, "resampled_sums"),
+        (token_report, "resampled_sums"),
+        (summary, "rate_interval"),
+        (rates, "rate_interval"),
+    ):
+        monkeypatch.setattr(module, name, counted(getattr(module, name)))
+    evaluation = Evaluation(EvaluationConfig(skip_decoding=True), DOCUMENTS, seed=0)
+    evaluation.held_out_loss(loaded)
+    assert not computed
+    evaluation.measure(loaded)
+    assert computed
+
+
+def test_a_measurement_has_perplexity_scores_rows_continuations_and_diagnostics(loaded):
+    lines = []
+    config = EvaluationConfig(strategies="greedy,top_p", **SHORT)
+    measured = Evaluation(config, DOCUMENTS, seed=0).measure(loaded, lines.append)
+    assert (measured.perplexity["model"], measured.perplexity["documents"]) == ("tiny", 3)
+    assert [score.id for score in measured.scores] == ["0", "1", "2"]
+    assert [row["strategy"] for row in measured.decoding] == ["greedy", "top_p", "human"]
+    assert len(measured.continuations) == 3 * SHORT["prompts"]
+    assert [row["strategy"] for row in measured.diagnostics] == ["untruncated", "top_p"]
+    assert "measuring the perplexity of tiny on 3 documents" in lines
+
+
+def test_without_decoding_there_is_perplexity_only(loaded):
+    measured = Evaluation(EvaluationConfig(skip_decoding=True), DOCUMENTS, seed=0).measure(loaded)
+    assert measured.perplexity["documents"] == 3
+    assert measured.decoding == measured.continuations == measured.diagnostics == []
+
+
+def test_missing_prompts_are_reported_before_anything_is_measured(loaded):
+    lines = []
+    with pytest.raises(UserError, match="Decoding comparison: none of the 1 validation documents"):
+        Evaluation(EvaluationConfig(), [Document("0", "test", "x")], seed=0).measure(loaded, lines.append)
+    assert lines == []
+
+
+def test_an_interrupted_measurement_resumes_from_the_score_cache(loaded, tmp_path, monkeypatch):
+    evaluation = Evaluation(EvaluationConfig(skip_decoding=True), DOCUMENTS, seed=0, score_cache=tmp_path / "cache")
+    before = evaluation.measure(loaded)
+    assert (tmp_path / "cache" / "process-0.jsonl").is_file()
+    monkeypatch.setattr(score_windows, "_score_batch", lambda *_: pytest.fail("a window was scored again"))
+    assert evaluation.measure(loaded).perplexity == before.perplexity
