@@ -1,7 +1,7 @@
 """Loss curves of every optimizer, adapter variant and kind of dropout, from runs of recipes/finetune.py.
 
     python benchmarks/curves.py            # a table, in about ten minutes on two cores
-    python benchmarks/curves.py --only muon,pissa --steps 20
+    python benchmarks/curves.py --only muon pissa --steps 20
 
 The bundled model on the bundled text, with the same batches in the same order; runs differ only in the flags of the
 first column. The learning rate of each was chosen from a few, as a user would. Two runs at a time, one thread each.
@@ -50,12 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=92, help="two epochs of the bundled text")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--only",
-        type=lambda text: text.split(","),
-        default=list(RUNS),
-        help="comma-separated names of some of the runs",
-    )
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), help="names of some of the runs")
     parser.add_argument("--output", type=Path, help="also write all metrics to this JSON file")
     options = parser.parse_args()
     fifth = max(1, options.steps // 5)

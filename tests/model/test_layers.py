@@ -73,6 +73,7 @@ def test_no_gradient_is_computed_below_the_lowest_adapter(tiny_gpt2):
     assert len(found) == 2
 
 
+@pytest.mark.slow
 def test_compiled_layers_give_the_same_gradients_under_the_same_names(tiny_gpt2):
     plain, compiled = tiny_gpt2(), tiny_gpt2()
     compile_blocks(compiled)

@@ -192,6 +192,7 @@ def test_frozen_weights_get_the_given_dtype_and_adapters_stay_in_float32(tiny_gp
         assert p.dtype == (torch.float32 if p.requires_grad else torch.bfloat16), name
 
 
+@pytest.mark.slow
 def test_adapters_on_plain_weights_do_not_import_bitsandbytes_and_quantized_ones_still_can():
     code = """
 import sys

@@ -32,7 +32,7 @@ def train(model: Any, steps: int) -> list[float]:
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_adapters_on_quantized_weights_train_and_reload_to_the_same_logits(bits, tmp_path):
+def test_adapters_on_quantized_weights_train_and_reload_to_the_same_logits(bits, tmp_path, caplog):
     base = load_model(TINY, ModelConfig(), quantize_bits=bits)
     layers = linear_layers(base)
     assert len(layers) == 16
@@ -59,6 +59,7 @@ def test_adapters_on_quantized_weights_train_and_reload_to_the_same_logits(bits,
     again = load_model(locate(str(tmp_path / "model")), ModelConfig()).eval()
     with torch.no_grad():
         assert torch.equal(again(IDS).logits, expected)
+    assert not [record for record in caplog.records if record.name.startswith("bitsandbytes")]
 
 
 def test_a_quantized_model_is_close_to_the_original():

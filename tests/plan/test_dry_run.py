@@ -38,7 +38,7 @@ def test_it_prints_the_plan_and_writes_nothing(dry_run, tmp_path):
         "full, from pretrained weights",
         "texts.txt: the first ",
         "1 epoch(s), adamw, cosine, peak learning rate 0.0003, fp32",
-        "16 blocks of 32 tokens, 4 microbatches, 4 on each of 1 process(es)",
+        "16 blocks of 32 tokens, 4 microbatch(es), 4 on each of 1 process(es)",
         "rolling perplexity; strategies greedy",
         "run (new)",
         "nothing was written",

@@ -8,6 +8,8 @@ import pytest
 import torch
 from running import DEEPSPEED, FSDP, LIGHT, QUICK, curve, same_numbers, tree
 
+pytestmark = pytest.mark.slow
+
 
 def unfinished(done: Path, directory: Path, step: int) -> Path:
     """A copy of a run as it was when it had saved that step."""

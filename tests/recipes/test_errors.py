@@ -70,7 +70,7 @@ def test_a_data_file_that_cannot_be_used(name, content, expected, run_recipe, tm
     ("strategies", "expected"),
     [
         ("speculative", "--amateur"),
-        ("top_p[0.9,1.1]", "top_p '1.1': give a number above 0 and at most 1."),
+        ("top_p[0.9,1.1]", "top_p '1.1': must be a number above 0 and at most 1."),
         ("top_k[1", "brackets"),
     ],
 )

@@ -98,7 +98,7 @@ def test_a_synthetic_source_shows_how_much_is_left_to_learn(run_recipe, tmp_path
 def test_a_synthetic_source_that_cannot_be_is_refused(run_recipe) -> None:
     ran = run_recipe("evaluate", "--data", "markov:states=99", check=False)
     assert ran.code == 2
-    assert "--data markov:states=99: states takes 2 to 27, not 99." in ran.error
+    assert "--data markov:states=99: states must be from 2 to 27, not 99." in ran.error
 
 
 def test_a_killed_evaluation_goes_on_where_it_stopped(run_recipe, text_file, tmp_path) -> None:

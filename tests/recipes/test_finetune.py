@@ -108,6 +108,7 @@ def test_an_adapter_run_saves_adapters_alone_and_reloads_with_plain_peft(lora_ru
         assert not torch.equal(adapted, model(ids).logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_two_processes_give_the_curve_of_one(method: str, run_recipe, text_file, tmp_path, full_run, lora_run) -> None:
     flags = ["--data", text_file, "--run-dir", tmp_path / "two", "--method", method]
@@ -121,6 +122,7 @@ def test_two_processes_give_the_curve_of_one(method: str, run_recipe, text_file,
         assert sorted(texts[0]) == sorted(texts[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "kill_at"), [("full", 3), ("lora", 4)])
 def test_killed_and_started_again_gives_the_same_bytes(
     method: str, kill_at: int, run_recipe, text_file, tmp_path: Path, full_run: Path, lora_run: Path
@@ -207,6 +209,7 @@ def test_a_run_killed_while_it_measured_the_model_before_goes_on_with_that(
     assert sorted(again[:kept] + again[kept + 1 :]) == sorted(lines)  # one was torn; none came twice
 
 
+@pytest.mark.slow
 def test_looking_at_samples_changes_nothing_and_survives_a_kill(
     run_recipe, text_file, tmp_path: Path, full_run: Path
 ) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from running import LIGHT, ROOT, curve, same_numbers
 
+pytestmark = pytest.mark.slow
+
 
 def free_port() -> int:
     with socket.socket() as found:

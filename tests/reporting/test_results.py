@@ -18,11 +18,12 @@ from textgen.reporting.results import EvaluationResults, RunFiles, moment_pair, 
 
 def measurement(bits: float = 1.5, texts: int = 2, decoding: bool = True) -> Measurement:
     scores = [DocumentScore(f"texts#{n}", bits * (n + 1), 10, 8, 40, 3, 6) for n in range(3)]
+    perplexity = {"bits_per_byte": bits, "documents": len(scores)}
     if not decoding:
-        return Measurement({"bits_per_byte": bits}, scores, [], [], [])
+        return Measurement(perplexity, scores, [], [], [])
     continuations = [Continuation(f"texts#{n}", "Once", "greedy", 0, f"text {bits}", (1, 2)) for n in range(texts)]
     row = {"strategy": "greedy", "nll": bits}
-    return Measurement({"bits_per_byte": bits}, scores, [row], continuations, [row | {"kept_size": 4.0}])
+    return Measurement(perplexity, scores, [row], continuations, [row | {"kept_size": 4.0}])
 
 
 @pytest.fixture
@@ -87,6 +88,13 @@ def test_an_incomplete_measurement_is_replaced(results, monkeypatch):
     assert results.decoding()["after"] == after.decoding
     assert [row["text"] for row in results.continuations()] == ["text 2.0"] * 2 + ["text 1.5"] * 2
     assert results.scores("before") == measurement(2.0).scores
+
+
+def test_missing_document_scores_are_an_error_that_says_what_to_delete(results):
+    results.write("before", measurement(2.0))
+    (results.directory / "documents.jsonl").unlink()
+    with pytest.raises(UserError, match=r"documents\.jsonl: 0 documents 'before', .* Restore the file, or delete"):
+        results.scores("before")
 
 
 def damage(path, text):

@@ -256,7 +256,7 @@ def test_samples_are_recorded_before_the_tracker_gets_them(start, directory, tra
 def write_measurements(directory, perplexity, **bits):
     results = EvaluationResults(directory.path)
     for moment, value in bits.items():
-        scores = [DocumentScore(f"a#{n}", value * (20 + n), 10, 8, 40) for n in range(3)]
+        scores = [DocumentScore(f"a#{n}", value * (20 + n), 10, 8, 40) for n in range(12)]
         results.write(moment, Measurement(perplexity(value), scores, [], [], []))
     return results
 

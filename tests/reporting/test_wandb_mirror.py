@@ -15,6 +15,8 @@ import pytest
 from textgen.reporting.results import RunFiles
 from textgen.reporting.wandb_mirror import WandbMirror
 
+pytestmark = pytest.mark.slow
+
 STUB = Path(__file__).with_name("wandb_stub.py")
 # Each test runs its mirror in a separate program, because W&B keeps one service per process.
 PROGRAM = """

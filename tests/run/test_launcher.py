@@ -71,6 +71,7 @@ def test_fewer_processes_than_requested_are_an_error(monkeypatch):
         check_launcher()
 
 
+@pytest.mark.slow
 def test_a_launch_of_too_few_processes_ends_with_the_command_that_starts_enough(tmp_path):
     script = tmp_path / "made.py"
     script.write_text("from textgen.run.launcher import check_launcher\ncheck_launcher()\n", encoding="utf-8")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from textgen.config import flag
-from textgen.errors import UserError
+from textgen.errors import collect_problems
 from textgen.evaluation.decoding.strategies import DEFAULT_STRATEGIES
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
 from textgen.model.config import ModelConfig
@@ -56,10 +56,8 @@ class EvaluationConfig:
         if self.judge is not None and self.skip_decoding:
             found.append(f"--judge {self.judge}: with --skip-decoding there is nothing to judge. Omit one of them.")
         if not self.skip_decoding:
-            try:
+            with collect_problems(found):
                 parse_strategies(self.strategies, amateur=self.amateur is not None)
-            except UserError as error:
-                found += error.problems
         return found
 
     def second_models(self, model: ModelConfig) -> dict[str, ModelConfig]:

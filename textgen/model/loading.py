@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from textgen.errors import UserError
 from textgen.model.config import ModelConfig
 from textgen.model.locate import Location, first_line, model_config
-from textgen.model.lora import as_plain_lora, hide_bitsandbytes
+from textgen.model.lora import as_plain_lora, quiet_peft
 from textgen.model.quantized import disable_cpu_repacking, quantization_options
 
 BASE_FINGERPRINT = "base_fingerprint.json"
@@ -177,7 +177,7 @@ def save_model(
     tokenizer.save_pretrained(scratch)
     if base_fingerprint:
         base = {"sha256": base_fingerprint} | ({"quantize_bits": quantize_bits} if quantize_bits else {})
-        (scratch / BASE_FINGERPRINT).write_text(json.dumps(base) + "\n")
+        (scratch / BASE_FINGERPRINT).write_text(json.dumps(base) + "\n", encoding="utf-8")
         _sort_lists(scratch / "adapter_config.json")
     shutil.rmtree(directory, ignore_errors=True)
     scratch.rename(directory)
@@ -185,20 +185,20 @@ def save_model(
 
 def _sort_lists(path: Path) -> None:
     # peft stores target names as a set, whose order differs between processes.
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     for key, value in content.items():
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             content[key] = sorted(value)
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _base_record(adapter: Path) -> dict[str, Any]:
     """What :func:`save_model` wrote about an adapter's base: sha256, quantize_bits. Empty if another tool saved it."""
     path = adapter / BASE_FINGERPRINT
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-@hide_bitsandbytes()
+@quiet_peft()
 def _load_adapter(model: Any, location: Location, setting: str) -> Any:
     import peft
 

@@ -149,8 +149,8 @@ def first_line(error: Exception) -> str:
 
 def _base_of(adapter: Path, setting: str) -> str:
     try:
-        base = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
-    except (json.JSONDecodeError, KeyError):
+        base = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError):  # not JSON, or not an object with this key
         base = None
     if not isinstance(base, str) or not base:
         raise UserError(f"{setting} {adapter}: its adapter_config.json does not name a base model.")

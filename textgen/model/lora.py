@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -60,11 +61,20 @@ def adapter_targets(model: Any, lora_targets: str) -> list[str]:
 
 
 @contextmanager
-def hide_bitsandbytes() -> Iterator[None]:
-    """Hide bitsandbytes from peft inside, unless it is already imported.
+def quiet_peft() -> Iterator[None]:
+    """Run code of peft without its warnings, and without bitsandbytes unless that is already imported.
 
-    If it is installed, peft imports it, and with it torch's compiler: that takes a second and 50 MB.
+    Its warnings are about its own use of transformers. If bitsandbytes is installed, peft imports it, and with it
+    torch's compiler: that takes a second and 50 MB.
     """
+    logging.getLogger("peft").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), _hide_bitsandbytes():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+@contextmanager
+def _hide_bitsandbytes() -> Iterator[None]:
     if "bitsandbytes" in sys.modules:
         yield
         return
@@ -79,7 +89,7 @@ def hide_bitsandbytes() -> Iterator[None]:
             check.cache_clear()
 
 
-@hide_bitsandbytes()
+@quiet_peft()
 def add_adapters(
     model: Any, config: AdapterConfig, base_name: str, *, seed: int, dtype: torch.dtype | None = None
 ) -> Any:
@@ -114,7 +124,6 @@ def add_adapters(
         fan_in_fan_out=any(isinstance(layers[name], Conv1D) for name in targets),
         **VARIANTS[config.lora_variant],
     )
-    logging.getLogger("peft").setLevel(logging.ERROR)
     torch.manual_seed(seed)
     if dtype is not None and dtype != torch.float32:
         model.to(dtype)

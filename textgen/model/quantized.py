@@ -1,5 +1,6 @@
 """Frozen weights in 4 or 8 bits (QLoRA, arXiv 2305.14314; LLM.int8(), arXiv 2208.07339), with bitsandbytes."""
 
+import logging
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ def quantization_options(bits: int, compute_dtype: torch.dtype) -> dict[str, Any
     from transformers import BitsAndBytesConfig
 
     assert bits in (4, 8)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a cast in every 8-bit multiplication
     nf4 = {
         "bnb_4bit_quant_type": "nf4",
         "bnb_4bit_use_double_quant": True,

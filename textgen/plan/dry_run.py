@@ -29,7 +29,7 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
         share = f"in the largest microbatches that fit into the memory of {processes} process(es)"
     else:
         microbatches = training.global_batch_size // training.microbatch_size
-        share = f"{microbatches} microbatches, {microbatches // processes} on each of {processes} process(es)"
+        share = f"{microbatches} microbatch(es), {microbatches // processes} on each of {processes} process(es)"
     start = "random weights" if config.model.from_scratch else "pretrained weights"
     precision = describe_precision(accelerator, config.engine.precision)
     rows = {

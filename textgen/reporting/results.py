@@ -73,10 +73,21 @@ class EvaluationResults:
         return self._rows("continuations.jsonl", "prompt_id", "prompt", "strategy", "sample", "text")
 
     def scores(self, moment: str) -> list[DocumentScore]:
-        """The document scores of one moment, from ``documents.jsonl``."""
+        """The document scores of one moment, from ``documents.jsonl``.
+
+        Raises:
+            UserError: they are not as many as ``perplexity.json`` says.
+        """
         names = [field.name for field in fields(DocumentScore)]
         rows = self._rows("documents.jsonl", "id", "nll", "tokens", "words", "bytes")
-        return [DocumentScore(**{k: row[k] for k in names if k in row}) for row in rows if row["when"] == moment]
+        found = [DocumentScore(**{k: row[k] for k in names if k in row}) for row in rows if row["when"] == moment]
+        expected = self.perplexity().get(moment, {}).get("documents", len(found))
+        if len(found) != expected:
+            raise UserError(
+                f"{self.directory / 'documents.jsonl'}: {len(found)} documents {moment!r}, but perplexity.json was "
+                f"computed from {expected}. Restore the file, or delete {self.directory} to measure again."
+            )
+        return found
 
     def write(self, moment: str, measurement: Measurement) -> None:
         """Add a measurement; an incomplete one of the same moment is replaced."""

@@ -99,7 +99,7 @@ class Checkpoints:
         if rank == 0:
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir(parents=True)
-            (scratch / "state.json").write_text(json.dumps(asdict(state)) + "\n")
+            (scratch / "state.json").write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
         if sharded:
             dist.barrier()
         suffix = f"-{rank + 1:05d}-of-{dist.get_world_size():05d}" if sharded else ""
@@ -113,7 +113,7 @@ class Checkpoints:
             files = {name: entry for of_process in by_process for name, entry in of_process.items()}
         if rank == 0:
             manifest = {"format": FORMAT, "step": state.step, "files": files, "fingerprints": dict(self.fingerprints)}
-            (scratch / "manifest.json").write_text(_with_checksum(manifest))
+            (scratch / "manifest.json").write_text(_with_checksum(manifest), encoding="utf-8")
             sync(scratch / "manifest.json")
             sync(scratch)
             shutil.rmtree(final, ignore_errors=True)  # exists if the run was resumed from an earlier checkpoint
@@ -182,7 +182,7 @@ def find_damage(path: Path) -> str | None:
     try:
         manifest = read_manifest(path)
         del manifest["sha256"]
-        if (path / "manifest.json").read_text() != _with_checksum(manifest):
+        if (path / "manifest.json").read_text(encoding="utf-8") != _with_checksum(manifest):
             return "manifest.json does not match its checksum"
         for name, expected in manifest["files"].items():
             file = path / name
@@ -197,7 +197,7 @@ def find_damage(path: Path) -> str | None:
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of an intact checkpoint (:func:`find_damage`)."""
-    return json.loads((path / "manifest.json").read_text())
+    return json.loads((path / "manifest.json").read_text(encoding="utf-8"))
 
 
 def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
@@ -214,7 +214,7 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.O
     else:
         for parameter, state in states.items():
             optimizer.state[parameter] = state
-    rest = json.loads((path / "state.json").read_text())
+    rest = json.loads((path / "state.json").read_text(encoding="utf-8"))
     return TrainState(**rest | {"loss_scale": tuple(rest["loss_scale"]) if rest.get("loss_scale") else None})
 
 

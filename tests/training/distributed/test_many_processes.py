@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 STEPS, WORLDS = 50, (1, 2, 4)
 CASES = [
     ("full", False, "fp32"),
