@@ -1,6 +1,7 @@
-"""Schedule-free AdamW compared with the paper's three sequences, computed by hand."""
+"""Schedule-free AdamW compared with the paper's three sequences, computed by hand, and with the authors' package."""
 
 import pytest
+import schedulefree
 import torch
 
 from textgen.training.config import TrainingConfig
@@ -46,6 +47,26 @@ def test_steps_follow_the_papers_sequences(steps):
     torch.testing.assert_close(p.detach().double(), y, rtol=1e-5, atol=1e-6)
     with evaluation_weights(optimizer):
         torch.testing.assert_close(p.detach().double(), x, rtol=1e-5, atol=1e-6)
+
+
+def test_steps_and_averages_are_those_of_the_authors_package():
+    torch.manual_seed(0)
+    start = torch.randn(20, 30)
+    mine, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
+    optimizer = ScheduleFreeAdamW([{"params": [mine], "weight_decay": 0.1}], lr=0.02, betas=(0.9, 0.99), eps=1e-8)
+    reference = schedulefree.AdamWScheduleFree(
+        [theirs], lr=0.02, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1, foreach=False
+    )
+    reference.train()
+    for _ in range(10):
+        gradients = torch.randn(20, 30)
+        for p, each in ((mine, optimizer), (theirs, reference)):
+            p.grad = gradients.clone()
+            each.step()
+        assert torch.equal(mine, theirs)
+    reference.eval()
+    with evaluation_weights(optimizer):
+        assert torch.equal(mine, theirs)
 
 
 def test_evaluating_does_not_change_the_training_weights():

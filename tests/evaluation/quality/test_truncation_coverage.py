@@ -77,6 +77,7 @@ def test_values_agree_with_brute_force(loaded):
     assert rows["top_k"]["settings"] == {"top_k": 40}
     assert 0 < rows["min_p"]["human_coverage"] < rows["top_p"]["human_coverage"] < 1
     assert rows[UNTRUNCATED]["human_coverage"] == 1
+    assert rows[UNTRUNCATED]["human_coverage_interval"] == [1, 1], "known, and not estimated from a sample"
     assert json.loads(json.dumps(list(rows.values()))) == list(rows.values())
 
 
