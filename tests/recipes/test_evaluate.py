@@ -116,3 +116,19 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(run_recipe, text_file, tmp
     lines = records.read_bytes().splitlines()
     assert sorted(lines[:kept] + lines[kept + 1 :]) == sorted(everything.splitlines())  # one was torn; none came twice
     assert 0 < kept < len(lines) - 1
+
+
+def test_only_what_is_missing_is_measured_again(run_recipe, text_file, tmp_path) -> None:
+    flags = ["--validation-data", text_file, "--baseline", "tiny-gpt2", "--skip-decoding", *LIGHT]
+    flags += ["--output-dir", tmp_path / "out"]
+    first = run_recipe("evaluate", *flags)
+    assert first.out.count("measuring the perplexity") == 2
+    figures = tmp_path / "out/evaluation/perplexity.json"
+    whole = json.loads(figures.read_text())
+    assert "already complete" in run_recipe("evaluate", *flags).out
+
+    # As a kill after the baseline leaves it.
+    figures.write_text(json.dumps({"baseline": whole["baseline"]}))
+    (tmp_path / "out/status.json").write_text(json.dumps({"state": "running"}))
+    assert run_recipe("evaluate", *flags).out.count("measuring the perplexity") == 1
+    assert json.loads(figures.read_text()) == whole
