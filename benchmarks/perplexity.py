@@ -54,8 +54,8 @@ def textgen(options: argparse.Namespace) -> Pass:
         documents = [Document("text", "benchmark", text)]
         scored = score_pass(loaded, documents, settings, batch_tokens=BATCH * loaded.context)
         token_metrics(scored.sums, seed=0)
-        hardest_tokens(scored.windows, scored.scores, documents, loaded.tokenizer)
-        return scored.documents[0].nll, scored.documents[0].tokens
+        hardest_tokens(scored.windows, scored.window_scores, documents, loaded.tokenizer)
+        return scored.document_scores[0].nll, scored.document_scores[0].tokens
 
     return measure
 

@@ -33,7 +33,7 @@ class EvaluateConfig:
 
     def directory(self) -> RunDirectory:
         name = f"evaluation-{Path(self.model.model).name}-{Path(self.data.validation_data or self.data.data).stem}"
-        return RunDirectory(settings(self), given=self.output.output_dir, name=name, resume=self.output.resume)
+        return RunDirectory(settings(self), path=self.output.output_dir, name=name, resume=self.output.resume)
 
 
 def main(config: EvaluateConfig, directory: RunDirectory) -> None:

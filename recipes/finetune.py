@@ -37,7 +37,7 @@ class FinetuneConfig:
 
     def directory(self) -> RunDirectory:
         name = f"{Path(self.model.model).name}-{self.model.method}-{Path(self.data.data).stem}"
-        return RunDirectory(settings(self), given=self.run.run_dir, name=name, resume=self.run.resume)
+        return RunDirectory(settings(self), path=self.run.run_dir, name=name, resume=self.run.resume)
 
 
 def main(config: FinetuneConfig, directory: RunDirectory) -> None:
@@ -47,7 +47,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # Libraries that take seconds to import come after the checks that do not need them.
     from textgen.data.blocks import GlobalBatches
     from textgen.data.corpus import load_corpus
-    from textgen.evaluation.decoding.training_samples import Sampler
+    from textgen.evaluation.decoding.training_samples import TextSampler
     from textgen.evaluation.loaded_model import LoadedModel
     from textgen.evaluation.measure_model import Evaluation
     from textgen.model.build import build_model
@@ -119,7 +119,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     def measure(moment: str) -> None:
         if results.has(moment):
             return
-        with prepared.evaluation():
+        with prepared.evaluation_weights():
             measurement = evaluation.measure(replace(loaded, name=names[moment]), echo)
         if accelerator.is_main_process:
             results.write(moment, measurement)
@@ -134,11 +134,11 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         return every > 0 and (step % every == 0 or step == total_steps)
 
     def sample(step: int) -> None:
-        with prepared.evaluation():
+        with prepared.evaluation_weights():
             run_log.log_samples(sampler(step))
 
     if config.run.sample_every:
-        sampler = Sampler(loaded, corpus.validation, config.evaluation, seed=config.training.seed)
+        sampler = TextSampler(loaded, corpus.validation, config.evaluation, seed=config.training.seed)
         if state.step == 0:
             sample(0)
     echo(
@@ -153,7 +153,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             max_grad_norm=config.training.max_grad_norm, exact=config.engine.exact,
         )  # fmt: skip
         state = state.after(step, result.targets, loss_scale(accelerator))
-        run_log.count(result)
+        run_log.add_step(result)
         row: dict[str, float] = {}
 
         # once in a while: log
@@ -163,8 +163,8 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
         # once in a while: evaluate
         if due(config.run.evaluate_every, step) or step == total_steps:
-            with prepared.evaluation():
-                row |= evaluation.held_out_loss(loaded)
+            with prepared.evaluation_weights():
+                row |= evaluation.held_out_metrics(loaded)
             state = state.evaluated(row["eval/bits_per_byte"])
         if row:
             run_log.log({"step": step} | row)

@@ -59,7 +59,7 @@ def targets(labels: torch.Tensor) -> list[int]:
 def shares(
     batches: GlobalBatches, step: int, world_size: int
 ) -> Iterator[list[tuple[int, torch.Tensor, torch.Tensor]]]:
-    return (list(batches.share(step, rank, world_size)) for rank in range(world_size))
+    return (list(batches.process_share(step, rank, world_size)) for rank in range(world_size))
 
 
 @given(layouts)
@@ -76,7 +76,7 @@ def test_an_epoch_trains_on_every_target_once(layout):
 def test_the_global_batch_does_not_depend_on_the_number_of_processes(layout, step):
     batches = layout.batches()
     together = [piece for share in shares(batches, step, layout.world_size) for piece in share]
-    alone = list(batches.share(step, 0, 1))
+    alone = list(batches.process_share(step, 0, 1))
     assert [index for index, _, _ in together] == [index for index, _, _ in alone] == list(range(batches.microbatches))
     for (_, ids, labels), (_, alone_ids, alone_labels) in zip(together, alone, strict=True):
         assert torch.equal(ids, alone_ids)
@@ -150,8 +150,8 @@ def test_the_order_is_the_same_as_in_earlier_versions():
 def test_a_short_batch_at_the_end_of_an_epoch_is_spread_over_all_microbatches():
     batches = GlobalBatches(np.arange(31), block_size=4, global_batch_size=8, microbatch_size=2, seed=0)
     assert (batches.blocks, batches.steps_per_epoch, batches.microbatches) == (10, 2, 4)
-    rows = [len(labels) for _, _, labels in batches.share(2, 0, 1)]
-    counts = [len(targets(labels)) for _, _, labels in batches.share(2, 0, 1)]
+    rows = [len(labels) for _, _, labels in batches.process_share(2, 0, 1)]
+    counts = [len(targets(labels)) for _, _, labels in batches.process_share(2, 0, 1)]
     assert rows == [1, 1, 1, 1]
     assert counts == [3, 3, 0, 0], "two blocks are left; the other microbatches are a row without targets"
     assert batches.indices(3).tolist() == epoch_order(0, 1, 10)[:8].tolist()
@@ -162,4 +162,4 @@ def test_a_batch_that_does_not_divide_is_an_internal_error():
         GlobalBatches(np.arange(9), block_size=3, global_batch_size=4, microbatch_size=3, seed=0)
     batches = GlobalBatches(np.arange(9), block_size=3, global_batch_size=4, microbatch_size=2, seed=0)
     with pytest.raises(AssertionError):
-        list(batches.share(1, 0, 4))
+        list(batches.process_share(1, 0, 4))

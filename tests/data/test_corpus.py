@@ -17,7 +17,7 @@ from transformers import ByT5Tokenizer
 
 from textgen.data import corpus as corpus_module
 from textgen.data.config import DataConfig
-from textgen.data.corpus import Corpus, cache_directory, check_start, load_corpus
+from textgen.data.corpus import Corpus, cache_directory, load_corpus, preview_corpus
 from textgen.data.document import Document
 from textgen.data.readers import held_out_documents, training_documents
 from textgen.data.split import is_held_out, split_hash
@@ -231,7 +231,7 @@ def test_several_processes_build_an_entry_once(config, tokenizer, tmp_path, monk
     ],
 )
 def test_too_little_text_on_either_side_is_an_error_with_a_remedy(config, tokenizer, texts, changed, expected):
-    for function in (load_corpus, check_start):
+    for function in (load_corpus, preview_corpus):
         with pytest.raises(UserError) as caught:
             function(config(texts, **changed), tokenizer)
         assert expected in str(caught.value)
@@ -245,11 +245,11 @@ def test_one_of_a_few_documents_is_always_held_out(config, tokenizer):
     assert split_hash(held) == min(split_hash(replace(held, text=text)) for text in TEXTS[:8])
     assert [d.text for d in training_documents(few)] == [text for text in TEXTS[:8] if text != held.text]
     assert held_out_documents(few) == [held]
-    assert "fill a block" in check_start(few, tokenizer)
+    assert "fill a block" in preview_corpus(few, tokenizer)
 
 
 def test_the_check_reads_no_more_than_it_needs_and_writes_nothing(config, tokenizer):
-    found = check_start(config(TEXTS), tokenizer)
+    found = preview_corpus(config(TEXTS), tokenizer)
     first_held_out = next(i for i, text in enumerate(TEXTS, 1) if is_held_out(Document("", "", text), 0.1))
     assert found == f"the first {first_held_out} documents fill a block of 16 tokens and hold one document out"
     assert not cache_directory().exists()
@@ -258,16 +258,16 @@ def test_the_check_reads_no_more_than_it_needs_and_writes_nothing(config, tokeni
 def test_the_check_finds_text_that_is_too_short_with_validation_data(config, tokenizer, tmp_path):
     (tmp_path / "held-out.txt").write_text("one", encoding="utf-8")
     named = {"validation_data": str(tmp_path / "held-out.txt")}
-    assert check_start(config(**named), tokenizer) == "the first 1 documents fill a block of 16 tokens"
+    assert preview_corpus(config(**named), tokenizer) == "the first 1 documents fill a block of 16 tokens"
     with pytest.raises(UserError, match=r"--block-size 512: the training text of .* has only \d+ tokens"):
-        check_start(config(TEXTS[:1], **named, block_size=512), tokenizer)
+        preview_corpus(config(TEXTS[:1], **named, block_size=512), tokenizer)
 
 
 def test_validation_data_without_text_is_named(config, tokenizer, tmp_path):
     empty = tmp_path / "empty.jsonl"
     empty.write_text('{"text": " "}\n{"text": null}\n', encoding="utf-8")
     named = config(validation_data=str(empty))
-    for function in (load_corpus, check_start):
+    for function in (load_corpus, preview_corpus):
         with pytest.raises(UserError, match=r"--validation-data .*empty\.jsonl: contains no text"):
             function(named, tokenizer)
     with pytest.raises(UserError, match=r"--validation-data .*empty\.jsonl: contains no text"):

@@ -76,7 +76,7 @@ def test_every_permission_is_used() -> None:
         # no room imports one to its right, plan, or anything outside textgen
         ("textgen.data.corpus", "textgen.model.loss"),
         ("textgen.model.loss", "textgen.training.step"),
-        ("textgen.training.step", "textgen.evaluation.sharing"),
+        ("textgen.training.step", "textgen.evaluation.batching"),
         ("textgen.evaluation.measure_model", "textgen.reporting.results"),
         ("textgen.evaluation.quality.mauve", "textgen.reporting.wording"),
         ("textgen.model.kernels.linear", "textgen.training.config"),
@@ -85,7 +85,7 @@ def test_every_permission_is_used() -> None:
         ("textgen.plan.check", "recipes.finetune"),
         ("textgen.data.corpus", "tests.conftest"),
         # sub-packages of evaluation
-        ("textgen.evaluation.uncertainty.bootstrap", "textgen.evaluation.sharing"),
+        ("textgen.evaluation.uncertainty.bootstrap", "textgen.evaluation.batching"),
         ("textgen.evaluation.uncertainty.bootstrap", "textgen.evaluation.perplexity.summary"),
         ("textgen.evaluation.perplexity.summary", "textgen.evaluation.decoding.prompts"),
         ("textgen.evaluation.decoding.prompts", "textgen.evaluation.perplexity.windows"),
@@ -98,7 +98,7 @@ def test_every_permission_is_used() -> None:
         ("textgen.evaluation.perplexity.measure_perplexity", "textgen.evaluation.measure_model"),
         # what the sub-packages import stays below them
         ("textgen.evaluation.loaded_model", "textgen.evaluation.decoding.generate"),
-        ("textgen.evaluation.sharing", "textgen.evaluation.measure_model"),
+        ("textgen.evaluation.batching", "textgen.evaluation.measure_model"),
         ("textgen.evaluation.config", "textgen.evaluation.decoding.generate"),
         ("textgen.evaluation.config", "textgen.evaluation.perplexity.windows"),
         ("textgen.training.config", "textgen.training.distributed.processes"),

@@ -28,7 +28,7 @@ def loaded(accelerator, tiny_gpt2, tokenizer) -> LoadedModel:
 def test_held_out_loss_equals_the_measured_perplexity(loaded, settings):
     evaluation = Evaluation(EvaluationConfig(skip_decoding=True, **settings), DOCUMENTS, seed=0)
     perplexity = evaluation.measure(loaded).perplexity
-    assert evaluation.held_out_loss(loaded) == {
+    assert evaluation.held_out_metrics(loaded) == {
         "eval/loss": perplexity["nll_sum"] / perplexity["tokens"],
         "eval/token_perplexity": perplexity["token_perplexity"],
         "eval/bits_per_byte": perplexity["bits_per_byte"],
@@ -51,7 +51,7 @@ def test_held_out_loss_computes_no_intervals(loaded, monkeypatch):
     ):
         monkeypatch.setattr(module, name, counted(getattr(module, name)))
     evaluation = Evaluation(EvaluationConfig(skip_decoding=True), DOCUMENTS, seed=0)
-    evaluation.held_out_loss(loaded)
+    evaluation.held_out_metrics(loaded)
     assert not computed
     evaluation.measure(loaded)
     assert computed

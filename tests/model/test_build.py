@@ -55,7 +55,7 @@ def test_a_full_model_has_the_pretrained_weights_all_trainable():
     base = load_model(TINY, ModelConfig())
     assert_same_weights(built.model, base)
     assert all(p.requires_grad for p in built.model.parameters())
-    assert (built.trainable, built.total, built.quantize_bits) == (PARAMETERS, PARAMETERS, None)
+    assert (built.trainable_parameters, built.total_parameters, built.quantize_bits) == (PARAMETERS, PARAMETERS, None)
     assert built.base_fingerprint == weights_fingerprint(base)
     assert str(built) == "1,350,400 of 1,350,400 parameters are trainable (100.0%)"
     assert built.facts() == {
@@ -71,8 +71,8 @@ def test_adapters_are_those_of_the_settings_and_the_seed(variant):
     fingerprint = weights_fingerprint(base)
     assert_same_weights(built.model, add_adapters(base, adapters, TINY.base, seed=3))
     assert built.base_fingerprint == fingerprint, "of the weights before pissa changes them"
-    assert built.trainable == sum(p.numel() for name, p in built.model.named_parameters() if "lora_" in name)
-    assert built.total == PARAMETERS + built.trainable
+    assert built.trainable_parameters == sum(p.numel() for name, p in built.model.named_parameters() if "lora_" in name)
+    assert built.total_parameters == PARAMETERS + built.trainable_parameters
     other = build(config, adapters, seed=4)
     assert any(not torch.equal(p, weights(other.model)[name]) for name, p in weights(built.model).items()) is (
         variant == "lora"

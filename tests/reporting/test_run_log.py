@@ -69,7 +69,7 @@ def tracker(events, monkeypatch):
 @pytest.fixture
 def directory(tmp_path):
     flat = {"model": "tiny-gpt2", "data": "plays", "run_dir": None}
-    return RunDirectory(flat, given=str(tmp_path / "run"), name="run")
+    return RunDirectory(flat, path=str(tmp_path / "run"), name="run")
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_the_directory_is_claimed_before_anything_is_measured(start, directory, 
 def test_the_tracker_is_started_with_the_settings_and_the_id_of_the_directory(start, directory, tracker):
     start()
     assert tracker.started["run_dir"] == directory.path
-    assert tracker.started["config"] == directory.flat
+    assert tracker.started["config"] == directory.settings
     assert tracker.started["run_id"] == directory.tracking_id()
     assert (tracker.started["project"], tracker.started["mode"]) == ("textgen", "auto")
     assert TrackingConfig(track="none", wandb_mode="online").mode == "disabled"
@@ -138,7 +138,7 @@ def test_the_tracker_is_started_with_the_settings_and_the_id_of_the_directory(st
 def test_another_process_writes_nothing(start, directory, tracker, lines, events):
     log = start(main=False)
     log.resume_from(TrainState(step=2))
-    log.count(step())
+    log.add_step(step())
     log.log({"step": 3, "train/loss": 3.0})
     log.log_samples([sample(3)])
     log.finish(EvaluationResults(directory.path), ("before", "after"), seed=0)
@@ -150,7 +150,7 @@ def test_another_process_writes_nothing(start, directory, tracker, lines, events
 def test_a_row_goes_to_metrics_timing_console_and_tracker_in_that_order(start, directory, tracker, events, lines):
     log = start()
     log.resume_from(TrainState())
-    log.count(step())
+    log.add_step(step())
     row = {"step": 1, "train/loss": 3.0}
     log.log(row)
     assert events == ["metrics", "timing", "console", "tracker"]
@@ -163,7 +163,7 @@ def test_a_tracker_that_raises_loses_no_row(start, directory, tracker, lines):
     log = start()
     log.resume_from(TrainState())
     tracker.log = fail
-    log.count(step())
+    log.add_step(step())
     with pytest.raises(RuntimeError, match="tracker"):
         log.log({"step": 1, "train/loss": 3.0})
     assert [row["step"] for row in rows_of(directory, "metrics")] == [1]
@@ -176,11 +176,11 @@ def test_speed_is_targets_over_seconds_since_the_last_row(start, directory, trac
     log = start()
     log.resume_from(TrainState(step=2))
     for targets, seconds in ((100, 0.5), (300, 1.5)):
-        log.count(step(targets, seconds))
+        log.add_step(step(targets, seconds))
     log.log({"step": 4, "train/loss": 3.0})
-    log.count(step(90, 0.1))
+    log.add_step(step(90, 0.1))
     log.log({"step": 5, "eval/loss": 2.5})  # a row that only evaluates
-    log.count(step(10, 1.0))
+    log.add_step(step(10, 1.0))
     log.log({"step": 6, "train/loss": 2.0, "eval/loss": 2.5})
     timing = rows_of(directory, "timing")
     assert [row["step"] for row in timing] == [4, 5, 6]
@@ -198,7 +198,7 @@ def write_six_steps(log):
     log.resume_from(TrainState())
     log.log_samples([sample(0)])
     for number in range(1, 7):
-        log.count(step())
+        log.add_step(step())
         log.log({"step": number, "train/loss": 1 / number})
         if number % 3 == 0:
             log.log_samples([sample(number)])

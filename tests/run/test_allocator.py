@@ -27,7 +27,7 @@ class Config:
     words: Words
 
     def directory(self):
-        return RunDirectory({}, given=None, name="x")
+        return RunDirectory({}, path=None, name="x")
 
 def main(config, directory):
     variables = {name: os.environ.get(name) for name in ("LD_PRELOAD", "MIMALLOC_PURGE_DELAY")}

@@ -14,7 +14,7 @@ from textgen.errors import UserError
 from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.reporting.config import TrackingConfig
-from textgen.run.config import WITHOUT_EFFECT, RunConfig
+from textgen.run.config import NOT_FINGERPRINTED, RunConfig
 from textgen.run.directory import RunDirectory, check_writable, fingerprint
 from textgen.training.config import EngineConfig, TrainingConfig
 
@@ -37,7 +37,7 @@ def directory(
     given: Path | None = None, *, name: str = "some-name", resume: str = "auto", **changed: Any
 ) -> RunDirectory:
     flat = FLAT | {"run_dir": str(given) if given else None} | changed
-    return RunDirectory(flat, given=str(given) if given else None, name=name, resume=resume)
+    return RunDirectory(flat, path=str(given) if given else None, name=name, resume=resume)
 
 
 def other_value(value: Any) -> Any:
@@ -56,8 +56,8 @@ def test_the_fingerprint_depends_on_every_setting_except_those_without_effect(na
 
 
 def test_settings_without_effect_exist():
-    assert RUN_SETTINGS | TRACKING_SETTINGS | {"output_dir"} == WITHOUT_EFFECT
-    assert set(FLAT) >= WITHOUT_EFFECT - {"output_dir"}
+    assert RUN_SETTINGS | TRACKING_SETTINGS | {"output_dir"} == NOT_FINGERPRINTED
+    assert set(FLAT) >= NOT_FINGERPRINTED - {"output_dir"}
 
 
 def test_the_fingerprint_does_not_depend_on_the_order_of_settings():
@@ -95,7 +95,7 @@ def test_config_yaml_has_every_setting_and_the_directory():
     mine.create()
     written = yaml.safe_load((mine.path / "config.yaml").read_text(encoding="utf-8"))
     assert written == mine.flat | {"run_dir": str(mine.path)}
-    evaluation = RunDirectory({"output_dir": None, "model": "x"}, given=None, name="evaluation")
+    evaluation = RunDirectory({"output_dir": None, "model": "x"}, path=None, name="evaluation")
     evaluation.create()
     written = yaml.safe_load((evaluation.path / "config.yaml").read_text(encoding="utf-8"))
     assert written == {"output_dir": str(evaluation.path), "model": "x"}
@@ -139,7 +139,7 @@ def test_check_names_the_settings_in_which_another_run_differs(tmp_path):
     assert "lora_rank: 8 (existing) vs 4 (requested)" in message
     assert "threads" not in message
     with pytest.raises(UserError, match="omit --output-dir"):
-        RunDirectory({"output_dir": None, "model": "x"}, given=str(tmp_path), name="evaluation").check()
+        RunDirectory({"output_dir": None, "model": "x"}, path=str(tmp_path), name="evaluation").check()
 
 
 @pytest.mark.parametrize("content", [b"model: [", b"- 1", b"", b"\xff\xfe"])

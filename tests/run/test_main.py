@@ -33,12 +33,12 @@ class Recipe:
     settings: Settings
 
     def directory(self) -> RunDirectory:
-        return RunDirectory(asdict(self.settings), given=self.settings.run_dir, name="recipe")
+        return RunDirectory(asdict(self.settings), path=self.settings.run_dir, name="recipe")
 
 
 def status() -> dict[str, Any]:
     """The status in the directory that ``--run-dir mine`` names."""
-    return RunDirectory({}, given="mine", name="recipe").status()
+    return RunDirectory({}, path="mine", name="recipe").status()
 
 
 def exit_code(monkeypatch: pytest.MonkeyPatch, main: Any, *flags: str) -> int:

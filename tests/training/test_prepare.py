@@ -70,13 +70,13 @@ def test_evaluation_uses_averaged_weights_and_restores_the_trained_ones_to_the_b
     prepared = prepared_model(accelerator, training=SCHEDULE_FREE)
     take_steps(prepared, 4)
     trained = weights(prepared.model)
-    with prepared.evaluation():
+    with prepared.evaluation_weights():
         averaged = weights(prepared.model)
     assert not torch.equal(averaged, trained)
     assert torch.equal(weights(prepared.model), trained)
 
     def fail_inside() -> None:
-        with prepared.evaluation():
+        with prepared.evaluation_weights():
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -88,7 +88,7 @@ def test_other_optimizers_are_evaluated_with_the_trained_weights(accelerator):
     prepared = prepared_model(accelerator)
     take_steps(prepared, 2)
     trained = weights(prepared.model)
-    with prepared.evaluation():
+    with prepared.evaluation_weights():
         assert torch.equal(weights(prepared.model), trained)
 
 
@@ -115,7 +115,7 @@ def test_the_evaluated_weights_are_saved(accelerator, tmp_path, method):
     prepared = prepared_model(accelerator, build(method=method), SCHEDULE_FREE)
     take_steps(prepared, 4)
     trained = weights(prepared.model)
-    with prepared.evaluation():
+    with prepared.evaluation_weights():
         averaged = weights(prepared.model)
     prepared.save(tmp_path / "model")
     assert torch.equal(weights(prepared.model), trained), "saving does not change them"

@@ -44,7 +44,7 @@ def test_microbatches_do_not_change_the_result(accelerator, tiny_gpt2):
             assert a.targets == b.targets
 
 
-def test_eight_microbatches_of_one_block_and_one_of_eight_give_the_same_weights(accelerator, tiny_gpt2):
+def test_eight_process_share_one_block_and_one_of_eight_give_the_same_weights(accelerator, tiny_gpt2):
     outcomes = []
     for microbatch in (1, 8):
         model = ModelWithLoss(tiny_gpt2())
@@ -62,7 +62,7 @@ def test_eight_microbatches_of_one_block_and_one_of_eight_give_the_same_weights(
 def test_the_loss_is_the_mean_over_all_targets_of_a_ragged_batch(accelerator, tiny_gpt2):
     """Not the mean of the microbatches' means: their numbers of targets differ."""
     data, model = batches(4), ModelWithLoss(tiny_gpt2())
-    pieces = list(data.share(2, 0, 1))
+    pieces = list(data.process_share(2, 0, 1))
     counts = [int((labels[:, 1:] != -100).sum()) for _, _, labels in pieces]
     assert len(set(counts)) > 1
     sums = [float(model(ids, labels).detach()) for _, ids, labels in pieces]

@@ -103,7 +103,7 @@ class GlobalBatches:
         spans = self.spans[self.indices(step)]
         return int((spans[:, 1] - spans[:, 0] - 1).sum())
 
-    def share(self, step: int, rank: int, world_size: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    def process_share(self, step: int, rank: int, world_size: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
         """This process's microbatches of a step, as (microbatch index, input_ids, labels), both tensors (rows, length).
 
         The length is the block size or, without packing, the length of the longest row. A short global batch is spread

@@ -94,7 +94,7 @@ def cache_directory() -> Path:
     return Path(os.environ.get("TEXTGEN_CACHE", default)).expanduser() / "tokens"
 
 
-def check_start(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources: DataSources | None = None) -> str:
+def preview_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources: DataSources | None = None) -> str:
     """Read just enough documents to fill one block and hold one document out, and describe how many that took.
 
     For dry runs: nothing is written. Arguments as for :func:`load_corpus`.

@@ -97,7 +97,7 @@ class Evaluation:
         )
         return Measurement(perplexity, scores, rows, continuations, diagnostics)
 
-    def held_out_loss(self, loaded: LoadedModel) -> dict[str, float]:
+    def held_out_metrics(self, loaded: LoadedModel) -> dict[str, float]:
         """Metrics to log during training: eval/loss (nats per token), eval/token_perplexity, eval/bits_per_byte.
 
         Same documents and convention as :meth:`measure`, without intervals; the same on every process.

@@ -23,24 +23,27 @@ class TrainableModel:
         model: a transformers model or, with adapters, a peft model.
         base_fingerprint: SHA-256 of the weights before training, without adapters.
         quantize_bits: bits of the frozen weights, if they are quantized.
-        trainable: number of trainable parameters.
-        total: number of all parameters.
+        trainable_parameters: how many parameters are trained.
+        total_parameters: how many there are.
     """
 
     found: FoundModel
     model: Any
     base_fingerprint: str
     quantize_bits: int | None
-    trainable: int
-    total: int
+    trainable_parameters: int
+    total_parameters: int
 
     def __str__(self) -> str:
-        share = self.trainable / self.total
-        return f"{self.trainable:,} of {self.total:,} parameters are trainable ({share:.1%})"
+        share = self.trainable_parameters / self.total_parameters
+        return f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters are trainable ({share:.1%})"
 
     def facts(self) -> dict[str, Any]:
         """The model's entries in ``environment.json``."""
-        sizes = {"trainable_parameters": self.trainable, "total_parameters": self.total}
+        sizes = {
+            "trainable_parameters": self.trainable_parameters,
+            "total_parameters": self.total_parameters,
+        }
         return {"model": self.found.config.model} | sizes
 
     def save(self, directory: Path, *, state: dict[str, torch.Tensor] | None = None) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from textgen.config import flag
-from textgen.device import on_cpu
+from textgen.launch_environment import on_cpu
 
 
 @dataclass(frozen=True)

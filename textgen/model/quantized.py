@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from textgen.device import on_cpu
+from textgen.launch_environment import on_cpu
 
 
 def quantization_options(bits: int, compute_dtype: torch.dtype) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any
 from textgen.config import flag
 from textgen.data.config import DataConfig
 from textgen.data.sources import DataSources, find_data
-from textgen.device import world_size
 from textgen.errors import UserError, collect_problems
 from textgen.evaluation.config import EvaluationConfig
+from textgen.launch_environment import world_size
 from textgen.model.config import ModelConfig
 from textgen.model.locate import FoundModel, find_model, locate
 from textgen.run.directory import RunDirectory

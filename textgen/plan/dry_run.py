@@ -4,7 +4,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from textgen.data.corpus import check_start
+from textgen.data.corpus import preview_corpus
 from textgen.plan.check import Checked
 from textgen.run.directory import RunDirectory
 from textgen.training.config import DEFAULT_EPOCHS
@@ -35,7 +35,7 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
     rows = {
         "model": f"{config.model.model} ({checked.model.architecture}, context {checked.model.context})",
         "method": f"{config.model.method}, from {start}",
-        "data": f"{config.data.data}: {check_start(config.data, checked.model.tokenizer, checked.sources)}",
+        "data": f"{config.data.data}: {preview_corpus(config.data, checked.model.tokenizer, checked.sources)}",
         "training": f"{length}, {training.optimizer}, {training.schedule}, peak learning rate "
         f"{training.learning_rate:g}, {precision}",
         "batches": f"{training.global_batch_size} blocks of {config.data.block_size} tokens, {share}",

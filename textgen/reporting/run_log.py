@@ -59,7 +59,7 @@ class RunLog:
             write_json(directory.path / "environment.json", environment(accelerator) | facts)
             self._mirror = WandbMirror.start(
                 directory.path,
-                directory.flat,
+                directory.settings,
                 run_id=directory.tracking_id(),
                 project=tracking.wandb_project,
                 mode=tracking.mode,
@@ -80,7 +80,7 @@ class RunLog:
             self._mirror.log(row)
         self._mirror.log_samples(self._samples.read())
 
-    def count(self, result: StepResult) -> None:
+    def add_step(self, result: StepResult) -> None:
         """Add a training step to the throughput that the next row reports."""
         self._seconds += result.seconds
         self._targets += result.targets

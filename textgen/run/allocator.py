@@ -13,8 +13,8 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
-from textgen.device import launcher_uses
 from textgen.errors import UserError
+from textgen.launch_environment import launcher_uses
 
 VARIABLE = "TEXTGEN_ALLOCATOR"  # environment variable: "none" for the system's allocator, or the path of a library
 _RESTARTED = "_TEXTGEN_RESTARTED"  # set in a process that was restarted

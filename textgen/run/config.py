@@ -7,7 +7,7 @@ from typing import Literal
 from textgen.config import flag
 
 # Settings that no result depends on: two runs that differ in these alone are the same run.
-WITHOUT_EFFECT = {
+NOT_FINGERPRINTED = {
     "run_dir",
     "output_dir",
     "resume",

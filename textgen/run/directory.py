@@ -18,12 +18,12 @@ import yaml
 from textgen.config import flag
 from textgen.errors import UserError
 from textgen.files import write_bytes, write_json
-from textgen.run.config import WITHOUT_EFFECT
+from textgen.run.config import NOT_FINGERPRINTED
 
 
-def fingerprint(flat: Mapping[str, Any]) -> str:
+def fingerprint(settings: Mapping[str, Any]) -> str:
     """SHA-256 of the settings that a result depends on."""
-    decisive = {name: value for name, value in sorted(flat.items()) if name not in WITHOUT_EFFECT}
+    decisive = {name: value for name, value in sorted(settings.items()) if name not in NOT_FINGERPRINTED}
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
@@ -31,24 +31,25 @@ class RunDirectory:
     """One run's directory.
 
     Args:
-        flat: every setting in force (:func:`textgen.config.settings`).
-        given: the directory that the user named, if any.
+        settings: every setting in force (:func:`textgen.config.settings`).
+        path: the directory that the user named, if any.
         name: first part of the default name, such as "tiny-gpt2-lora-python-reference".
         resume: "auto", "never" or a checkpoint path; "never" picks a new directory if this one is in use.
 
     Attributes:
         path: the directory.
-        fingerprint: of the settings.
+        settings: every setting in force.
+        fingerprint: SHA-256 of the settings that a result depends on.
         created: whether :meth:`create` was called, so that the directory is this run's own.
     """
 
-    def __init__(self, flat: Mapping[str, Any], *, given: str | None, name: str, resume: str = "auto") -> None:
-        self.flat = dict(flat)
-        self.fingerprint = fingerprint(flat)
+    def __init__(self, settings: Mapping[str, Any], *, path: str | None, name: str, resume: str = "auto") -> None:
+        self.settings = dict(settings)
+        self.fingerprint = fingerprint(settings)
         self.created = False
-        self._given = given is not None
+        self._named_by_user = path is not None
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"
-        self.path = Path(given) if given is not None else Path("runs") / f"{plain}-{self.fingerprint[:8]}"
+        self.path = Path(path) if path is not None else Path("runs") / f"{plain}-{self.fingerprint[:8]}"
         if resume == "never":
             first, number = self.path, 1
             while self.path.exists() and any(p.name != "status.json" for p in self.path.iterdir()):
@@ -98,7 +99,7 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             # In ASCII: PyYAML does not always read back other characters as it wrote them.
-            text = yaml.safe_dump(self.flat | {self._setting: str(self.path)}, sort_keys=False)
+            text = yaml.safe_dump(self.settings | {self._setting: str(self.path)}, sort_keys=False)
             write_bytes(self.path / "config.yaml", text.encode())
         except OSError as error:
             raise UserError(f"{self._flag} {self.path}: cannot be written: {error.strerror}.") from None
@@ -113,7 +114,7 @@ class RunDirectory:
         """Write a failure to ``status.json``, unless the directory belongs to another run or to a finished one."""
         status = self.status()
         if not self.created:
-            if not self._given or status.get("state") == "done":
+            if not self._named_by_user or status.get("state") == "done":
                 return
             if self.path.exists() and any(path.name != "status.json" for path in self.path.iterdir()):
                 return
@@ -128,7 +129,7 @@ class RunDirectory:
 
     @property
     def _setting(self) -> str:
-        return "output_dir" if "output_dir" in self.flat else "run_dir"
+        return "output_dir" if "output_dir" in self.settings else "run_dir"
 
     @property
     def _flag(self) -> str:
@@ -150,11 +151,13 @@ class RunDirectory:
                 f"{self._flag} {self.path}: its config.yaml is damaged. Choose another directory."
             ) from None
         names = [
-            n for n in {**self.flat, **existing} if n not in WITHOUT_EFFECT and self.flat.get(n) != existing.get(n)
+            n
+            for n in {**self.settings, **existing}
+            if n not in NOT_FINGERPRINTED and self.settings.get(n) != existing.get(n)
         ]
         if names:
             differences = ", ".join(
-                f"{n}: {existing.get(n)} (existing) vs {self.flat.get(n)} (requested)" for n in names[:6]
+                f"{n}: {existing.get(n)} (existing) vs {self.settings.get(n)} (requested)" for n in names[:6]
             )
             raise UserError(
                 f"{self._flag} {self.path}: holds a run with other settings. {differences}. Choose another directory, "

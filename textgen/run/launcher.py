@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import yaml
 
-from textgen.device import world_size
 from textgen.errors import UserError
+from textgen.launch_environment import world_size
 
 
 def check_launcher() -> None:

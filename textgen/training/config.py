@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from textgen.config import flag
-from textgen.device import launcher_uses
+from textgen.launch_environment import launcher_uses
 
 DEFAULT_EPOCHS = 1.0
 

@@ -29,14 +29,14 @@ class PreparedModel:
 
     Attributes:
         accelerator: of :func:`textgen.training.distributed.processes.start_process`.
-        trainable: the model as it was built; its ``.model`` is what is evaluated and saved.
+        built: the model as :func:`textgen.model.build.build_model` returned it.
         training_model: the same model, wrapped for training steps: it returns the summed loss.
         optimizer: wrapped by Accelerate.
         exact: whether gradients are summed in a fixed order.
     """
 
     accelerator: Accelerator
-    trainable: TrainableModel
+    built: TrainableModel
     training_model: torch.nn.Module
     optimizer: Any
     exact: bool
@@ -44,17 +44,17 @@ class PreparedModel:
     @property
     def model(self) -> Any:
         """The transformers or peft model, unwrapped."""
-        return self.trainable.model
+        return self.built.model
 
     @contextmanager
-    def evaluation(self) -> Iterator[None]:
+    def evaluation_weights(self) -> Iterator[None]:
         """Inside, :attr:`model` has the weights to evaluate, complete on every process."""
         with evaluation_weights(self.optimizer), unsharded(self.accelerator, self.training_model):
             yield
 
     def fingerprints(self) -> dict[str, str]:
         """What a resumed run must have in common with this one: base weights, precision and, if exact, threads."""
-        found = {"model": self.trainable.base_fingerprint, "precision": precision_of(self.accelerator)}
+        found = {"model": self.built.base_fingerprint, "precision": precision_of(self.accelerator)}
         return found | ({"threads": str(torch.get_num_threads())} if self.exact else {})
 
     def save(self, directory: Path) -> None:
@@ -62,7 +62,7 @@ class PreparedModel:
         with evaluation_weights(self.optimizer):
             state = full_state(self.model)
             if self.accelerator.is_main_process:
-                self.trainable.save(directory, state=state)
+                self.built.save(directory, state=state)
 
 
 def prepare(

@@ -127,7 +127,7 @@ def _backward(
     accelerator: Accelerator, model: torch.nn.Module, batches: GlobalBatches, step: int, targets: int
 ) -> torch.Tensor:
     """Accumulate the gradient of the step's mean loss; returns the summed nll over all processes."""
-    share = list(batches.share(step, accelerator.process_index, accelerator.num_processes))
+    share = list(batches.process_share(step, accelerator.process_index, accelerator.num_processes))
     total = torch.zeros((), dtype=torch.float64, device=accelerator.device)
     for position, (index, input_ids, labels) in enumerate(share):
         seed_everything(batches.seed, step, index)
@@ -158,7 +158,9 @@ def _exact_backward(
     parameters = [p for p in model.parameters() if p.requires_grad]
 
     def microbatches() -> Iterator[Tensors]:
-        for index, input_ids, labels in batches.share(step, accelerator.process_index, accelerator.num_processes):
+        for index, input_ids, labels in batches.process_share(
+            step, accelerator.process_index, accelerator.num_processes
+        ):
             seed_everything(batches.seed, step, index)
             nll = model(input_ids.to(accelerator.device), labels.to(accelerator.device))
             accelerator.backward(nll / targets)

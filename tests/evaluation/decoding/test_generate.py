@@ -12,7 +12,7 @@ from textgen.evaluation.decoding.generate import (
     StrategyOutput,
     generate_continuations,
     human_output,
-    plan_batches,
+    prompt_batches,
 )
 from textgen.evaluation.decoding.prompts import Prompt
 from textgen.evaluation.decoding.strategies import HUMAN, STRATEGIES
@@ -67,7 +67,7 @@ def all_of(outputs: list[StrategyOutput]) -> set[Continuation]:
 
 def test_batches_contain_prompts_of_one_length_and_each_prompt_once(prompts: list[Prompt]) -> None:
     prompts = prompts * 2
-    batches = plan_batches(prompts)
+    batches = prompt_batches(prompts)
     assert all(len({len(prompts[number].token_ids) for number in batch}) == 1 for batch in batches)
     assert [len(batch) for batch in batches] == [8, 8, 4]
     assert sorted(number for batch in batches for number in batch) == list(range(20))
@@ -87,7 +87,7 @@ def test_stochastic_strategies_give_several_samples_and_the_others_one(
         assert output.prompt_ids == [c.prompt_id for c in output.continuations]
         assert output.token_counts == [len(c.token_ids) for c in output.continuations]
         assert output.texts == [c.text for c in output.continuations]
-        assert len(output.batch_tokens) == len(output.batch_seconds) == len(plan_batches(prompts))
+        assert len(output.batch_tokens) == len(output.batch_seconds) == len(prompt_batches(prompts))
         assert sum(output.batch_tokens) >= sum(output.token_counts)  # ends of text are counted too
         assert all(seconds > 0 for seconds in output.batch_seconds)
     drawn = [c.token_ids for output in outputs for c in output.continuations if output.name == "top_p"]

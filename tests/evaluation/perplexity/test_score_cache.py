@@ -69,12 +69,12 @@ def lines(directory):
 def test_a_killed_evaluation_resumes_with_identical_results(evaluate, model, convention):
     whole, rows = evaluate(model, convention=convention, where="whole")
     alone, _ = evaluate(model, convention=convention, where=None)
-    assert alone.documents == whole.documents
+    assert alone.document_scores == whole.document_scores
     for killed_after in (1, 2):
         with pytest.raises(Killed):
             evaluate(model, convention=convention, killed_after=killed_after)
     resumed, rest = evaluate(model, convention=convention)
-    assert resumed.documents == whole.documents
+    assert resumed.document_scores == whole.document_scores
     assert resumed.sums == whole.sums
     assert resumed.scores == whole.scores
     assert 0 < rest < rows
@@ -115,7 +115,7 @@ def test_only_a_changed_document_is_scored_again(evaluate, model, tokenizer):
     assert rest == len(rolling_token_windows(tokenizer, changed[3:4], CONTEXT))
     assert 1 < rest < rows
     fresh, _ = evaluate(model, changed, batch_tokens=1, where=None)
-    assert resumed.documents == fresh.documents
+    assert resumed.document_scores == fresh.document_scores
 
 
 def test_strided_reuses_scores_before_a_changed_document(evaluate, model):
@@ -125,7 +125,7 @@ def test_strided_reuses_scores_before_a_changed_document(evaluate, model):
     resumed, rest = evaluate(model, changed, convention="strided", batch_tokens=1)
     assert 0 < rest < rows
     fresh, _ = evaluate(model, changed, convention="strided", batch_tokens=1, where=None)
-    assert resumed.documents == fresh.documents
+    assert resumed.document_scores == fresh.document_scores
 
 
 def change_weight(model):
@@ -153,7 +153,7 @@ def test_records_of_another_model_are_not_used(evaluate, model, change):
     resumed, again = evaluate(other)
     assert again == rows
     fresh, _ = evaluate(other, where=None)
-    assert resumed.documents == fresh.documents
+    assert resumed.document_scores == fresh.document_scores
     assert evaluate(model)[1] == 0  # the first model's records are still there
 
 
@@ -163,7 +163,7 @@ def test_records_of_other_settings_are_not_used(evaluate, model, settings):
     cached, rows = evaluate(model, **settings)
     fresh, needed = evaluate(model, **settings, where=None)
     assert rows == needed
-    assert cached.documents == fresh.documents
+    assert cached.document_scores == fresh.document_scores
 
 
 def test_the_key_depends_on_an_adapter_and_its_scale(model):

@@ -83,14 +83,14 @@ def test_batches_processes_and_padding_do_not_matter(
     alone = score_on(1, model, tokenizer, documents, settings, batch_tokens=1)
     together = score_on(processes, model, tokenizer, documents, settings, batch_tokens)
     one = score_on(1, model, tokenizer, documents, settings, batch_tokens)
-    assert together.documents == one.documents  # bitwise
+    assert together.document_scores == one.document_scores  # bitwise
     assert together.sums == one.sums
     assert together.scores == one.scores
-    for a, b in zip(alone.documents, together.documents, strict=True):
+    for a, b in zip(alone.document_scores, together.document_scores, strict=True):
         assert b.nll == pytest.approx(a.nll, rel=1e-6)
         assert (b.id, b.tokens, b.words, b.bytes) == (a.id, a.tokens, a.words, a.bytes)
-    total = sum(document.nll for document in alone.documents)
-    assert sum(document.nll for document in together.documents) == pytest.approx(total, rel=1e-6)
+    total = sum(document.nll for document in alone.document_scores)
+    assert sum(document.nll for document in together.document_scores) == pytest.approx(total, rel=1e-6)
 
 
 DOCUMENTS = [Document(str(n), "test", "the cat, the mat; " * n + "café" * (n % 3)) for n in (1, 2, 5, 9, 3)]

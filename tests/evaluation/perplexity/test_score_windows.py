@@ -15,14 +15,14 @@ from perplexity_examples import CONTEXT, DOCUMENTS, TEXTS
 
 from textgen.data.document import Document
 from textgen.evaluation.perplexity import score_windows
-from textgen.evaluation.perplexity.score_windows import plan_batches
+from textgen.evaluation.perplexity.score_windows import window_batches
 from textgen.evaluation.perplexity.windows import TokenWindow
 
 
 @given(st.lists(st.integers(1, 30), max_size=40), st.integers(1, 100))
 def test_batches_contain_every_window_once_within_the_limit(sizes, batch_tokens):
     windows = [TokenWindow(np.zeros(size), np.zeros(1), np.zeros(1)) for size in sizes]
-    batches = plan_batches(windows, batch_tokens)
+    batches = window_batches(windows, batch_tokens)
     assert sorted(index for batch in batches for index in batch) == list(range(len(sizes)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(sizes[index] for index in batch) <= batch_tokens
@@ -31,7 +31,7 @@ def test_batches_contain_every_window_once_within_the_limit(sizes, batch_tokens)
 
 def test_batches_are_filled_up():
     windows = [TokenWindow(np.zeros(8), np.zeros(8), np.zeros(8)) for _ in range(12)]
-    assert [len(batch) for batch in plan_batches(windows, 32)] == [4, 4, 4]
+    assert [len(batch) for batch in window_batches(windows, 32)] == [4, 4, 4]
 
 
 @pytest.mark.parametrize("convention", ["rolling", "strided"])

@@ -20,7 +20,7 @@ from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.quality.compare_strategies import compare_strategies
 from textgen.evaluation.quality.judge import judge_nlls
 from textgen.evaluation.quality.mauve import text_features
-from textgen.evaluation.quality.truncation_coverage import FIGURES, truncation_coverage
+from textgen.evaluation.quality.truncation_coverage import METRICS, truncation_coverage
 
 SENTENCES = [
     "It was the best of times, it was the worst of times, it was the age of wisdom.",
@@ -55,7 +55,7 @@ def measure(loaded: LoadedModel, amateur: Any, judge: LoadedModel) -> dict[str, 
     results = {
         "rows": rows,
         "continuations": [asdict(continuation) for continuation in continuations],
-        "coverage": [[row[figure] for figure in FIGURES] for row in coverage],
+        "coverage": [[row[metric] for metric in METRICS] for row in coverage],
         "features": text_features(loaded, sequences).tolist(),
         "judge": judge_nlls(judge, SENTENCES, SENTENCES[::-1]),
     }

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from textgen.evaluation.loaded_model import LoadedModel
-from textgen.evaluation.quality.teacher_forcing import Span, plan_batches, read_spans
+from textgen.evaluation.quality.teacher_forcing import Span, score_spans, span_batches
 
 
 def test_batches_hold_every_span_once_and_at_most_512_positions():
     draw = np.random.default_rng(1)
     spans = [Span([1] * int(p), [2] * int(c)) for p, c in draw.integers([1, 1], [60, 90], size=(300, 2))]
-    batches = plan_batches(spans, range(300))
+    batches = span_batches(spans, range(300))
     assert sorted(number for batch in batches for number in batch) == list(range(300))
     for batch in batches:
         longest = max(len(spans[n].context_ids) + len(spans[n].target_ids) for n in batch)
@@ -24,7 +24,7 @@ def test_read_gets_the_model_s_log_probabilities(accelerator, tokenizer, request
     model = request.getfixturevalue(architecture)(0).eval()
     spans = [Span([7, 8, 9], [4, 5]), Span([3], []), Span([1, 2], [6, 7, 8, 9])]
     loaded = LoadedModel(accelerator, model, tokenizer, context=64)
-    found = read_spans(loaded, spans, lambda p, t: -p.gather(1, t[:, None]), columns=1)
+    found = score_spans(loaded, spans, lambda p, t: -p.gather(1, t[:, None]), columns=1)
     assert [one.shape for one in found] == [(2, 1), (0, 1), (4, 1)]
     for span, nll in zip(spans, found, strict=True):
         for place, token in enumerate(span.target_ids):

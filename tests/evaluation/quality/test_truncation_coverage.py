@@ -11,7 +11,7 @@ from textgen.evaluation.decoding.prompts import Prompt
 from textgen.evaluation.decoding.strategies import STRATEGIES
 from textgen.evaluation.decoding.truncation import is_truncation
 from textgen.evaluation.quality import teacher_forcing
-from textgen.evaluation.quality.truncation_coverage import FIGURES, UNTRUNCATED, truncation_coverage
+from textgen.evaluation.quality.truncation_coverage import METRICS, UNTRUNCATED, truncation_coverage
 
 VOCABULARY = 300
 
@@ -70,9 +70,9 @@ def test_values_agree_with_brute_force(loaded):
     for name, rule in {UNTRUNCATED: lambda p: p >= 0, **RULES}.items():
         expected = by_brute_force(loaded.model, prompts, rule)
         assert {key: rows[name][key] for key in expected} == pytest.approx(expected, rel=1e-4), name
-        for figure in FIGURES:
-            low, high = rows[name][f"{figure}_interval"]
-            assert low - 1e-9 <= rows[name][figure] <= high + 1e-9
+        for metric in METRICS:
+            low, high = rows[name][f"{metric}_interval"]
+            assert low - 1e-9 <= rows[name][metric] <= high + 1e-9
     assert rows["top_k"]["kept_size"] == 40
     assert rows["top_k"]["settings"] == {"top_k": 40}
     assert 0 < rows["min_p"]["human_coverage"] < rows["top_p"]["human_coverage"] < 1
@@ -109,11 +109,11 @@ def test_values_do_not_depend_on_batches(loaded, monkeypatch):
     monkeypatch.setattr(teacher_forcing, "_CHUNK", 5)
     alone = truncation_coverage(loaded, build_prompts(), [STRATEGIES["top_p"]], seed=0)
     for one, other in zip(together, alone, strict=True):
-        assert {name: other[name] for name in FIGURES} == pytest.approx({name: one[name] for name in FIGURES}, rel=1e-5)
+        assert {name: other[name] for name in METRICS} == pytest.approx({name: one[name] for name in METRICS}, rel=1e-5)
 
 
 def test_two_processes_find_what_one_finds(one_and_two_processes):
     one, (two, other) = one_and_two_processes
     assert two["coverage"] == other["coverage"]
     assert np.array(two["coverage"]) == pytest.approx(np.array(one["coverage"]), rel=1e-5)
-    assert np.shape(two["coverage"]) == (4, len(FIGURES))
+    assert np.shape(two["coverage"]) == (4, len(METRICS))

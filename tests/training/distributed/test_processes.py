@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from textgen.device import world_size
 from textgen.errors import UserError
+from textgen.launch_environment import world_size
 from textgen.training.distributed.processes import start_process
 
 

@@ -9,13 +9,13 @@ import torch
 from accelerate.utils import gather_object
 
 from textgen.data.tokenization import decode_text
+from textgen.evaluation.batching import same_length_batches, share_batches
 from textgen.evaluation.decoding.dispatch import before_end_of_text, decode_batch
 from textgen.evaluation.decoding.gumbel import NoiseKey
 from textgen.evaluation.decoding.prompts import Prompt
 from textgen.evaluation.decoding.strategies import HUMAN, Strategy
 from textgen.evaluation.decoding.token_loop import Request
 from textgen.evaluation.loaded_model import LoadedModel
-from textgen.evaluation.sharing import same_length_batches
 
 # With the default 16 prompts there are two batches, so that two processes can share them and speed has an interval.
 _PROMPTS_PER_BATCH = 8
@@ -99,13 +99,13 @@ def generate_continuations(
         amateur: the weaker model, in evaluation mode on the same device, for strategies that need one.
         echo: prints progress.
     """
-    batches = plan_batches(prompts)
+    batches = prompt_batches(prompts)
     # The first forward pass of a process is the slowest, and must not count against the first batch's strategies.
     with torch.no_grad():
         loaded.model(input_ids=torch.tensor([prompts[0].token_ids], device=loaded.device), use_cache=False)
     names = ", ".join(strategy.name for strategy in strategies)
     mine: list[tuple[int, dict[str, _BatchOutput]]] = []
-    for number in range(loaded.accelerator.process_index, len(batches), loaded.accelerator.num_processes):
+    for number, batch in share_batches(loaded.accelerator, batches):
         if echo and strategies:
             part = f" (batch {number + 1} of {len(batches)})" if len(batches) > 2 else ""
             if part or number == 0:
@@ -113,11 +113,11 @@ def generate_continuations(
         requests = [
             Request(place, strategy, NoiseKey(seed, prompts[index].id, sample))
             for strategy in strategies
-            for place, index in enumerate(batches[number])
+            for place, index in enumerate(batch)
             for sample in range(samples_per_prompt if strategy.is_stochastic else 1)
         ]
-        batch = [prompts[index] for index in batches[number]]
-        mine.append((number, _run_batch(loaded, batch, requests, max_new_tokens, amateur)))
+        batch_prompts = [prompts[index] for index in batch]
+        mine.append((number, _run_batch(loaded, batch_prompts, requests, max_new_tokens, amateur)))
     results = [result for _, result in sorted(gather_object(mine), key=lambda pair: pair[0])]
     return [
         _merge_batches(strategy, prompts, batches, [result[strategy.name] for result in results])
@@ -125,7 +125,7 @@ def generate_continuations(
     ]
 
 
-def plan_batches(prompts: Sequence[Prompt]) -> list[list[int]]:
+def prompt_batches(prompts: Sequence[Prompt]) -> list[list[int]]:
     """Indices of prompts, in batches of one length, so that there is no padding."""
     return same_length_batches([len(prompt.token_ids) for prompt in prompts], _PROMPTS_PER_BATCH)
 

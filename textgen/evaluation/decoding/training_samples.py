@@ -11,20 +11,20 @@ import torch
 
 from textgen.data.document import Document
 from textgen.data.tokenization import decode_text
+from textgen.evaluation.batching import same_length_batches
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.decoding.dispatch import before_end_of_text, decode
 from textgen.evaluation.decoding.gumbel import NoiseKey
 from textgen.evaluation.decoding.prompts import Prompt, select_prompts
 from textgen.evaluation.decoding.strategies import STRATEGIES
 from textgen.evaluation.loaded_model import LoadedModel
-from textgen.evaluation.sharing import same_length_batches
 from textgen.model.contexts import evaluating
 
 PROMPTS = 4
 STRATEGY_NAMES = ("greedy", "top_p")  # the most probable tokens, and a random draw
 
 
-class Sampler:
+class TextSampler:
     """Continues the beginnings of the first few validation documents.
 
     Args:

@@ -29,10 +29,10 @@ BATCH_TOKENS = 4096
 class PerplexityPass:
     """The results of one scoring pass: each document's score and sums, and each window with its score."""
 
-    documents: list[DocumentScore]
+    document_scores: list[DocumentScore]
     sums: list[TokenSums]
     windows: list[TokenWindow]
-    scores: list[WindowScore]
+    window_scores: list[WindowScore]
 
 
 def measure_perplexity(
@@ -48,11 +48,11 @@ def measure_perplexity(
     Arguments are those of :func:`score_pass`; ``seed`` is that of the bootstrap.
     """
     scored = score_pass(loaded, documents, settings, cache=cache)
-    metrics = perplexity_summary(scored.documents, settings, seed=seed)
+    metrics = perplexity_summary(scored.document_scores, settings, seed=seed)
     metrics |= token_metrics(scored.sums, seed=seed)
-    metrics |= {"hardest_tokens": hardest_tokens(scored.windows, scored.scores, documents, loaded.tokenizer)}
+    metrics |= {"hardest_tokens": hardest_tokens(scored.windows, scored.window_scores, documents, loaded.tokenizer)}
     metrics |= {"data_sha256": documents_fingerprint(documents), "model": loaded.name}
-    return metrics | floor_metrics(documents, scored.documents, settings, seed=seed), scored.documents
+    return metrics | floor_metrics(documents, scored.document_scores, settings, seed=seed), scored.document_scores
 
 
 def documents_fingerprint(documents: Sequence[Document]) -> str:
@@ -64,7 +64,7 @@ def score_documents(
     loaded: LoadedModel, documents: Sequence[Document], settings: WindowSettings, *, batch_tokens: int = BATCH_TOKENS
 ) -> list[DocumentScore]:
     """Each document's score, in the order of the documents; the same on every process. See :func:`score_pass`."""
-    return score_pass(loaded, documents, settings, batch_tokens=batch_tokens).documents
+    return score_pass(loaded, documents, settings, batch_tokens=batch_tokens).document_scores
 
 
 def score_pass(

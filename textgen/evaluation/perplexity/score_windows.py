@@ -9,11 +9,11 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch.nn.parallel import DistributedDataParallel
 
 from textgen.data.document import Document
+from textgen.evaluation.batching import pack_batches, share_batches
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.perplexity.document_sums import WindowScore, sum_window
 from textgen.evaluation.perplexity.score_cache import ScoreCache, evaluation_key, window_keys
 from textgen.evaluation.perplexity.windows import TokenWindow, WindowSettings
-from textgen.evaluation.sharing import pack_batches, share_batches
 from textgen.model.contexts import evaluating
 from textgen.model.token_scores import score_tokens, scoring_head, without_gradients
 
@@ -46,21 +46,20 @@ def score_windows(
         head = scoring_head(model) if windows else None
         if head is None:
             batch_tokens = min(batch_tokens, max(1, _MAX_LOGITS // _vocabulary(model)))
-        batches = [b for b in plan_batches(windows, batch_tokens) if any(index not in known for index in b)]
-        for _, batch, counts in share_batches(loaded.accelerator, batches):
+        batches = [b for b in window_batches(windows, batch_tokens) if any(index not in known for index in b)]
+        for _, batch in share_batches(loaded.accelerator, batches):
             results = _score_batch(model, head, [windows[index] for index in batch], loaded.device)
-            if counts:
-                fresh = [pair for pair in zip(batch, results, strict=True) if pair[0] not in known]
-                scored += fresh
-                if cache:
-                    cache.append([(keys[i], _document_ids(windows[i], documents), score) for i, score in fresh])
+            fresh = [pair for pair in zip(batch, results, strict=True) if pair[0] not in known]
+            scored += fresh
+            if cache:
+                cache.append([(keys[i], _document_ids(windows[i], documents), score) for i, score in fresh])
     gathered = gather_object(scored)
     by_index = dict(gathered) | known
     assert len(gathered) + len(known) == len(by_index) == len(windows), "windows were lost or scored twice"
     return [by_index[index] for index in range(len(windows))]
 
 
-def plan_batches(windows: Sequence[TokenWindow], batch_tokens: int) -> list[list[int]]:
+def window_batches(windows: Sequence[TokenWindow], batch_tokens: int) -> list[list[int]]:
     """Indices of the windows in batches of at most ``batch_tokens`` tokens, including padding, or of a single window.
 
     Windows of similar length and similar numbers of targets share a batch. The longest come first, so that running out

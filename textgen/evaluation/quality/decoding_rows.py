@@ -19,7 +19,7 @@ from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.quality.human_differences import difference_columns
 from textgen.evaluation.quality.judge import judge_nlls, split_ids
 from textgen.evaluation.quality.mauve import MIN_TEXTS, mauve_columns, missing_mauve_columns, text_features
-from textgen.evaluation.quality.teacher_forcing import Span, read_spans
+from textgen.evaluation.quality.teacher_forcing import Span, score_spans
 from textgen.evaluation.quality.text_metrics import cluster_numbers, estimate_columns, text_estimates
 from textgen.evaluation.uncertainty.estimate import Estimate, estimate_of_rate, estimate_of_ratio
 
@@ -100,7 +100,7 @@ def continuation_nlls(loaded: LoadedModel, output: StrategyOutput) -> tuple[list
     """
     strategy = output.strategy if is_truncation(output.strategy) else None
 
-    def read(log_probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def score(log_probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         nll = -log_probs.gather(1, targets[:, None])
         if strategy is None:
             return nll
@@ -110,7 +110,7 @@ def continuation_nlls(loaded: LoadedModel, output: StrategyOutput) -> tuple[list
 
     pairs = zip(output.prompts, output.continuations, strict=True)
     spans = [Span(prompt.token_ids, one.token_ids) for prompt, one in pairs]
-    found = read_spans(loaded, spans, read, columns=1 if strategy is None else 2)
+    found = score_spans(loaded, spans, score, columns=1 if strategy is None else 2)
     nlls = [math.fsum(one[:, 0]) for one in found]
     return nlls, None if strategy is None else [math.fsum(one[:, 1]) for one in found]
 

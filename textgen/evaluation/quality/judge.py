@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from textgen.data.tokenization import prefix_id
 from textgen.evaluation.loaded_model import LoadedModel
-from textgen.evaluation.quality.teacher_forcing import Span, read_spans
+from textgen.evaluation.quality.teacher_forcing import Span, score_spans
 
 
 def judge_nlls(judge: LoadedModel, prompts: Sequence[str], continuations: Sequence[str]) -> list[float]:
@@ -32,11 +32,11 @@ def judge_nlls(judge: LoadedModel, prompts: Sequence[str], continuations: Sequen
         spans += windows
         text_of_span += [text] * len(windows)
 
-    def read(log_probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def score(log_probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return -log_probs.gather(1, targets[:, None])
 
     nlls: list[list[float]] = [[] for _ in prompts]
-    for text, nll in zip(text_of_span, read_spans(judge, spans, read, columns=1), strict=True):
+    for text, nll in zip(text_of_span, score_spans(judge, spans, score, columns=1), strict=True):
         nlls[text] += nll[:, 0].tolist()
     return [math.fsum(nll) for nll in nlls]
 

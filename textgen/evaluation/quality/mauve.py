@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 
+from textgen.evaluation.batching import pack_batches, share_batches
 from textgen.evaluation.loaded_model import LoadedModel
-from textgen.evaluation.sharing import pack_batches, share_batches
 from textgen.model.contexts import evaluating
 from textgen.model.layers import without_adapters
 
@@ -169,7 +169,7 @@ def text_features(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> np
     batches = pack_batches(order, [(0, len(one)) for one in cut], _MAX_TOKENS)
     mine: list[tuple[int, np.ndarray]] = []
     with evaluating(loaded.model), torch.no_grad():
-        for _, batch, counts in share_batches(loaded.accelerator, batches):
+        for _, batch in share_batches(loaded.accelerator, batches):
             longest = len(cut[batch[0]])
             ids = torch.tensor([[*cut[index], *[0] * (longest - len(cut[index]))] for index in batch])
             lengths = torch.tensor([len(cut[index]) for index in batch])
@@ -178,8 +178,7 @@ def text_features(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> np
                 input_ids=ids.to(loaded.device), attention_mask=mask.to(loaded.device), use_cache=False
             ).last_hidden_state
             last = states[torch.arange(len(batch)), lengths - 1].float().cpu().numpy()
-            if counts:
-                mine += zip(batch, last, strict=True)
+            mine += zip(batch, last, strict=True)
     found = dict(gather_object(mine))
     width = len(next(iter(found.values()))) if found else 1
     return np.stack([found.get(index, np.zeros(width, np.float32)) for index in range(len(cut))])

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 
+from textgen.evaluation.batching import pack_batches, share_batches
 from textgen.evaluation.loaded_model import LoadedModel
-from textgen.evaluation.sharing import pack_batches, share_batches
 from textgen.model.contexts import evaluating
 from textgen.model.layers import accepts_logits_to_keep
 
@@ -25,38 +25,37 @@ class Span:
     target_ids: Sequence[int]
 
 
-Reader = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+PositionScores = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From log-probabilities [positions, vocabulary] and targets [positions] to values of each position [positions,
 columns]."""
 
 
-def read_spans(loaded: LoadedModel, spans: Sequence[Span], read: Reader, *, columns: int) -> list[np.ndarray]:
-    """The values that ``read`` computes at the targets of each span, [targets, columns] each.
+def score_spans(loaded: LoadedModel, spans: Sequence[Span], score: PositionScores, *, columns: int) -> list[np.ndarray]:
+    """The values that ``score`` computes at the targets of each span, [targets, columns] each.
 
     The same on every process. Logits are computed only at the positions that predict targets, one batch at a time.
 
     Args:
         loaded: the model.
         spans: the texts; a span with targets needs at least one context token.
-        read: called with float32 log-probabilities of the model at temperature 1, for up to 128 positions of one span
+        score: called with float32 log-probabilities of the model at temperature 1, for up to 128 positions of one span
             at a time, in order.
-        columns: number of values that ``read`` returns per position.
+        columns: number of values that ``score`` returns per position.
     """
     with_targets = [index for index, span in enumerate(spans) if len(span.target_ids)]
     assert all(len(spans[index].context_ids) for index in with_targets), "nothing precedes the first target"
-    batches = plan_batches(spans, with_targets)
+    batches = span_batches(spans, with_targets)
     mine: list[tuple[int, np.ndarray]] = []
     with evaluating(loaded.model), torch.no_grad():
-        for _, batch, counts in share_batches(loaded.accelerator, batches):
-            found = _read_batch(loaded.model, [spans[index] for index in batch], read, loaded.device)
-            if counts:
-                mine += zip(batch, found, strict=True)
+        for _, batch in share_batches(loaded.accelerator, batches):
+            values = _score_batch(loaded.model, [spans[index] for index in batch], score, loaded.device)
+            mine += zip(batch, values, strict=True)
     by_index = dict(gather_object(mine))
     assert sorted(by_index) == with_targets, "spans were lost"
     return [by_index.get(index, np.zeros((0, columns))) for index in range(len(spans))]
 
 
-def plan_batches(spans: Sequence[Span], indices: Sequence[int]) -> list[list[int]]:
+def span_batches(spans: Sequence[Span], indices: Sequence[int]) -> list[list[int]]:
     """The ``indices`` of spans in batches of similar lengths, with at most 512 positions of logits per batch.
 
     A single span with more positions is a batch of its own.
@@ -67,7 +66,7 @@ def plan_batches(spans: Sequence[Span], indices: Sequence[int]) -> list[list[int
     return pack_batches(order, ranges, _MAX_POSITIONS)
 
 
-def _read_batch(model: Any, batch: Sequence[Span], read: Reader, device: torch.device) -> list[np.ndarray]:
+def _score_batch(model: Any, batch: Sequence[Span], score: PositionScores, device: torch.device) -> list[np.ndarray]:
     # The last token is not an input, since nothing after it is a target.
     rows = [[*span.context_ids, *span.target_ids] for span in batch]
     longest = max(len(row) for row in rows) - 1
@@ -85,6 +84,6 @@ def _read_batch(model: Any, batch: Sequence[Span], read: Reader, device: torch.d
         begin = len(span.context_ids) - 1 - skipped
         predictions = row[begin : begin + len(span.target_ids)].split(_CHUNK)
         targets = torch.tensor(list(span.target_ids), device=row.device).split(_CHUNK)
-        parts = [read(part.float().log_softmax(dim=-1), ids) for part, ids in zip(predictions, targets, strict=True)]
+        parts = [score(part.float().log_softmax(dim=-1), ids) for part, ids in zip(predictions, targets, strict=True)]
         results.append(torch.cat(parts).cpu().double().numpy())
     return results

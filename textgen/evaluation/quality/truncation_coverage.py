@@ -16,14 +16,14 @@ from textgen.evaluation.decoding.prompts import Prompt
 from textgen.evaluation.decoding.strategies import Strategy
 from textgen.evaluation.decoding.truncation import is_truncation, truncate
 from textgen.evaluation.loaded_model import LoadedModel
-from textgen.evaluation.quality.teacher_forcing import Span, read_spans
+from textgen.evaluation.quality.teacher_forcing import Span, score_spans
 from textgen.evaluation.uncertainty.bootstrap import bootstrap_ratio
 from textgen.evaluation.uncertainty.rates import rate_interval
 
 UNTRUNCATED = "untruncated"
 """The row of the model's whole distribution."""
 
-FIGURES = ("kept_size", "kept_mass", "entropy", "human_coverage")
+METRICS = ("kept_size", "kept_mass", "entropy", "human_coverage")
 """Means over positions, each with an interval: number of tokens kept; their total probability at temperature 1; entropy
 in nats of the distribution that is drawn from, after temperature, truncation and renormalisation; share of positions at
 which the human's token is kept."""
@@ -34,7 +34,7 @@ def truncation_coverage(
 ) -> list[dict[str, Any]]:
     """One row for the whole distribution, and one for each truncation strategy; the same on every process.
 
-    Keys: strategy, family, settings, positions, each of :data:`FIGURES` with its 95 % interval over prompts, and
+    Keys: strategy, family, settings, positions, each of :data:`METRICS` with its 95 % interval over prompts, and
     kept_size_median. Strategies that do not draw from a function of the next-token distribution alone (beams,
     penalties, mirostat, …) have no row. No rows if there is no truncation strategy or no human continuation.
     """
@@ -43,15 +43,15 @@ def truncation_coverage(
         return []
     spans = [Span(prompt.token_ids, prompt.reference_ids) for prompt in prompts]
 
-    def read(log_probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def score(log_probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         everything = torch.ones_like(log_probs, dtype=torch.bool)
-        columns = _figures(log_probs, log_probs, everything, targets)
+        columns = _metrics_at(log_probs, log_probs, everything, targets)
         for strategy in chosen:
-            columns += _figures(log_probs, *truncate(strategy, log_probs), targets)
+            columns += _metrics_at(log_probs, *truncate(strategy, log_probs), targets)
         return torch.stack(columns, dim=1)
 
-    count = len(FIGURES)
-    found = read_spans(loaded, spans, read, columns=count * (1 + len(chosen)))
+    count = len(METRICS)
+    found = score_spans(loaded, spans, score, columns=count * (1 + len(chosen)))
     if not sum(len(one) for one in found):
         return []
     return [
@@ -70,10 +70,10 @@ def truncation_coverage(
     ]
 
 
-def _figures(
+def _metrics_at(
     log_probs: torch.Tensor, own: torch.Tensor, mask: torch.Tensor, targets: torch.Tensor
 ) -> list[torch.Tensor]:
-    """The columns of :data:`FIGURES`, [positions] each.
+    """The columns of :data:`METRICS`, [positions] each.
 
     ``log_probs`` is the model's distribution; ``own`` is the strategy's before truncation, of which ``mask`` is kept.
     """
@@ -91,7 +91,7 @@ def _row(found: Sequence[np.ndarray], seed: int, *, keeps_everything: bool) -> d
     """A strategy's means, intervals and median, from the values [positions, figures] of each prompt."""
     positions = [len(one) for one in found]
     row: dict[str, Any] = {"positions": sum(positions)}
-    for column, name in enumerate(FIGURES):
+    for column, name in enumerate(METRICS):
         sums = [float(one[:, column].sum()) for one in found]
         row[name] = sum(sums) / sum(positions)
         is_rate = name == "human_coverage" and not keeps_everything  # else it is 1 by definition

@@ -8,8 +8,8 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, FullyShardedDataParallelPlugin
 
-from textgen.device import launcher_uses, on_cpu, world_size
 from textgen.errors import UserError
+from textgen.launch_environment import launcher_uses, on_cpu, world_size
 from textgen.training.distributed import deepspeed_zero
 from textgen.training.precision import COMPUTE_DTYPES, describe, resolve_precision
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from textgen.device import launcher_uses, on_cpu
+from textgen.launch_environment import launcher_uses, on_cpu
 from textgen.model.quantized import quantization_options
 from textgen.training.distributed.processes import precision_of, start_process
 from textgen.training.precision import resolve_precision
@@ -22,7 +22,7 @@ def test_the_launchers_variables_are_read_as_accelerate_reads_them(monkeypatch, 
 
 
 def test_reading_them_does_not_import_torch():
-    script = "import sys, textgen.device; textgen.device.launcher_uses('CPU'); sys.exit('torch' in sys.modules)"
+    script = "import sys, textgen.launch_environment as it; it.launcher_uses('CPU'); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 

@@ -4,7 +4,6 @@ The plan does not depend on the number of processes; they divide up its batches.
 result, is the same on any number of processes.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -14,15 +13,14 @@ from accelerate import Accelerator
 T = TypeVar("T")
 
 
-def share_batches(accelerator: Accelerator, batches: Sequence[T]) -> Iterator[tuple[int, T, bool]]:
-    """Yield this process's batches as (index, batch, whether its result counts).
+def share_batches(accelerator: Accelerator, batches: Sequence[T]) -> Iterator[tuple[int, T]]:
+    """Yield this process's batches as (index, batch).
 
-    A process that has no batch left repeats one, and its result does not count: with sharded parameters, every process
-    must take part in every forward pass, or the others would wait forever.
+    Processes may get different numbers of batches, so each must hold the complete model
+    (:func:`textgen.training.distributed.sharding.unsharded`).
     """
-    rank, world_size = accelerator.process_index, accelerator.num_processes
-    for number in range(rank, math.ceil(len(batches) / world_size) * world_size, world_size):
-        yield number, batches[number % len(batches)], number < len(batches)
+    for number in range(accelerator.process_index, len(batches), accelerator.num_processes):
+        yield number, batches[number]
 
 
 def pack_batches(order: Sequence[int], spans: Sequence[tuple[int, int]], limit: int) -> list[list[int]]:
