@@ -224,9 +224,10 @@ def test_several_processes_build_an_entry_once(config, tokenizer, tmp_path, monk
 @pytest.mark.parametrize(
     ("texts", "changed", "expected"),
     [
-        (["Only one document."], {}, "1 document(s), too few to hold one out"),
+        (["Only one document."], {}, ": 1 document, too few for a validation split"),
         (TEXTS[:40], {"block_size": 100_000}, "--block-size 100000: the training text of"),
         (TEXTS[:40], {"validation_fraction": 0.9999999}, "no document is left to train on"),
+        (["\u3000\u00a0"], {}, ": 0 documents, too few for a validation split"),
         (["\u3000\u00a0"], {}, "no document is left to train on"),
     ],
 )

@@ -37,8 +37,8 @@ def test_it_prints_the_plan_and_writes_nothing(dry_run, tmp_path):
         "tiny-gpt2 (GPT2LMHeadModel, context 256)",
         "full, from pretrained weights",
         "texts.txt: the first ",
-        "1 epoch(s), adamw, cosine, peak learning rate 0.0003, fp32",
-        "16 blocks of 32 tokens, 4 microbatch(es), 4 on each of 1 process(es)",
+        "1 epoch, adamw, cosine, peak learning rate 0.0003, fp32",
+        "16 blocks of 32 tokens, 4 microbatches on 1 process\n",
         "rolling perplexity; strategies greedy",
         "run (new)",
         "nothing was written",
@@ -52,6 +52,17 @@ def test_it_describes_other_settings(dry_run):
     printed = dry_run(TEXTS, *flags)
     for part in ("7 steps", "in the largest microbatches that fit", "from random weights", "strategies skipped"):
         assert part in printed
+
+
+def test_it_counts_in_the_singular_and_the_plural(dry_run, accelerator, monkeypatch):
+    sizes = ["--block-size", 32, "--global-batch-size", 1, "--microbatch-size", 1, "--skip-decoding"]
+    printed = dry_run(TEXTS, *sizes, "--steps", 1)
+    assert "1 step, adamw" in printed
+    assert "1 block of 32 tokens, 1 microbatch on 1 process\n" in printed
+    assert "0.5 epochs, adamw" in dry_run(TEXTS, *sizes, "--epochs", 0.5)
+    monkeypatch.setattr(type(accelerator), "num_processes", 2)
+    printed = dry_run(TEXTS, "--block-size", 32, "--skip-decoding")
+    assert "16 blocks of 32 tokens, 4 microbatches, 2 on each of 2 processes\n" in printed
 
 
 def test_it_recognises_a_run_to_resume(dry_run, tmp_path):

@@ -204,9 +204,10 @@ def _check_sizes(config: DataConfig, *, documents: int, tokens: int, validation:
     if not validation and config.validation_data:
         problems.append(f"--validation-data {config.validation_data}: contains no text.")
     elif not validation:
+        found = "1 document" if documents == 1 else f"{documents} documents"
         problems.append(
-            f"--data {config.data}: {documents} document(s), too few to hold one out. Provide more documents, or "
-            "held-out text with --validation-data."
+            f"--data {config.data}: {found}, too few for a validation split. Provide more documents, or held-out text "
+            "with --validation-data."
         )
     if not documents:
         problems.append(f"--data {config.data}: no document is left to train on. Lower --validation-fraction.")

@@ -15,21 +15,27 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
     """Print what a run would do, and read enough of the data to know that it can start.
 
     Args:
-        config: of ``recipes/finetune.py``.
-        checked: what its checks found.
-        directory: of the run.
-        accelerator: of its processes.
+        config: the configuration of ``recipes/finetune.py``.
+        checked: what the checks of that configuration found.
+        directory: the run directory.
+        accelerator: this process's Accelerator.
 
     Raises:
-        UserError: the data cannot be tokenised, does not fill a block, or holds no document out.
+        UserError: the data cannot be tokenized, does not fill a block, or is too little for a validation split.
     """
-    training, processes = config.training, accelerator.num_processes
-    length = f"{training.steps} steps" if training.steps else f"{training.epochs or DEFAULT_EPOCHS:g} epoch(s)"
-    if training.microbatch_size == "auto":
-        share = f"in the largest microbatches that fit into the memory of {processes} process(es)"
+    training = config.training
+    processes = _count(accelerator.num_processes, "process", "processes")
+    if training.steps:
+        length = _count(training.steps, "step", "steps")
     else:
-        microbatches = training.global_batch_size // training.microbatch_size
-        share = f"{microbatches} microbatch(es), {microbatches // processes} on each of {processes} process(es)"
+        length = _count(training.epochs or DEFAULT_EPOCHS, "epoch", "epochs")
+    blocks = _count(training.global_batch_size, "block", "blocks")
+    if training.microbatch_size == "auto":
+        share = f"in the largest microbatches that fit into the memory of {processes}"
+    else:
+        number = training.global_batch_size // training.microbatch_size
+        per_process = f", {number // accelerator.num_processes} on each of" if accelerator.num_processes > 1 else " on"
+        share = f"{_count(number, 'microbatch', 'microbatches')}{per_process} {processes}"
     start = "random weights" if config.model.from_scratch else "pretrained weights"
     precision = describe_precision(accelerator, config.engine.precision)
     rows = {
@@ -38,7 +44,7 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
         "data": f"{config.data.data}: {preview_corpus(config.data, checked.model.tokenizer, checked.sources)}",
         "training": f"{length}, {training.optimizer}, {training.schedule}, peak learning rate "
         f"{training.learning_rate:g}, {precision}",
-        "batches": f"{training.global_batch_size} blocks of {config.data.block_size} tokens, {share}",
+        "batches": f"{blocks} of {config.data.block_size} tokens, {share}",
         "evaluation": f"{config.evaluation.convention} perplexity; strategies "
         + ("skipped" if config.evaluation.skip_decoding else config.evaluation.strategies),
         "run directory": f"{directory.path} ({'to be resumed' if directory.exists() else 'new'})",
@@ -46,3 +52,8 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
     for name, text in rows.items():
         accelerator.print(f"{name:14} {text}")
     accelerator.print("all checks passed; this was a dry run, and nothing was written")
+
+
+def _count(number: float, one: str, many: str) -> str:
+    """A number with its noun in the singular or plural, such as "1 process" or "2 processes"."""
+    return f"{number:.10g} {one if number == 1 else many}"

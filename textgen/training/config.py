@@ -157,8 +157,9 @@ def _division_problems(global_batch_size: int, microbatch_size: int, world_size:
     valid = microbatch_sizes(global_batch_size, world_size)
     larger = -(-global_batch_size // unit) * unit
     remedy = f"--microbatch-size {' or '.join(map(str, valid))}, or " if valid else ""
+    processes = "1 process" if world_size == 1 else f"{world_size} processes"
     return [
-        f"--global-batch-size {global_batch_size} with --microbatch-size {microbatch_size} on {world_size} "
-        "process(es): the batch does not divide into equal shares of whole microbatches. "
+        f"--global-batch-size {global_batch_size} with --microbatch-size {microbatch_size} on {processes}: "
+        "the batch does not divide into equal shares of whole microbatches. "
         f"Use {remedy}--global-batch-size {larger}."
     ]
