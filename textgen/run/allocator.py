@@ -1,9 +1,9 @@
 """Restart the process with a faster memory allocator: one that keeps freed memory for the next training step.
 
 A step allocates and frees hundreds of arrays of several megabytes. glibc returns each of them to the system, which has
-to zero new pages for the next one; configured to keep them, it suffers from fragmentation instead. tcmalloc and
-mimalloc do neither: a step on a CPU takes 0.85 to 0.9 of the time, with 0 to 0.3 GB more memory (measurements in
-docs/training.md). An allocator can only be chosen when a process starts, so the process restarts itself.
+to zero new pages for the next one; configured to keep them, it fragments instead. tcmalloc and mimalloc do neither: a
+step on a CPU takes 0.7 to 0.9 of the time and 0.1 to 0.3 GB more memory (docs/training.md). An allocator can only be
+chosen when a process starts, so the process restarts itself.
 """
 
 import ctypes

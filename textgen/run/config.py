@@ -35,7 +35,8 @@ class RunConfig:
     evaluate_every: int = 50
     """Measure perplexity on the validation documents every N steps; 0: only before and after training."""
     checkpoint_every: int = 50
-    """Save a checkpoint every N steps; 0: only after the last step."""
+    """Save a checkpoint every N steps, and after each evaluation that is the best so far; 0: no regular ones. The last
+    step is always saved."""
     keep_checkpoints: int = 2
     """Number of recent checkpoints to keep, in addition to the best one."""
     log_every: int = 10

@@ -86,8 +86,8 @@ class EngineConfig:
     """Precision of matrix multiplications; trained weights stay in float32. auto: on a GPU bf16 if it is native, else
     fp16; on a CPU fp32, although bf16 is faster on those with instructions for it."""
     gradient_checkpointing: bool = False
-    """Store only each layer's input, and recompute its activations in the backward pass: less memory, a third more
-    time."""
+    """Store only each layer's input, and recompute its activations in the backward pass: less memory, a quarter to a
+    third more time."""
     compile: bool = False
     """Compile the model's layers with torch.compile."""
     exact: bool = False

@@ -1,14 +1,14 @@
 """Linear layers that choose the faster CPU backend, and recompute their input instead of storing it.
 
 Time: torch multiplies float32 matrices with Intel's MKL. On the AMD processors measured, oneDNN (which is part of
-torch, and is what `torch.compile` uses) takes 0.9 of MKL's time for a thousand rows and half of it for sixteen, and it
-reads weights in either memory layout. On the Intel processors measured, MKL is faster, by up to a factor of two
+torch, and is what `torch.compile` uses) takes 0.9 of MKL's time for a thousand rows and less than half of it for
+sixteen, and it reads weights in either memory layout. On the Intel processors measured, MKL is up to twice as fast
 (benchmarks/products.py). The matrix multiplications for weight gradients use MKL on both.
 
 Memory: for its weight's gradient, a layer stores its input. If that is the output of a normalization or activation,
 which store their own inputs, recomputing it is cheaper than storing it (as in Liger Kernel, arXiv 2410.10989, section
-3.1): it saves a tenth of a step's memory for a hundredth of its time (docs/log.md). For its input's gradient, a layer
-stores its weight; autocast would store a bfloat16 copy of it too, which is recomputed here as well.
+3.1): it saves 8 % of a step's memory for 1 % of its time (docs/log.md). For its input's gradient, a layer stores its
+weight; autocast would store a bfloat16 copy of it too, which is recomputed here as well.
 """
 
 from collections.abc import Callable

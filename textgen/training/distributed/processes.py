@@ -65,8 +65,8 @@ def start_process(threads: int = 0, *, precision: str = "fp32", exact: bool = Fa
 def _configure_allocator() -> None:
     """Allocate large arrays in pages of 2 MB, and return them to the system as soon as they are freed.
 
-    By default, glibc raises the size above which it does the latter over time, and keeps the gaps that a step leaves:
-    that is a sixth of a step's memory with LoRA. Returning them makes a step 7 % slower (docs/log.md).
+    By default, glibc raises its mmap threshold over time and keeps freed arrays on its heap, whose gaps take a sixth of
+    the memory of a LoRA step. A fixed threshold avoids that, and makes a step 8 % slower (docs/log.md).
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first large array
     if sys.platform == "linux" and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
