@@ -14,9 +14,9 @@ from textgen.data.split import is_held_out
 
 
 def paragraphs(text: str, least: int) -> set[str]:
-    """Its paragraphs of at least ``least`` characters, with white space normalised."""
-    normalised = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
-    return {paragraph for paragraph in normalised if len(paragraph) >= least}
+    """Its paragraphs of at least ``least`` characters, with white space normalized."""
+    normalized = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
+    return {paragraph for paragraph in normalized if len(paragraph) >= least}
 
 
 @pytest.fixture(scope="module")

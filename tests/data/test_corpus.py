@@ -1,4 +1,4 @@
-"""The tokenised corpus, and its cache that all processes share."""
+"""The tokenized corpus, and its cache that all processes share."""
 
 import json
 import multiprocessing
@@ -81,10 +81,10 @@ def test_each_document_is_on_one_side_and_about_the_fraction_is_held_out(config,
 def test_copies_of_a_document_do_not_leak_across_the_split(config, tokenizer):
     copies = [text.replace(" ", "\n") for text in TEXTS]
     corpus = load_corpus(config(TEXTS + copies + TEXTS), tokenizer)
-    normalised = [
+    normalized = [
         {" ".join(text.split()) for text in side} for side in (train_texts(corpus, tokenizer), held_out_texts(corpus))
     ]
-    assert not normalised[0] & normalised[1]
+    assert not normalized[0] & normalized[1]
     assert len(corpus.offsets) + len(corpus.validation) == 3 * len(TEXTS)
 
 

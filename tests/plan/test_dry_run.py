@@ -65,7 +65,7 @@ def test_it_counts_in_the_singular_and_the_plural(dry_run, accelerator, monkeypa
     assert "16 blocks of 32 tokens, 4 microbatches, 2 on each of 2 processes\n" in printed
 
 
-def test_it_recognises_a_run_to_resume(dry_run, tmp_path):
+def test_it_recognizes_a_run_to_resume(dry_run, tmp_path):
     words = ["--data", "texts.txt", "--run-dir", "run", "--block-size", "32"]
     parse(CONFIG_CLASSES["finetune"], words).directory().create()
     assert "run (to be resumed)" in dry_run(TEXTS, "--block-size", 32)

@@ -108,7 +108,7 @@ def test_config_yaml_has_every_setting_and_the_directory():
     seed=st.integers(-(2**70), 2**70),
 )
 @example(rate=1e-05, data="next\x85line", column="no", seed=0)
-def test_the_same_settings_are_recognised_for_all_values(tmp_path_factory, rate, data, column, seed):
+def test_the_same_settings_are_recognized_for_all_values(tmp_path_factory, rate, data, column, seed):
     mine = directory(tmp_path_factory.mktemp("run"), learning_rate=rate, data=data, revision=column, seed=seed)
     mine.create()
     mine.check()

@@ -53,7 +53,7 @@ def test_the_default_file_is_the_one_of_accelerate_config(tmp_path, monkeypatch)
         ([], None),
     ],
 )
-def test_the_launching_command_is_recognised(monkeypatch, words, expected):
+def test_the_launching_command_is_recognized(monkeypatch, words, expected):
     class Parent:
         def cmdline(self) -> list[str]:
             return words

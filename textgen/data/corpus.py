@@ -28,12 +28,12 @@ from textgen.data.tokenization import encode_batch, separator_id, tokenizer_fing
 from textgen.errors import UserError
 
 _FORMAT = 1  # version of a cache entry's layout; part of its key, so increase it whenever the layout changes
-_BATCH_CHARACTERS = 1 << 20  # text that is tokenised at a time
+_BATCH_CHARACTERS = 1 << 20  # text that is tokenized at a time
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tokenised training documents, and the validation documents as text.
+    """Tokenized training documents, and the validation documents as text.
 
     Attributes:
         tokens: (T,) memory-mapped token ids: the end-of-text token, document, end-of-text, document, …, end-of-text.
@@ -89,7 +89,7 @@ def load_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources:
 
 
 def cache_directory() -> Path:
-    """Where tokenised data is cached: ``$TEXTGEN_CACHE``, or ``textgen`` in the user's cache directory."""
+    """Where tokenized data is cached: ``$TEXTGEN_CACHE``, or ``textgen`` in the user's cache directory."""
     default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "textgen"
     return Path(os.environ.get("TEXTGEN_CACHE", default)).expanduser() / "tokens"
 

@@ -15,7 +15,7 @@ from textgen.errors import UserError
 class TextDataset(Dataset[dict[str, torch.Tensor]]):
     """A list of texts as blocks that a causal language model can train on.
 
-    The texts are tokenised and joined into one sequence with the end-of-text token before, between and after them,
+    The texts are tokenized and joined into one sequence with the end-of-text token before, between and after them,
     which is cut into blocks of ``block_size`` tokens. A block's last token is also the next block's first, so that
     every token except the very first is predicted exactly once. The last block is padded to the same length; padding
     has the label -100, which the loss ignores.

@@ -1,4 +1,4 @@
-"""The split into training and validation documents: by a hash of each text, before anything is tokenised.
+"""The split into training and validation documents: by a hash of each text, before anything is tokenized.
 
 Equal texts are always on the same side (ignoring white space, so that a re-wrapped copy does not leak), and adding or
 reordering documents moves no other document to the other side. The token cache, the evaluation recipe, the dry run and

@@ -18,7 +18,7 @@ def encode_batch(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[l
 
 
 def encode_start(tokenizer: PreTrainedTokenizerBase, text: str, count: int) -> list[int]:
-    """The first ``count`` token ids of the text (all, if it has fewer), without tokenising all of a long text.
+    """The first ``count`` token ids of the text (all, if it has fewer), without tokenizing all of a long text.
 
     Cutting a text can change the tokens near the cut. So a prefix of the text is long enough only if it has at least
     twice as many tokens as needed, and a prefix of twice its length starts with the same ids. No special tokens are

@@ -26,7 +26,7 @@ def models(
         return [sharpen(tiny_llama(seed, num_hidden_layers=4)) for seed in (0, 1)]
     models = [sharpen(tiny_gpt2(seed, n_layer=4, tie_word_embeddings=False)) for seed in (0, 1)]
     with torch.no_grad():
-        for model in models:  # the head is applied to earlier layers without normalisation: make them large enough
+        for model in models:  # the head is applied to earlier layers without normalization: make them large enough
             model.get_input_embeddings().weight.mul_(30)
     return models
 

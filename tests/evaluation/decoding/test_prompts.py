@@ -76,7 +76,7 @@ def test_no_document_with_two_tokens_is_a_user_error(select: Select, texts: list
         select(texts)
 
 
-def test_only_the_beginning_of_a_long_document_is_tokenised(select: Select, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_beginning_of_a_long_document_is_tokenized(select: Select, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
     call = PreTrainedTokenizerFast.__call__
 

@@ -47,7 +47,7 @@ def token_ids(output: StrategyOutput) -> list[tuple[int, ...]]:
     return [continuation.token_ids for continuation in output.continuations]
 
 
-def test_own_nll_is_that_of_the_renormalised_nucleus_by_brute_force(loaded):
+def test_own_nll_is_that_of_the_renormalized_nucleus_by_brute_force(loaded):
     output = random_output(loaded.tokenizer, "top_p")
     nlls, own = continuation_nlls(loaded, output)
     for prompt, ids, nll, own_nll in zip(output.prompts, token_ids(output), nlls, own, strict=True):

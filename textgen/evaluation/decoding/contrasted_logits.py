@@ -48,7 +48,7 @@ class LayerContrast:
     for the earlier layer j with the largest Jensen–Shannon divergence from p.
 
     Candidates are every other layer of the second half. As in the authors' code, the head is applied to an earlier
-    layer directly, without the final normalisation.
+    layer directly, without the final normalization.
     """
 
     def __init__(self, prefix: PrefixCache, strategies: Sequence[Strategy]) -> None:

@@ -1,6 +1,6 @@
 """Random numbers keyed by (seed, prompt, sample, position), so that sampling does not depend on batching.
 
-Exact sampling is an argmax: the token that maximises log p + Gumbel noise is a draw from p (Gumbel 1954; Maddison et
+Exact sampling is an argmax: the token that maximizes log p + Gumbel noise is a draw from p (Gumbel 1954; Maddison et
 al., arXiv 1411.0030). Because the noise depends on nothing but its key, a continuation does not depend on the other
 rows of its batch, and all strategies use the same noise (common random numbers), which reduces the variance of their
 differences.

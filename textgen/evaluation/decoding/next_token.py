@@ -114,7 +114,7 @@ def _mirostat(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup)
 
 
 def _repetition_penalty(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup) -> torch.Tensor:
-    """The most probable token after penalising those in the history: their logits are divided by the penalty if
+    """The most probable token after penalizing those in the history: their logits are divided by the penalty if
     positive, and multiplied by it if negative (arXiv 1909.05858, equation 2, and its code)."""
     penalty = group.settings["repetition_penalty"].to(logits.dtype)
     seen = logits.gather(1, group.history)

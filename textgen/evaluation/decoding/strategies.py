@@ -58,7 +58,7 @@ STRATEGIES: dict[str, Strategy] = {
             "diverse_beam",
             {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5, "length_penalty": 0.0},
             False,
-            "beam search in groups, each penalised for tokens that earlier groups chose at the same position",
+            "beam search in groups, each penalized for tokens that earlier groups chose at the same position",
             "arXiv 1610.02424",
             main_setting="diversity_penalty",
             decoder="beam_search",

@@ -31,7 +31,7 @@ def truncate(strategy: Strategy, log_probs: torch.Tensor) -> tuple[torch.Tensor,
 
     Args:
         strategy: one for which :func:`is_truncation`.
-        log_probs: the model's own, normalised, at temperature 1: [rows, vocabulary], float32 or float64.
+        log_probs: the model's own, normalized, at temperature 1: [rows, vocabulary], float32 or float64.
 
     Returns:
         Log-probabilities [rows, vocabulary], and a bool mask of the same shape with at least one True in each row.
@@ -46,7 +46,7 @@ def truncate(strategy: Strategy, log_probs: torch.Tensor) -> tuple[torch.Tensor,
 def keep_mask(family: str, log_probs: torch.Tensor, setting: torch.Tensor) -> torch.Tensor:
     """The tokens that a family's rule keeps, with a setting for each row: bool [rows, vocabulary].
 
-    ``log_probs`` [rows, vocabulary] are normalised, with the temperature applied; ``setting`` is [rows, 1].
+    ``log_probs`` [rows, vocabulary] are normalized, with the temperature applied; ``setting`` is [rows, 1].
     """
     return TRUNCATIONS[family](log_probs, setting)
 
@@ -109,7 +109,7 @@ def _top_n_sigma(log_probs: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
 
 
 def _top_h(log_probs: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """The most probable tokens, as many as have H(q) ≤ α·H(p), where q is their renormalised distribution (arXiv
+    """The most probable tokens, as many as have H(q) ≤ α·H(p), where q is their renormalized distribution (arXiv
     2509.02510, algorithm 1).
 
     With mass Γ, H(q) = log Γ − (Σ p·log p) / Γ. Adding a token, never more probable than those before it, cannot

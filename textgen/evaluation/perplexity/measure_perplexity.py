@@ -77,7 +77,7 @@ def score_pass(
 ) -> PerplexityPass:
     """Score every document.
 
-    Log-probabilities are float32 whatever the model's dtype, and sums are float64. Text is tokenised whole, without the
+    Log-probabilities are float32 whatever the model's dtype, and sums are float64. Text is tokenized whole, without the
     special tokens that some tokenizers add. With the strided convention, the very first token is not scored, since
     nothing precedes it.
 

@@ -35,7 +35,7 @@ def score_windows(
     is computed as a whole, so that its results are bitwise identical to those of an uninterrupted evaluation.
     """
     model = loaded.model
-    if isinstance(model, DistributedDataParallel):  # it would synchronise buffers between processes in every pass
+    if isinstance(model, DistributedDataParallel):  # it would synchronize buffers between processes in every pass
         model = model.module  # Accelerate's unwrap_model would import DeepSpeed, which takes seconds
     keys: list[str] = []
     known: dict[int, WindowScore] = {}

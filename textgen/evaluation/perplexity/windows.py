@@ -60,7 +60,7 @@ class WindowSettings:
         return cls(convention, context, stride)
 
     def cut(self, tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> "list[TokenWindow]":
-        """Tokenise the documents and cut them into windows.
+        """Tokenize the documents and cut them into windows.
 
         Raises:
             UserError: the tokenizer lacks what the convention needs.
@@ -154,7 +154,7 @@ def rolling_token_windows(
 def strided_token_windows(
     tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], context: int, stride: int
 ) -> list[TokenWindow]:
-    """The windows of all documents, joined by an empty line and tokenised as one text.
+    """The windows of all documents, joined by an empty line and tokenized as one text.
 
     A token belongs to the document in which it begins, and a separator to the document before it.
 

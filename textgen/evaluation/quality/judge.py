@@ -21,7 +21,7 @@ def judge_nlls(judge: LoadedModel, prompts: Sequence[str], continuations: Sequen
     """The judge's nll in nats of each continuation after its prompt; the same on every process, 0 for an empty one.
 
     The judge reads each pair of texts as one sequence: its BOS (or EOS) token, the prompt's tokens, the continuation's.
-    The two texts are tokenised separately, so that every byte of the continuation is scored and none of the prompt's.
+    The two texts are tokenized separately, so that every byte of the continuation is scored and none of the prompt's.
     If a sequence is longer than the judge's context, its continuation is scored in windows that each advance by half of
     the context, and what does not fit into a window is cut off at its start.
     """

@@ -110,7 +110,7 @@ def reduce_features(features: np.ndarray) -> np.ndarray:
 def k_means(data: np.ndarray, clusters: int, *, seed: int) -> np.ndarray:
     """Cluster labels [items] of data [items, width]: the best of several runs of k-means.
 
-    Lloyd's algorithm (1982), initialised by k-means++ (Arthur & Vassilvitskii 2007). A cluster that loses all its items
+    Lloyd's algorithm (1982), initialized by k-means++ (Arthur & Vassilvitskii 2007). A cluster that loses all its items
     gets the one that is farthest from its own centre.
     """
     random = np.random.default_rng(seed)

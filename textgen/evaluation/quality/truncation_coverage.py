@@ -25,7 +25,7 @@ UNTRUNCATED = "untruncated"
 
 METRICS = ("kept_size", "kept_mass", "entropy", "human_coverage")
 """Means over positions, each with an interval: number of tokens kept; their total probability at temperature 1; entropy
-in nats of the distribution that is drawn from, after temperature, truncation and renormalisation; share of positions at
+in nats of the distribution that is drawn from, after temperature, truncation and renormalization; share of positions at
 which the human's token is kept."""
 
 

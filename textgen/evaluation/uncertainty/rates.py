@@ -39,7 +39,7 @@ def effective_size(hits: np.ndarray, trials: np.ndarray) -> float:
     Total trials / design effect, times a squared ratio of Student's quantiles for estimating the design effect from
     few clusters (Korn & Graubard 1998), and clipped to between 1 and the total. A single cluster counts as one trial.
 
-    The design effect is the variance of the rate (linearised, between clusters) over that of independent trials. Its
+    The design effect is the variance of the rate (linearized, between clusters) over that of independent trials. Its
     estimate is too low where the rarer outcome occurs in few clusters, and there is none where it occurs in no cluster.
     It is therefore averaged, on a log scale, with a prior guess that weighs as much as one cluster with the rarer
     outcome: the geometric mean of its extremes, 1 (independent trials) and Σ trials² / Σ trials (all trials of a

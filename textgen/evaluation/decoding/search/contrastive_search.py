@@ -15,7 +15,7 @@ def contrastive_search(
 ) -> torch.Tensor:
     """Token ids of the continuations of the rows of ``prefix``, [rows, up to ``max_new_tokens``].
 
-    Each token is the one of the ``top_k`` most probable candidates v that maximises (1 − α)·p(v) − α·max cos(h_v, h_j),
+    Each token is the one of the ``top_k`` most probable candidates v that maximizes (1 − α)·p(v) − α·max cos(h_v, h_j),
     where h are the hidden states after the last layer, and j runs over all tokens so far, including the prompt. A
     candidate's hidden state requires reading it, so one forward pass reads the candidates of all rows, rows × top_k
     sequences of one token. The hidden state, cache and logits of the chosen candidate are reused for the next token.
