@@ -1,4 +1,4 @@
-"""No network, nothing outside a temporary directory, and models small enough to train in a blink."""
+"""Shared fixtures. Tests use no network, write to temporary directories only, and train tiny models."""
 
 import os
 import shutil
@@ -25,22 +25,22 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     os.environ |= {"TEXTGEN_CACHE": str(home / "textgen"), "HF_HOME": str(home / "huggingface")}
     os.environ |= {f"WANDB_{kind}": str(home / "wandb") for kind in ("DIR", "DATA_DIR", "CACHE_DIR", "CONFIG_DIR")}
-    os.environ["ACCELERATE_USE_CPU"] = "true"  # beside a GPU too; tests of one say otherwise
+    os.environ["ACCELERATE_USE_CPU"] = "true"  # even if there is a GPU; tests marked `gpu` unset it
     os.environ |= {"WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    settings.register_profile("textgen", deadline=None)  # a busy machine is not a failing test
+    settings.register_profile("textgen", deadline=None)  # no time limit per example, since the machine may be busy
     settings.load_profile("textgen")
 
 
 @pytest.fixture(scope="session")
 def python() -> Iterator[Prefork]:
-    """``python.run(["script.py", "--flag"], processes=2)``: scripts as processes that start in no time."""
+    """``python.run(["script.py", "--flag"], processes=2)``: runs a script in processes that fork from a warm server."""
     with Prefork() as server:
         yield server
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
-    """Matrices this small are done before a second thread has woken up."""
+    """Matrices are so small that waking a second thread takes longer than the multiplication."""
     import torch
 
     threads = torch.get_num_threads()
@@ -50,7 +50,7 @@ def one_thread() -> Iterator[None]:
 
 
 def make_tokenizer(**special: str) -> Any:
-    """A byte-level BPE of 300 tokens: any text goes in and comes out again."""
+    """A byte-level BPE tokenizer with 300 tokens, which encodes and decodes any text without loss."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -69,19 +69,19 @@ def make_tokenizer(**special: str) -> Any:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
-    """300 tokens; 0 is the end of text."""
+    """A tokenizer with 300 tokens; token 0 is the end of text."""
     return make_tokenizer(eos_token="<|endoftext|>")
 
 
 @pytest.fixture(scope="session")
 def tokenizer_with() -> Callable[..., Any]:
-    """The same, with other special tokens: ``tokenizer_with(bos_token="<|endoftext|>")``."""
+    """The same vocabulary with other special tokens: ``tokenizer_with(bos_token="<|endoftext|>")``."""
     return make_tokenizer
 
 
 @pytest.fixture(scope="session")
 def tiny_gpt2() -> Callable[..., Any]:
-    """``tiny_gpt2(seed, n_embd=16, …)``: a random GPT-2 without dropout that sees 64 tokens."""
+    """``tiny_gpt2(seed, n_embd=16, …)``: a random GPT-2 without dropout, with a context of 64 tokens."""
 
     def make(seed: int = 0, **shape: Any) -> Any:
         import torch
@@ -97,7 +97,7 @@ def tiny_gpt2() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def tiny_llama() -> Callable[..., Any]:
-    """``tiny_llama(seed, …)``: a random Llama, whose linear layers are ``nn.Linear`` and whose head is its own."""
+    """``tiny_llama(seed, …)``: a random Llama, which has ``nn.Linear`` layers and an untied head."""
 
     def make(seed: int = 0, **shape: Any) -> Any:
         import torch

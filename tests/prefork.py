@@ -1,15 +1,15 @@
-"""Starts Python scripts as processes that have the heavy libraries imported already.
+"""Runs Python scripts in processes that fork from a server, which has imported the heavy libraries already.
 
-A script of this project spends most of a test in `import torch` and its like: five seconds of processor time, where the
-test itself takes one. A server process imports them once and computes nothing; for each script it forks, and the child
-runs the script as `python script.py arguments` would: with a command line, environment, working directory, standard
-streams, exit code and process id of its own. Several ranks get the variables that torchrun sets.
+Importing torch and other libraries takes five seconds of CPU time per script, and the test itself usually one. The
+server imports them once and computes nothing. For each script it forks, and the child runs the script as `python
+script.py arguments` would: with a command line, environment, working directory, standard streams, exit code and process
+id of its own. Several ranks get the variables that torchrun sets.
 
     with Prefork() as python:
         ended = python.run(["recipes/finetune.py", "--help"], cwd=…, env=…, processes=2)
 
-What it does not show is how a process starts: a launcher, the memory allocator, the order of imports. Tests of those
-start real ones.
+It does not cover how a process starts: the launcher, the memory allocator, the order of imports. Tests of those start
+real processes.
 """
 
 import atexit
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# What recipes import, but for what reads its settings from the environment at once (DeepSpeed, bitsandbytes, wandb).
+# Imports of the recipes, except libraries that read the environment when imported (DeepSpeed, bitsandbytes, wandb).
 LIBRARIES = ("torch", "torch.distributed.fsdp", "torch.optim", "transformers", "transformers.models.gpt2", "accelerate")
 LIBRARIES += ("peft", "datasets", "tyro", "rich.console", "matplotlib.figure", "matplotlib.backends.backend_agg")
 LIBRARIES += ("jinja2", "huggingface_hub", "safetensors.torch", "yaml", "filelock", "psutil")
@@ -37,7 +37,7 @@ LIBRARIES += ("jinja2", "huggingface_hub", "safetensors.torch", "yaml", "fileloc
 
 @dataclass(frozen=True)
 class Ended:
-    """A script that has ended: exit code, standard output and standard error, of all ranks together."""
+    """The result of a script: exit code, standard output and standard error, of all ranks together."""
 
     code: int
     out: str
@@ -45,7 +45,7 @@ class Ended:
 
 
 class Prefork:
-    """The server, as its client sees it; started when it is first needed."""
+    """The client of the server, which is started by the first :meth:`run`."""
 
     def __init__(self) -> None:
         self._server: subprocess.Popen[str] | None = None
@@ -108,7 +108,7 @@ class Prefork:
 
 def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # nothing that a library prints may pass for an answer
+    os.dup2(2, 1)  # output of libraries must not be taken for an answer
     for library in LIBRARIES:
         __import__(library)
     for line in sys.stdin:

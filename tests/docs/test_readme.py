@@ -1,4 +1,4 @@
-"""Every command of the README is run, as far as a dry run goes, on data and models that are here."""
+"""Every recipe command of the README passes a dry run, with local data and models in place of its own."""
 
 import re
 import runpy
@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
-# What a reader puts in its place, and what this test does.
+# Name in the README → what this test uses in its place.
 STAND_INS = {"gpt2": "tiny-gpt2", "my-texts/": "my-texts", "tinyshakespeare.txt": "my-texts/one.txt"}
 STAND_INS |= {"runs/my-run/model": "tiny-gpt2", "my-gpt2": "made"}
 
@@ -24,7 +24,7 @@ def commands() -> list[list[str]]:
     return [shlex.split(line) for line in dict.fromkeys(quoted + lines) if "--help" not in line]
 
 
-def test_none_was_missed() -> None:
+def test_every_command_is_tested() -> None:
     assert len(commands()) == 21
 
 

@@ -1,4 +1,4 @@
-"""The recipes' command lines, and a text for them."""
+"""Running recipes, and a text to run them on."""
 
 import os
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def run_recipe(python: Prefork, tmp_path_factory: pytest.TempPathFactory) -> Cal
 
 @pytest.fixture(scope="session")
 def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty documents of a few lines each, no two the same."""
+    """A file of sixty different documents, of a few lines each."""
     path = tmp_path_factory.mktemp("data") / "texts.txt"
     documents = [
         " ".join(
@@ -39,7 +39,7 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def plain(run_recipe, text_file, tmp_path_factory) -> Path:
-    """The run that other ways to compute it are held against: one process, float32, no frills."""
+    """The reference run for other ways to compute a step: one process, float32, default engine settings."""
     directory = tmp_path_factory.mktemp("plain") / "run"
     run_recipe("finetune", *LIGHT, "--data", text_file, "--run-dir", directory)
     return directory

@@ -1,4 +1,4 @@
-"""Running a recipe as a user does: a process of its own, its exit code and what it left behind."""
+"""Helpers of the recipes' tests: flags of short runs, launchers' variables, and reading what a run wrote."""
 
 import json
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ QUICK += ["--evaluate-every", "3", "--checkpoint-every", "2", "--warmup-steps", 
 QUICK += ["--prompt-tokens", "8", "--max-new-tokens", "8", "--wandb-mode", "disabled"]
 LIGHT = [*QUICK, "--skip-decoding", "--evaluate-every", "0"]
 
-# What `accelerate launch --config_file launch/fsdp2.yaml` puts into the environment; test_configs.py makes sure.
+# What `accelerate launch --config_file launch/fsdp2.yaml` puts into the environment; test_configs.py checks it.
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
 FSDP |= {"FSDP_RESHARD_AFTER_FORWARD": "true", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}
 
-# And launch/deepspeed_zero2.yaml.
+# The same for launch/deepspeed_zero2.yaml.
 DEEPSPEED = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}
 DEEPSPEED |= {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1"}
 
@@ -44,5 +44,5 @@ def same_numbers(one: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]],
 
 
 def curve(directory: Path) -> list[dict[str, float]]:
-    """The record of a run without gradient norms, whose last digits depend on who adds them up."""
+    """The rows of metrics.jsonl without gradient norms, whose last digits depend on the order of summation."""
     return [{k: v for k, v in row.items() if "grad_norm" not in k} for row in read_lines(directory / "metrics.jsonl")]

@@ -1,4 +1,4 @@
-"""Every YAML file that ships is loaded, so that none can rot."""
+"""Every settings file and launch file loads, and does what its name and first line say."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,7 @@ CONFIGS = sorted((ROOT / "recipes/configs").glob("*.yaml"))
 LAUNCHERS = sorted((ROOT / "launch").glob("*.yaml"))
 
 
-def test_none_was_missed() -> None:
+def test_every_file_is_tested() -> None:
     assert len(CONFIGS) == 4
     assert len(LAUNCHERS) == 7 == len(MEANT)
 
@@ -26,7 +26,7 @@ def test_a_config_passes_every_check(path: Path, run_recipe, tmp_path) -> None:
     assert f"recipes/finetune.py --config recipes/configs/{path.name}" in first
 
 
-# What a file's name promises: how Accelerate distributes, over how many machines and processes.
+# Launch file → Accelerate's distributed type, number of machines, number of processes.
 MEANT = {
     "cpu": ("NO", 1, 1),
     "multi_cpu": ("MULTI_GPU", 1, 2),
@@ -39,7 +39,7 @@ MEANT = {
 
 
 def launched(path: Path) -> argparse.Namespace:
-    """The options that `accelerate launch` itself arrives at; it refuses keys that it does not know."""
+    """The options as `accelerate launch` reads them from a file; it rejects unknown keys."""
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
     arguments = ["--config_file", str(path), "recipes/finetune.py"]
@@ -58,7 +58,7 @@ def test_a_launch_file_is_what_its_name_says(path: Path) -> None:
     assert first.endswith("recipes/finetune.py")
 
 
-def test_fsdp2_arrives_in_the_environment_as_tests_of_sharding_set_it() -> None:
+def test_fsdp2_sets_the_variables_that_tests_of_sharding_set() -> None:
     from accelerate.utils.launch import prepare_multi_gpu_env
 
     found = prepare_multi_gpu_env(launched(ROOT / "launch" / "fsdp2.yaml"))
@@ -66,10 +66,10 @@ def test_fsdp2_arrives_in_the_environment_as_tests_of_sharding_set_it() -> None:
     assert found["FSDP_OFFLOAD_PARAMS"] == "false"
 
 
-def test_zero_2_arrives_in_the_environment_as_tests_of_sharding_set_it() -> None:
+def test_zero_2_sets_the_variables_that_tests_of_sharding_set() -> None:
     from accelerate.utils.launch import prepare_deepspeed_cmd_env
 
     arguments = launched(ROOT / "launch" / "deepspeed_zero2.yaml")
-    arguments.deepspeed_fields_from_accelerate_config = ""  # as `accelerate launch` adds it, of no account here
+    arguments.deepspeed_fields_from_accelerate_config = ""  # `accelerate launch` sets it; it has no effect here
     _, found = prepare_deepspeed_cmd_env(arguments)
     assert {name: found.get(name) for name in DEEPSPEED} == DEEPSPEED

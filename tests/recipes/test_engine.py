@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 def unfinished(done: Path, directory: Path, step: int) -> Path:
-    """A copy of a run as it was when it had saved that step."""
+    """A copy of a finished run, reduced to its state right after it saved a step."""
     shutil.copytree(done, directory)
     for path in directory.glob("checkpoints/step-*"):
         if int(path.name[5:]) > step:
@@ -44,7 +44,7 @@ SHARDED = {"fsdp": FSDP, "deepspeed": DEEPSPEED}
 
 
 @pytest.mark.parametrize("backend", SHARDED)
-def test_a_sharded_run_is_the_same_run_and_goes_on_in_any_other_world(
+def test_a_sharded_run_has_the_same_curve_and_resumes_with_and_without_sharding(
     run_recipe, text_file, tmp_path, plain, monkeypatch, backend
 ):
     for name, value in SHARDED[backend].items():
@@ -123,14 +123,14 @@ def test_what_deepspeed_cannot_do_is_refused(run_recipe, text_file, tmp_path, mo
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_how_a_step_is_computed_does_not_change_what_is(run_recipe, text_file, tmp_path, plain, flags, apart):
+def test_how_a_step_is_computed_does_not_change_its_result(run_recipe, text_file, tmp_path, plain, flags, apart):
     run_recipe("finetune", *LIGHT, *flags, "--data", text_file, "--run-dir", tmp_path / "run")
     same_numbers(curve(tmp_path / "run"), curve(plain), apart)
     if "auto" in flags:
         assert json.loads((tmp_path / "run" / "environment.json").read_text())["microbatch_size"] == 8
 
 
-def test_a_scaled_run_that_was_stopped_ends_with_the_same_bytes(run_recipe, text_file, tmp_path):
+def test_an_interrupted_fp16_run_ends_with_the_same_bytes(run_recipe, text_file, tmp_path):
     flags = [*LIGHT, "--precision", "fp16", "--data", text_file, "--run-dir"]
     run_recipe("finetune", *flags, tmp_path / "whole")
     went_on = unfinished(tmp_path / "whole", tmp_path / "stopped", 4)
@@ -140,10 +140,10 @@ def test_a_scaled_run_that_was_stopped_ends_with_the_same_bytes(run_recipe, text
     assert tree(went_on / "model") == tree(tmp_path / "whole" / "model")
 
 
-def test_quantised_adapters_of_a_variant_with_averaged_weights_are_measured_as_they_are_saved(
+def test_qlora_with_averaged_weights_is_measured_as_saved_and_resumes_to_the_same_bytes(
     run_recipe, text_file, tmp_path
 ):
-    """QLoRA, rsLoRA, LoRA+ and a schedule-free optimizer in one run, stopped and gone on with."""
+    """QLoRA, rsLoRA, LoRA+ and the schedule-free optimizer in one run, which is interrupted and resumed."""
     flags = [*LIGHT, "--method", "qlora", "--lora-variant", "rslora", "--lora-plus-ratio", 4, "--data", text_file]
     flags += ["--optimizer", "schedule_free", "--schedule", "constant", "--run-dir"]
     run = tmp_path / "run"
@@ -175,7 +175,7 @@ def test_quantised_adapters_of_a_variant_with_averaged_weights_are_measured_as_t
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_is_refused_with_its_reason(run_recipe, tmp_path, flags, said):
+def test_impossible_settings_are_refused_with_the_reason(run_recipe, tmp_path, flags, said):
     ran = run_recipe("finetune", *flags, "--run-dir", tmp_path / "run", check=False)
     assert ran.code == 2
     assert said in ran.error

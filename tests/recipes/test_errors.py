@@ -1,4 +1,4 @@
-"""Bad input: exit code 2, one message that says what to do, and nothing written over."""
+"""Bad input: exit code 2, one message that says what to do, and nothing overwritten."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from running import QUICK, tree
 
 
 def refused(run_recipe, tmp_path: Path, *flags: object, recipe: str = "finetune") -> str:
-    """The message of a recipe that must be refused; the run directory it was given holds nothing but its status."""
+    """The error message of a recipe with invalid flags; its run directory may contain status.json only."""
     run_dir = tmp_path / "run"
     directory = ["--run-dir" if recipe == "finetune" else "--output-dir", run_dir]
     ran = run_recipe(recipe, *(QUICK if recipe == "finetune" else []), *directory, *flags, check=False)

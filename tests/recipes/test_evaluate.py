@@ -1,4 +1,4 @@
-"""The second recipe: any model, full or adapter, alone or against another."""
+"""recipes/evaluate.py: any model, full or adapter, alone or compared with another."""
 
 import json
 
@@ -18,7 +18,7 @@ def trained(run_recipe, text_file, tmp_path_factory):
     return run_dir
 
 
-def test_an_adapter_against_its_base_repeats_the_run_that_made_it(trained, run_recipe, text_file, tmp_path) -> None:
+def test_an_adapter_and_its_base_measure_as_in_their_own_run(trained, run_recipe, text_file, tmp_path) -> None:
     flags = ["--model", trained / "model", "--baseline", "tiny-gpt2", "--data", text_file, *LIGHT]
     run_recipe("evaluate", *flags, "--output-dir", tmp_path / "out")
     made = json.loads((trained / "evaluation/perplexity.json").read_text())
@@ -95,18 +95,18 @@ def test_a_synthetic_source_shows_how_much_is_left_to_learn(run_recipe, tmp_path
         assert "source of known entropy" in " ".join(text.split())
 
 
-def test_a_synthetic_source_that_cannot_be_is_refused(run_recipe) -> None:
+def test_an_invalid_synthetic_source_is_refused(run_recipe) -> None:
     ran = run_recipe("evaluate", "--data", "markov:states=99", check=False)
     assert ran.code == 2
     assert "--data markov:states=99: states must be from 2 to 27, not 99." in ran.error
 
 
-def test_a_killed_evaluation_goes_on_where_it_stopped(run_recipe, text_file, tmp_path) -> None:
+def test_a_killed_evaluation_resumes_from_its_cache(run_recipe, text_file, tmp_path) -> None:
     flags = ["--validation-data", text_file, "--skip-decoding", *LIGHT, "--output-dir", tmp_path / "out"]
     run_recipe("evaluate", *flags)
     figures, [records] = tmp_path / "out/evaluation/perplexity.json", (tmp_path / "out/evaluation/records").iterdir()
     whole, everything = figures.read_bytes(), records.read_bytes()
-    # As a kill in the middle of a write leaves it.
+    # The state that a kill during a write leaves.
     figures.unlink()
     (tmp_path / "out/status.json").write_text(json.dumps({"state": "running"}))
     records.write_bytes(everything[: len(everything) // 2])
@@ -114,7 +114,7 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(run_recipe, text_file, tmp
     run_recipe("evaluate", *flags)
     assert figures.read_bytes() == whole
     lines = records.read_bytes().splitlines()
-    assert sorted(lines[:kept] + lines[kept + 1 :]) == sorted(everything.splitlines())  # one was torn; none came twice
+    assert sorted(lines[:kept] + lines[kept + 1 :]) == sorted(everything.splitlines())  # one cut off, none twice
     assert 0 < kept < len(lines) - 1
 
 
@@ -127,7 +127,7 @@ def test_only_what_is_missing_is_measured_again(run_recipe, text_file, tmp_path)
     whole = json.loads(figures.read_text())
     assert "already complete" in run_recipe("evaluate", *flags).out
 
-    # As a kill after the baseline leaves it.
+    # The state that a kill after the baseline leaves.
     figures.write_text(json.dumps({"baseline": whole["baseline"]}))
     (tmp_path / "out/status.json").write_text(json.dumps({"state": "running"}))
     assert run_recipe("evaluate", *flags).out.count("measuring the perplexity") == 1

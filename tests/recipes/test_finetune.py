@@ -1,4 +1,4 @@
-"""The main job, driven through its command line."""
+"""recipes/finetune.py, run from the command line."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def lora_run(run_recipe, text_file, tmp_path_factory) -> Path:
     return run_dir
 
 
-def test_a_run_directory_holds_what_is_promised(full_run: Path) -> None:
+def test_a_run_directory_has_the_documented_files(full_run: Path) -> None:
     status = json.loads((full_run / "status.json").read_text())
     assert (status["state"], status["exit_code"], status["step"]) == ("done", 0, 6)
     assert yaml.safe_load((full_run / "config.yaml").read_text())["block_size"] == 32
@@ -124,7 +124,7 @@ def test_two_processes_give_the_curve_of_one(method: str, run_recipe, text_file,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "kill_at"), [("full", 3), ("lora", 4)])
-def test_killed_and_started_again_gives_the_same_bytes(
+def test_a_killed_run_resumes_to_the_same_bytes(
     method: str, kill_at: int, run_recipe, text_file, tmp_path: Path, full_run: Path, lora_run: Path
 ) -> None:
     run_dir = tmp_path / "killed"
@@ -151,7 +151,7 @@ def test_killed_and_started_again_gives_the_same_bytes(
     assert (run_dir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
-def test_a_checkpoint_goes_on_in_a_new_directory_and_before_stays_before(
+def test_a_checkpoint_resumes_in_a_new_directory_and_before_is_measured_untrained(
     run_recipe, text_file, tmp_path: Path, full_run: Path
 ) -> None:
     flags = ["--data", text_file, "--strategies", "greedy,top_p", "--run-dir", tmp_path / "run"]
@@ -183,9 +183,7 @@ def test_divergence_ends_with_its_own_code(run_recipe, text_file, tmp_path) -> N
     assert (status["state"], status["exit_code"]) == ("failed", 3)
 
 
-def test_a_run_killed_while_it_measured_the_model_before_goes_on_with_that(
-    run_recipe, text_file, tmp_path: Path
-) -> None:
+def test_a_run_killed_while_measuring_the_untrained_model_resumes_that(run_recipe, text_file, tmp_path: Path) -> None:
     flags = [*LIGHT, "--data", text_file]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run_recipe("finetune", *flags, "--run-dir", whole)
@@ -195,7 +193,7 @@ def test_a_run_killed_while_it_measured_the_model_before_goes_on_with_that(
     documents = [json.loads(line)["documents"] for line in lines]
     assert documents[:of_before] == documents[of_before:], "those of the model before, then those of the model after"
     left = b"".join(lines[: of_before - 1])[:-5]
-    # As a kill in the middle of a write leaves it, before anything else was written.
+    # The state that a kill during a write leaves, before anything else was written.
     (killed / "evaluation/records").mkdir(parents=True)
     shutil.copy(whole / "config.yaml", killed)
     (killed / "evaluation/records" / records.name).write_bytes(left)
@@ -206,11 +204,11 @@ def test_a_run_killed_while_it_measured_the_model_before_goes_on_with_that(
         whole / "evaluation/perplexity.json"
     ).read_text()
     again = (killed / "evaluation/records" / records.name).read_bytes().splitlines(keepends=True)
-    assert sorted(again[:kept] + again[kept + 1 :]) == sorted(lines)  # one was torn; none came twice
+    assert sorted(again[:kept] + again[kept + 1 :]) == sorted(lines)  # one cut off, none twice
 
 
 @pytest.mark.slow
-def test_looking_at_samples_changes_nothing_and_survives_a_kill(
+def test_sample_texts_do_not_change_training_and_survive_a_kill(
     run_recipe, text_file, tmp_path: Path, full_run: Path
 ) -> None:
     flags = [*QUICK, "--data", text_file, "--strategies", "greedy,top_p", "--sample-every", "4"]
@@ -223,7 +221,7 @@ def test_looking_at_samples_changes_nothing_and_survives_a_kill(
     same_numbers(read_lines(whole / "metrics.jsonl"), read_lines(full_run / "metrics.jsonl"), 1e-5)
     assert "Samples during training" in (whole / "report.html").read_text()
 
-    # What a kill after step 5 leaves: rows that no checkpoint knows of, and one that is torn.
+    # The state that a kill after step 5 leaves: rows after the newest checkpoint, and a last row that is cut off.
     run_recipe("finetune", *flags, "--run-dir", broken)
     assert (broken / "metrics.jsonl").read_bytes() == (full_run / "metrics.jsonl").read_bytes()
     unbroken = (broken / "samples.jsonl").read_bytes()

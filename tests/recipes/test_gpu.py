@@ -1,4 +1,4 @@
-"""What only a GPU can show; everything else of these paths runs on CPU processes in the other tests."""
+"""Tests that need a GPU; the other tests run the same code on CPU processes."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def launched(launch_file: str, *flags: object, run_dir: Path) -> Path:
     ],
     ids=" ".join,
 )
-def test_it_learns_on_a_gpu(text_file, tmp_path, flags):
+def test_training_on_a_gpu_lowers_the_loss(text_file, tmp_path, flags):
     run = launched("single_gpu", "--data", text_file, *flags, run_dir=tmp_path / "run")
     perplexity = json.loads((run / "evaluation" / "perplexity.json").read_text())
     assert perplexity["after"]["nll_sum"] < perplexity["before"]["nll_sum"]

@@ -1,4 +1,4 @@
-"""Two machines are two launches of one run: side by side, and as two hosts with addresses of their own."""
+"""A run on two machines: as two launches on one host, and on two hosts with addresses of their own."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def launch_on_both(
 ) -> None:
     """Start the recipe on both machines, and wait for both.
 
-    ``inside`` is for each machine what goes in front of a command to run it there.
+    ``inside`` has, for each machine, the words that run a command there when they precede it.
     """
     accelerate = Path(sys.executable).with_name("accelerate")
     command = [accelerate, "launch", "--config_file", ROOT / "launch" / "multi_node.yaml", "--num_processes", 2]
@@ -52,7 +52,7 @@ def test_two_launches_are_one_run(text_file, tmp_path, plain):
 
 @pytest.fixture
 def hosts() -> Iterator[list[str]]:
-    """Two network namespaces, joined by a cable: 10.77.0.1 and 10.77.0.2, each of which sees nothing else."""
+    """Two network namespaces, connected to each other and to nothing else: 10.77.0.1 and 10.77.0.2."""
     tag = uuid.uuid4().hex[:6]
     names = [f"textgen-{tag}-{i}" for i in (0, 1)]
     cards = [f"tg{tag}{i}" for i in (0, 1)]

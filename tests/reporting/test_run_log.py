@@ -20,7 +20,7 @@ from textgen.training.step import StepResult
 
 
 class Tracker:
-    """A stand-in for the W&B mirror that remembers its calls."""
+    """A stand-in for the W&B mirror that records its calls."""
 
     def __init__(self, events):
         self.events, self.started, self.rows, self.samples = events, None, [], []

@@ -44,7 +44,7 @@ def test_microbatches_do_not_change_the_result(accelerator, tiny_gpt2):
             assert a.targets == b.targets
 
 
-def test_eight_process_share_one_block_and_one_of_eight_give_the_same_weights(accelerator, tiny_gpt2):
+def test_eight_microbatches_of_one_block_and_one_of_eight_give_the_same_weights(accelerator, tiny_gpt2):
     outcomes = []
     for microbatch in (1, 8):
         model = ModelWithLoss(tiny_gpt2())

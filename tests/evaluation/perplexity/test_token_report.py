@@ -12,7 +12,7 @@ from textgen.evaluation.perplexity.token_report import hardest_tokens, token_met
 from textgen.evaluation.perplexity.windows import TokenWindow
 
 
-def test_figures_by_hand():
+def test_metrics_by_hand():
     a = TokenSums(
         *(10.0, 4, 2, 3),
         by_position=[[0, 1, 4.0], [1, 3, 6.0]],
@@ -38,7 +38,7 @@ def test_ranges_of_positions_are_named_by_their_ends(number, first, last):
     assert (entry["from"], entry["to"]) == (first, last)
 
 
-def test_no_tokens_give_no_figures():
+def test_no_tokens_give_no_metrics():
     figures = token_metrics([add_up([])], seed=0)
     assert figures == {"expected_calibration_error": None, "calibration": [], "loss_by_position": []}
 

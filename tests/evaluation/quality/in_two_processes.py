@@ -1,4 +1,4 @@
-"""Everything that processes share the work of: run under torchrun, where each process writes down its results.
+"""Every measurement that is divided among processes. Run with several ranks, each process writes its results.
 
 ``conftest.py`` calls :func:`measure` itself, too, for the results of a single process.
 """

@@ -48,7 +48,7 @@ def test_a_rate_of_zero_has_an_interval_and_a_paired_difference():
 
 
 @pytest.mark.parametrize("prompts", [0, 1])
-def test_a_rate_over_one_prompt_or_none_says_little(prompts):
+def test_a_rate_over_one_prompt_or_none_has_a_wide_interval(prompts):
     estimate = estimate_of_rate([0.0] * prompts, clusters=list(range(prompts)), seed=0)
     assert (estimate.value, estimate.prompts, estimate.error()) == (0.0, prompts, 0.0)
     low, high = estimate.interval()

@@ -94,7 +94,7 @@ def test_no_hits_give_zero_and_a_positive_upper_bound():
     assert upper == sorted(upper, reverse=True)
 
 
-def test_no_trials_say_nothing():
+def test_no_trials_give_the_interval_from_0_to_1():
     assert rate_interval([], []) == (0.0, 1.0)
     assert rate_interval([0.0, 0.0], [0.0, 0.0]) == (0.0, 1.0)
 

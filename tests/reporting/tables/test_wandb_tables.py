@@ -36,7 +36,7 @@ def test_the_continuations_table_has_a_row_per_prompt_and_a_column_per_model_and
 
 
 class Run(SimpleNamespace):
-    """A stand-in for a W&B run that remembers what is logged."""
+    """A stand-in for a W&B run that records what is logged."""
 
     def __init__(self, **summary):
         super().__init__(resumed=bool(summary), summary=summary, logged=[])
