@@ -62,7 +62,7 @@ class GlobalBatches:
         block_size: maximum number of tokens in a block.
         global_batch_size: blocks in a global batch.
         microbatch_size: blocks in a microbatch; must divide ``global_batch_size``.
-        seed: random seed of the order, together with the epoch.
+        seed: random seed of the order of blocks, combined with the epoch.
         offsets: (D,) position of each document's first token, to give every document its own blocks; None packs
             documents together.
 

@@ -158,7 +158,7 @@ def find_bundled(data: str, *, setting: str = "--data") -> BundledCorpus | None:
 
     Args:
         data: a name from :data:`BUNDLED`, or a description such as ``markov:seed=1``.
-        setting: the flag that contains it, for error messages.
+        setting: the flag that named it, for error messages.
 
     Raises:
         UserError: a synthetic source has invalid parameters.

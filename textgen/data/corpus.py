@@ -70,7 +70,7 @@ def load_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources:
 
     Args:
         config: names the data and the split.
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
         sources: what :func:`textgen.data.sources.find_data` found, to save finding it again.
 
     Raises:

@@ -52,8 +52,8 @@ class MarkovSource:
         defaults.
 
         Args:
-            data: the description.
-            setting: the flag that contains it, for error messages.
+            data: the description of the source.
+            setting: the flag that named the source, for error messages.
 
         Raises:
             UserError: the description is invalid; the message lists every problem.

@@ -77,7 +77,7 @@ def find_sources(data: str, config: DataConfig, *, setting: str = "--data") -> l
     Args:
         data: a bundled corpus, file, directory, glob pattern or hub dataset.
         config: names the configuration of a hub dataset.
-        setting: the flag that contains ``data``, for error messages.
+        setting: the flag that named the data, for error messages.
 
     Raises:
         UserError: there is no such data, or a file is empty, binary, not UTF-8 or in an unknown format; the message

@@ -17,10 +17,10 @@ class LoadedModel:
 
     Attributes:
         accelerator: its processes divide the work, and all end up with the same results.
-        model: unwrapped, full or with adapters, on the accelerator's device. Measurements restore its train/eval mode.
-        tokenizer: the model's own.
+        model: the unwrapped model, full or with adapters, on the accelerator's device. Measurements restore its mode.
+        tokenizer: the model's tokenizer.
         context: maximum number of tokens the model reads at once.
-        name: its name in results.
+        name: the model's name in results.
     """
 
     accelerator: Accelerator

@@ -47,9 +47,9 @@ class Evaluation:
     Attributes:
         config: the evaluation settings.
         documents: the held-out documents; prompts are the beginnings of some of them.
-        seed: of sampling and of the bootstrap.
+        seed: random seed of sampling and of the bootstrap.
         judge: the model of ``--judge``; loaded for each measurement, so that it takes no memory during training.
-        amateur: the model of ``--amateur``, likewise.
+        amateur: the model of ``--amateur``; loaded for each measurement as well.
         score_cache: directory for window scores, from which an interrupted measurement resumes.
     """
 

@@ -23,8 +23,8 @@ class TrainableModel:
         model: a transformers model or, with adapters, a peft model.
         base_fingerprint: SHA-256 of the weights before training, without adapters.
         quantize_bits: bits of the frozen weights, if they are quantized.
-        trainable_parameters: how many parameters are trained.
-        total_parameters: how many there are.
+        trainable_parameters: number of parameters that are trained.
+        total_parameters: number of all parameters.
     """
 
     found: FoundModel
@@ -50,7 +50,7 @@ class TrainableModel:
         """Write the model, or its adapters, and the tokenizer as transformers and peft load them.
 
         Args:
-            directory: replaced if it exists.
+            directory: the directory to write; replaced if it exists.
             state: the full state dictionary, if this process holds only a shard of the model.
         """
         adapted = self.found.config.method != "full"
@@ -81,7 +81,7 @@ def build_model(
         device: device of the model.
         dtype: dtype of matrix multiplications, in which frozen weights are stored.
         seed: random seed of random weights and new adapters.
-        gradient_checkpointing: recompute activations in the backward pass.
+        gradient_checkpointing: whether to recompute activations in the backward pass.
 
     Raises:
         UserError: the weights cannot be loaded, a target layer does not exist, or the architecture does not support

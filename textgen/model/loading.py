@@ -161,8 +161,8 @@ def save_model(
 
     Args:
         model: a transformers model or a peft model.
-        tokenizer: saved in the same directory.
-        directory: replaced if it exists.
+        tokenizer: the model's tokenizer, saved in the same directory.
+        directory: the directory to write; replaced if it exists.
         base_fingerprint: for adapters, the :func:`weights_fingerprint` of the base, so that loading it on another base
             is detected.
         quantize_bits: bits of the base's weights, if they are quantized.

@@ -35,7 +35,7 @@ class FoundModel:
         config: the settings to load it with.
         setting: the flag that named it, for error messages.
         location: where its files are.
-        tokenizer: the model's own.
+        tokenizer: the model's tokenizer.
         context: context length in tokens.
         architecture: class name, such as GPT2LMHeadModel.
     """

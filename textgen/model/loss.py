@@ -43,9 +43,9 @@ class ModelWithLoss(torch.nn.Module):
         """Summed negative log-likelihood of all targets, in nats: a scalar in float32, with gradient.
 
         Args:
-            input_ids: (rows, length) token ids.
-            labels: (rows, length), not shifted: the prediction at position i is compared with the label at i + 1.
-            weights: (rows, length), the weight of each label. Default: 1.
+            input_ids: token ids, (rows, length).
+            labels: token ids, (rows, length), not shifted: the prediction at i is compared with the label at i + 1.
+            weights: the weight of each label, (rows, length). Default: 1.
         """
         targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED).reshape(-1)
         target_weights = None if weights is None else F.pad(weights[:, 1:], (0, 1)).reshape(-1)
@@ -96,11 +96,11 @@ def fused_linear_cross_entropy(
     Under autocast, matrix multiplications are in its dtype; softmax and sums are always in float32.
 
     Args:
-        hidden: (N, D).
-        weight: (V, D); its gradient is computed only if it requires one.
-        bias: (V,) or None.
-        targets: (N,) token ids; those equal to ``IGNORED`` contribute nothing.
-        weights: (N,), the weight of each target. Default: 1.
+        hidden: hidden states, (N, D).
+        weight: the head's weight, (V, D); its gradient is computed only if it requires one.
+        bias: the head's bias, (V,), or None.
+        targets: token ids, (N,); those equal to ``IGNORED`` contribute nothing.
+        weights: the weight of each target, (N,). Default: 1.
         max_rows: limit on the targets per chunk. Default: :data:`textgen.model.kernels.logits.MAX_CHUNK_BYTES`.
         deferred: where to store the gradient of ``weight`` if an embedding shares it
             (:mod:`textgen.model.kernels.tied_embedding`).

@@ -77,11 +77,11 @@ def score_tokens(
 
     Args:
         model: a causal language model, in evaluation mode.
-        head: its :func:`scoring_head`.
-        input_ids: (rows, length).
-        attention_mask: (rows, length), or None if there is no padding.
-        positions: (N, 2), row and column of the input token before each target.
-        targets: (N,) token ids.
+        head: the model's :func:`scoring_head`.
+        input_ids: token ids, (rows, length).
+        attention_mask: 1 for tokens and 0 for padding, (rows, length); None if there is no padding.
+        positions: row and column of the input token before each target, (N, 2).
+        targets: token ids to score, (N,).
     """
     rows, columns = positions.unbind(1)
     if head is not None:
@@ -100,9 +100,9 @@ def score_hidden(hidden: torch.Tensor, head: torch.nn.Linear, targets: torch.Ten
     """Scores of targets given hidden states: matrix multiplications in the head's dtype, the rest in float32.
 
     Args:
-        hidden: (N, D).
-        head: with D inputs and V outputs.
-        targets: (N,) token ids.
+        hidden: hidden states, (N, D).
+        head: the output head, with D inputs and V outputs.
+        targets: token ids to score, (N,).
     """
     weight = head.weight.detach()
     bias = None if head.bias is None else head.bias.detach()

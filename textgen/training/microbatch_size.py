@@ -28,7 +28,7 @@ def resolve_microbatch_size(
     """``--microbatch-size`` as a number: the one given or, with auto, the largest that fits into memory.
 
     Args:
-        accelerator: its processes decide together.
+        accelerator: this process's Accelerator; all processes decide together.
         model: a transformers or peft model on its device, not wrapped yet.
         training: batch sizes.
         block_size: tokens per row.
@@ -61,7 +61,7 @@ def fit_microbatch_size(
     """The largest microbatch size that fits on every process; the same on all of them.
 
     Args:
-        accelerator: its processes decide together.
+        accelerator: this process's Accelerator; all processes decide together.
         model: a :class:`textgen.model.loss.ModelWithLoss` on its device, not wrapped yet, so that measuring it does not
             communicate. The model and the random state are restored afterwards.
         block_size: tokens per row.
@@ -110,7 +110,7 @@ def largest_that_fits(
     Args:
         sizes: candidates, ascending.
         one_row: peak bytes of a pass with one row, minus what was in use before.
-        two_rows: the same with two rows.
+        two_rows: peak bytes of a pass with two rows, minus what was in use before.
         optimizer_state: bytes of the optimizer's state, which a step needs in addition.
         available: bytes available, of which the fraction :data:`MARGIN` is left free.
     """

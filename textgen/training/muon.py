@@ -42,7 +42,7 @@ def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
     Computed in bfloat16 on a GPU, and in float32 elsewhere.
 
     Args:
-        matrix: (M, N).
+        matrix: the matrix to orthogonalize, (M, N).
     """
     a, b, c = COEFFICIENTS
     x = matrix.bfloat16() if matrix.is_cuda else matrix.float()
@@ -61,10 +61,10 @@ class Muon(torch.optim.Optimizer):
     Args:
         groups: parameter groups with ``weight_decay``.
         matrices: the parameters that Muon updates; each has two dimensions.
-        lr: learning rate of both.
-        betas: AdamW's.
-        eps: AdamW's.
-        momentum: Muon's Nesterov momentum.
+        lr: learning rate of all parameters.
+        betas: betas of AdamW.
+        eps: epsilon of AdamW.
+        momentum: Nesterov momentum of Muon.
     """
 
     def __init__(

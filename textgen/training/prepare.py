@@ -28,10 +28,10 @@ class PreparedModel:
     """A model and its optimizer, ready for training steps.
 
     Attributes:
-        accelerator: of :func:`textgen.training.distributed.processes.start_process`.
+        accelerator: this process's, from :func:`textgen.training.distributed.processes.start_process`.
         built: the model as :func:`textgen.model.build.build_model` returned it.
         training_model: the same model, wrapped for training steps: it returns the summed loss.
-        optimizer: wrapped by Accelerate.
+        optimizer: the optimizer, wrapped by Accelerate.
         exact: whether gradients are summed in a fixed order.
     """
 
@@ -75,11 +75,11 @@ def prepare(
     """Build the optimizer, wrap it and the model for the launched processes, and set training mode.
 
     Args:
-        accelerator: of :func:`textgen.training.distributed.processes.start_process`.
+        accelerator: this process's, from :func:`textgen.training.distributed.processes.start_process`.
         trainable: the model.
         training: optimizer settings.
         engine: whether to compile the model, and whether to sum gradients in a fixed order.
-        adapters: learning rate of their B matrices.
+        adapters: adapter settings, which have the learning rate of the B matrices.
 
     Raises:
         UserError: the model has no layers to compile.
@@ -109,9 +109,9 @@ def wrap(
     """Wrap model and optimizer as the launch file says: replicated (DDP), sharded (FSDP2, DeepSpeed), or not at all.
 
     Args:
-        accelerator: of :func:`textgen.training.distributed.processes.start_process`.
+        accelerator: this process's, from :func:`textgen.training.distributed.processes.start_process`.
         model: a :class:`textgen.model.loss.ModelWithLoss`.
-        optimizer: of its parameters.
+        optimizer: an optimizer of the model's parameters.
         max_grad_norm: the norm that steps clip to, which DeepSpeed needs in advance.
         exact: replicate the model without DDP, whose order of summation depends on the number of processes.
     """

@@ -26,7 +26,7 @@ class StepResult:
     """The result of a step.
 
     Attributes:
-        loss: mean over the step's targets, in nats.
+        loss: mean nll of the step's targets, in nats.
         grad_norm: gradient norm before clipping.
         targets: number of target tokens.
         seconds: wall-clock time; ignored in comparisons.
@@ -58,12 +58,12 @@ def training_step(
     """Train on the global batch of one step.
 
     Args:
-        accelerator: of this process, which computes its share of the microbatches.
+        accelerator: this process's Accelerator; each process computes its share of the microbatches.
         model: a :class:`textgen.model.loss.ModelWithLoss`, prepared and in training mode.
-        optimizer: prepared, with zero gradients.
-        batches: the data.
-        step: counts from 1.
-        learning_rate: of this step; multiplied by a parameter group's ``lr_scale``.
+        optimizer: the prepared optimizer, with zero gradients.
+        batches: the batches of all steps.
+        step: number of this step; the first is 1.
+        learning_rate: learning rate of this step; each parameter group multiplies it by its ``lr_scale``.
         max_grad_norm: clip gradients to this norm; 0: no clipping.
         exact: sum gradients in the order of :mod:`textgen.training.distributed.exact`; the model must not be wrapped
             in DDP.

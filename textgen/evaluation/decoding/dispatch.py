@@ -41,7 +41,7 @@ def decode_batch(
     an equal share of the search's. The prefill of the amateur is not counted.
 
     Args:
-        model: full or with adapters, in evaluation mode.
+        model: the model, full or with adapters, in evaluation mode.
         prompts: token ids [prompts, length], without padding.
         requests: the continuations to generate.
         max_new_tokens: maximum length of a continuation.
@@ -102,7 +102,7 @@ class Batch:
 
     Attributes:
         prefix: prefix cache of all prompts; decoders copy its rows.
-        amateur: the same of the amateur model, if there is one.
+        amateur: prefix cache of the amateur model, if there is one.
         prompts: token ids [prompts, length].
         requests: the continuations to generate.
         max_new_tokens: maximum length of a continuation.
@@ -217,7 +217,7 @@ def decode(
     A row that ends before the longest is padded with ``eos_token_id``.
 
     Args:
-        model: full or with adapters, in evaluation mode.
+        model: the model, full or with adapters, in evaluation mode.
         strategy: an entry of the table, or a variant of one.
         prompts: token ids [rows, length], without padding.
         keys: noise key of each row; only stochastic strategies use it.

@@ -22,7 +22,7 @@ class RowGroup:
         family: the family of all their strategies.
         keys: noise key of each row.
         history: tokens so far, prompt included, [rows, length].
-        settings: by name, [rows, 1], float64.
+        settings: setting name → its value for each row, [rows, 1], float64.
         main_setting: the setting that a truncation depends on, [rows, 1].
         is_stochastic: whether the rule needs noise.
         state: what the rule carries over from one token to the next, each [rows, …].

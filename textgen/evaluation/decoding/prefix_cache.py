@@ -65,9 +65,9 @@ class PrefixCache:
     """Rows of tokens that a model has read, all of the same length.
 
     Attributes:
-        model: full or with adapters; in evaluation mode.
+        model: the model, full or with adapters, in evaluation mode.
         cache: keys and values of all rows.
-        logits: of the next token, [rows, vocabulary], float32.
+        logits: logits of the next token, [rows, vocabulary], float32.
         token_states: hidden states of the last layer at all positions, as unit vectors, [rows, length, width], float32;
             None unless requested.
         layer_states: hidden states of every layer at the last position, each [rows, width]; empty unless requested.
@@ -143,7 +143,7 @@ def prefill(
     """The cache after one forward pass over the prompts.
 
     Args:
-        model: in evaluation mode.
+        model: the model, in evaluation mode.
         prompts: token ids [rows, length], without padding.
         new_tokens: number of tokens to preallocate memory for.
         token_states: keep the last layer's hidden states of all positions.

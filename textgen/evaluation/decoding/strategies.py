@@ -13,10 +13,10 @@ class Strategy:
 
     Attributes:
         name: used in flags and results: an entry of the table, or a variant such as ``top_p[0.9]``.
-        settings: by name; the names of transformers' ``GenerationConfig`` where it has the same setting.
+        settings: name → value; names are those of transformers' ``GenerationConfig`` where it has the same setting.
         is_stochastic: whether it uses random numbers; if not, each prompt has only one continuation.
-        description: one line.
-        source: the publication.
+        description: what it does, in one line.
+        source: the publication that introduced it.
         family: name of the table entry that this strategy is, or is a variant of.
         main_setting: the setting that a sweep varies; None if there is none.
         decoder: the function that runs it (``dispatch.DECODERS``). Those called ``tokens``, ``dola`` and

@@ -18,7 +18,7 @@ class Request:
 
     Attributes:
         prompt: index of the prompt in the batch.
-        strategy: how to decode.
+        strategy: the strategy to decode with.
         key: noise key of the continuation.
     """
 
@@ -59,9 +59,9 @@ def decode_rows(
     seconds are its speed in a batch of this size, as if all rows were the strategy's.
 
     Args:
-        source: has read the prompt of each request, in their order; it is consumed.
+        source: a source whose rows have read the prompts of the requests, in order; it is consumed.
         prompts: token ids [prompts, length], without padding.
-        requests: with those of one family next to each other.
+        requests: the continuations to generate, with those of one family next to each other.
         max_new_tokens: maximum length of a continuation.
         eos_token_id: the token that ends a continuation early; None for no such token.
     """

@@ -30,8 +30,8 @@ def truncate(strategy: Strategy, log_probs: torch.Tensor) -> tuple[torch.Tensor,
     """The distribution at the strategy's temperature, and which tokens of it the strategy keeps.
 
     Args:
-        strategy: one for which :func:`is_truncation`.
-        log_probs: the model's own, normalized, at temperature 1: [rows, vocabulary], float32 or float64.
+        strategy: a strategy for which :func:`is_truncation` is true.
+        log_probs: the model's normalized log-probabilities at temperature 1, [rows, vocabulary], float32 or float64.
 
     Returns:
         Log-probabilities [rows, vocabulary], and a bool mask of the same shape with at least one True in each row.

@@ -33,7 +33,7 @@ def floor_metrics(
         documents: the scored documents.
         scores: the model's scores, in the order of the documents.
         settings: the perplexity convention.
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
     """
     names = {document.source for document in documents}
     if settings.convention != "rolling" or len(names) != 1 or not is_markov(name := names.pop()):

@@ -36,7 +36,7 @@ class ScoreCache:
     """The window scores in a directory, as one process of an evaluation reads and writes them.
 
     Args:
-        directory: created when the first record is written.
+        directory: the directory of the records, created with the first of them.
         process: index of this process.
     """
 

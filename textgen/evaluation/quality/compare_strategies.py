@@ -40,10 +40,11 @@ def compare_strategies(
 
     Args:
         loaded: the model.
-        prompts: what to continue.
-        strategies: how; stochastic ones write ``config.samples`` continuations of each prompt, the others one.
+        prompts: the prompts to continue.
+        strategies: the strategies to compare; stochastic ones write ``config.samples`` continuations of each prompt,
+            the others one.
         config: the length limit, the number of samples and the target interval width.
-        seed: of sampling and of the bootstrap.
+        seed: random seed of sampling and of the bootstrap.
         amateur: the weaker model, for strategies that need one.
         judge: a second model that scores the continuations.
         echo: prints a line of progress.

@@ -41,9 +41,10 @@ def decoding_rows(
 
     Args:
         loaded: the model that wrote the continuations.
-        outputs: of the strategies and of the human authors, all for the same prompts in the same order.
+        outputs: the continuations by each strategy and by the human authors, all for the same prompts in the same
+            order.
         config: the length limit and the target interval width.
-        seed: of the bootstrap and of MAUVE's clustering.
+        seed: random seed of the bootstrap and of MAUVE's clustering.
         judge: a second model that scores the continuations.
     """
     estimates = {output.name: _estimates(loaded, output, config, seed, judge) for output in outputs}
@@ -52,15 +53,15 @@ def decoding_rows(
     mauve = _mauve(loaded, outputs, seed, judge)
     rows = []
     for output in outputs:
-        figures: dict[str, Any] = estimate_columns(estimates[output.name])
-        figures.setdefault("own_nll", None)
-        figures.setdefault("own_nll_interval", None)
+        metrics: dict[str, Any] = estimate_columns(estimates[output.name])
+        metrics.setdefault("own_nll", None)
+        metrics.setdefault("own_nll_interval", None)
         rows.append(
             {
                 "strategy": output.name,
                 "family": output.strategy.family,
                 "settings": dict(output.strategy.settings),
-                **figures,
+                **metrics,
                 **mauve[output.name],
                 **differences.get(output.name, {}),
                 "prompts": len(set(output.prompt_ids)),

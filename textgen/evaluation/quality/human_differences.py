@@ -46,9 +46,9 @@ def difference_columns(
     """The keys above and their values, for each strategy.
 
     Args:
-        estimates: by strategy (or human) and metric, all over the same prompts in the same order.
+        estimates: strategy (or human) → metric → estimate, all over the same prompts in the same order.
         interval_width: target width of the interval of a difference from human, as a share of the human value.
-        samples_per_prompt: by strategy.
+        samples_per_prompt: strategy → number of samples per prompt.
     """
     strategies = [name for name in estimates if name != HUMAN.name]
     baseline = baseline_of(strategies)

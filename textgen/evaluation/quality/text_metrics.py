@@ -183,7 +183,7 @@ def text_estimates(
     Args:
         texts: the continuations.
         token_counts: the number of tokens of each.
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
         prompts: the id of each text's prompt; texts of one prompt are resampled together. None if no prompt has two.
     """
     assert len(token_counts) == len(texts), "one token count per text"

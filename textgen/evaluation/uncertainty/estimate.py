@@ -29,8 +29,8 @@ class Estimate:
     """A value over ``prompts`` prompts, with what its uncertainty is computed from.
 
     Attributes:
-        value: over all prompts.
-        prompts: their number.
+        value: the value over all prompts.
+        prompts: the number of prompts.
         replicates: the values over prompts drawn with replacement, [resamples].
         left_out: the values without each prompt in turn, [prompts]; in place of ``replicates`` for values that count
             distinct things (see ``jackknife_interval``).
@@ -84,7 +84,7 @@ def estimate_of_sums(
         statistic: maps sums [any, columns] to values [any].
         columns: values that are summed, [continuations] each.
         clusters: the number 0, 1, … of each continuation's prompt.
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
         value: the statistic over all continuations, if already known.
     """
     replicates = statistic(resampled_sums(columns, seed=seed, clusters=clusters))

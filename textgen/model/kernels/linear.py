@@ -126,9 +126,9 @@ def efficient_linear(
     """``x @ weight.T + bias`` with gradients, by the faster of MKL and oneDNN; under autocast, in its dtype.
 
     Args:
-        x: (..., K).
-        weight: (N, K), or (K, N) if ``transposed``.
-        bias: (N,) or None.
+        x: the input, (..., K).
+        weight: the layer's weight, (N, K), or (K, N) if ``transposed``.
+        bias: the layer's bias, (N,), or None.
         transposed: memory layout of ``weight``.
 
     Returns:

@@ -17,9 +17,9 @@ def compute_logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tenso
     """``hidden @ weight.T + bias``: the matrix multiplication in the inputs' dtype, the sum in float32; no gradients.
 
     Args:
-        hidden: (N, D).
-        weight: (V, D).
-        bias: (V,) or None.
+        hidden: hidden states, (N, D).
+        weight: the head's weight, (V, D).
+        bias: the head's bias, (V,), or None.
 
     Returns:
         (N, V) in float32, a new tensor that the caller may overwrite.

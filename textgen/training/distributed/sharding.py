@@ -121,7 +121,7 @@ class ShardedTensors:
     """Tensors in files of :func:`write_shards`, written by any number of processes.
 
     Args:
-        paths: all files.
+        paths: the files of all processes.
 
     Attributes:
         shapes: shape of each full tensor, by name.

@@ -34,8 +34,8 @@ class BeamGroup:
     Attributes:
         size: maximum number of each.
         length_penalty: finished beams are ranked by their score divided by their length to this power.
-        open: best first.
-        finished: with the score divided as above, best first.
+        open: beams that have not ended, best first.
+        finished: (score divided as above, beam), best first.
     """
 
     size: int
@@ -55,7 +55,7 @@ class BeamGroup:
         """Extensions of the open beams by one token, twice ``size``, best first; ``row`` is that of the extended beam.
 
         Args:
-            log_probs: of the next token, [rows of the prefix cache, vocabulary].
+            log_probs: log-probabilities of the next token, [rows of the prefix cache, vocabulary].
             penalty: subtracted from each token's score, [vocabulary].
             noise: Gumbel noise to sample extensions by, [size · vocabulary]; None to take the best.
         """

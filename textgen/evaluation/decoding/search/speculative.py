@@ -94,9 +94,9 @@ class AmateurDraft:
     """Proposes the tokens that a weaker model chooses with the same noise.
 
     Args:
-        prefix: the weaker model's, which has read the prompt; it is rewound to where its tokens and the text agree.
-        prompt: token ids.
-        choose: how the target strategy chooses a token.
+        prefix: the weaker model's prefix cache of the prompt; it is rewound to where its tokens and the text agree.
+        prompt: token ids of the prompt.
+        choose: the function by which the target strategy chooses a token.
     """
 
     def __init__(self, prefix: PrefixCache, prompt: Sequence[int], choose: Choose) -> None:
