@@ -1,15 +1,15 @@
-"""Compare a training step of GPT-2 124M (random weights, real shape) with what else one would use, in one run.
+"""Time and memory of a training step of GPT-2 124M (random weights), compared with Accelerate, Trainer and TRL.
 
     python benchmarks/step.py                     # full and LoRA, five rounds
     python benchmarks/step.py --install-peers     # first: TRL and the rest, in an environment of their own
     python benchmarks/step.py --precision bf16    # all of them in mixed precision
 
 Contestants are processes that stay alive and take one optimizer step at a time, in turn, on the same tokens; nothing
-else computes while one is timed. They run in groups that fit into memory together, textgen in each, and are compared
-within their group. All of them run in one precision, two rows of 512 tokens a step, AdamW, clipping at 1. Reported are
-medians over rounds, and ratios of medians. "share" is of the machine's matrix-multiply speed, measured in every round
-in the same precision: floating-point operations of a step (6 a parameter and token, 4 where weights are frozen, and
-attention's) over the seconds it took and that speed.
+else computes while one is timed. They run in groups that fit into memory together, with textgen in each, and are
+compared within their group. All use the same precision, two rows of 512 tokens per step, AdamW, and clipping at 1. The
+tables have medians over rounds, and ratios of medians. "share" is the fraction of the machine's matrix-multiply speed,
+measured in every round in the same precision, that a step reaches: its floating-point operations (6 per parameter and
+token, or 4 where weights are frozen, plus attention's), divided by its seconds and that speed.
 """
 
 import argparse
@@ -119,14 +119,14 @@ def operations(shape: str, method: str, rows: int, tokens: int) -> float:
 
 
 def measure(method: str, options: argparse.Namespace, directory: Path) -> dict[str, Any]:
-    """Everything of one method: textgen's figures from all groups, those of the others beside textgen's of theirs."""
+    """The results of one method: textgen's over all groups, and the others' relative to textgen's in their group."""
     model = make_model(directory, options.shape)
     groups = [[name for name in group if name in options.contestants] for group in GROUPS]
     measured = [run_group(["textgen", *group, "matmul"], method, model, options) for group in groups if group]
     speed = statistics.median(s for group in measured for s in group["matmul"].losses[1:])
     work = operations(options.shape, method, options.rows, options.tokens)
 
-    def figures(seconds: list[float], peak: int, beside: Contestant) -> dict[str, Any]:
+    def results(seconds: list[float], peak: int, beside: Contestant) -> dict[str, Any]:
         rates = sorted(options.rows * options.tokens / s for s in seconds)
         return {
             "tokens_per_second": statistics.median(rates),
@@ -138,10 +138,10 @@ def measure(method: str, options: argparse.Namespace, directory: Path) -> dict[s
         }
 
     own = [group["textgen"] for group in measured]
-    rows = {"textgen": figures([s for o in own for s in o.seconds], max(o.peak for o in own), own[0])}
+    rows = {"textgen": results([s for o in own for s in o.seconds], max(o.peak for o in own), own[0])}
     for group in measured:
         others = {name: c for name, c in group.items() if name not in ("textgen", "matmul")}
-        rows |= {name: figures(c.seconds, c.peak, group["textgen"]) for name, c in others.items()}
+        rows |= {name: results(c.seconds, c.peak, group["textgen"]) for name, c in others.items()}
     return {"matmul_gflops": speed, "rounds": options.rounds, "contestants": rows}
 
 

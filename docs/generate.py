@@ -1,4 +1,4 @@
-"""Write the pages of the documentation that follow from the code: docs/code.md and docs/flags.md.
+"""Write the pages of the documentation that are generated from the code: docs/code.md and docs/flags.md.
 
     python docs/generate.py
 
@@ -21,7 +21,7 @@ FOLDERS = ("recipes", "textgen", "launch", "benchmarks", "docs")
 
 
 def code_page() -> str:
-    """Every file in one line: the first sentence of its docstring or comment; and what each package says of itself."""
+    """One line per file, from the first paragraph of its docstring or comment; and the docstring of each package."""
     lines = [
         "# The code, file by file",
         "",
@@ -50,7 +50,7 @@ def described(directory: Path) -> list[Path]:
 
 
 def summary(path: Path) -> str:
-    """What a file says of itself first: a sentence of its docstring, comment or heading."""
+    """A file's first paragraph: of its docstring, its comment or its heading."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         text = ast.get_docstring(ast.parse(text)) or ""
@@ -80,14 +80,14 @@ def flags_page() -> str:
         module = importlib.import_module(f"recipes.{recipe}")
         hints = typing.get_type_hints(getattr(module, name))
         lines += ["", f"## `recipes/{recipe}.py`"]
-        shared = [room for room, config in hints.items() if config in shown]
+        shared = [group for group, config in hints.items() if config in shown]
         if shared:
             lines += ["", f"Also the flags of {', '.join(shared)} above."]
-        for room, config in hints.items():
+        for group, config in hints.items():
             if config in shown:
                 continue
             shown.add(config)
-            lines += ["", f"### {room}", "", " ".join((inspect.getdoc(config) or "").split()), ""]
+            lines += ["", f"### {group}", "", " ".join((inspect.getdoc(config) or "").split()), ""]
             lines += ["| flag | default | |", "| --- | --- | --- |", *(" | ".join(row) for row in rows_of(config))]
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""Writing files that are never seen half-written, and reading JSON with errors that name the file."""
+"""Atomic writes, and reading JSON with errors that name the file."""
 
 import json
 import os

@@ -217,7 +217,7 @@ def test_a_missing_column_is_named_with_the_existing_ones(write, name, content):
 )
 def test_a_column_that_is_not_text_is_an_error(write, name, content, kind):
     path = write(name, content)
-    assert error_message(path) == f"--text-column text: row 0 of {path} holds a {kind}, not text."
+    assert error_message(path) == f"--text-column text: row 0 of {path}: the value is of type {kind}, not text."
 
 
 def test_an_unknown_extension_is_named_with_the_supported_ones(write):

@@ -2,12 +2,12 @@
 
 From the bottom to the top:
 
-    foundation  textgen/{errors,config,device,files}.py and textgen/run/
-    rooms       data → model → training → evaluation → reporting; a room may import those to its left
-    plan        textgen/plan/ may import every room
+    foundation  textgen/{errors,config,files,launch_environment}.py and textgen/run/
+    packages    data → model → training → evaluation → reporting; each may import those to its left (``ROOMS`` below)
+    plan        textgen/plan/ may import every package
     recipes     import everything; nothing imports them
 
-Inside a room, top-level modules and sub-packages have rules of their own: see ``SUB_PACKAGES`` and ``WITHIN``.
+Inside a package, top-level modules and sub-packages have rules of their own: see ``SUB_PACKAGES`` and ``WITHIN``.
 """
 
 import ast
@@ -19,7 +19,7 @@ ROOMS = ("data", "model", "training", "evaluation", "reporting")
 FOUNDATION = ("errors", "config", "device", "files", "run")
 OUTSIDE = ("recipes", "tests", "benchmarks", "docs", "launch")
 
-# Sub-package → what it may import of its own room: modules, or whole packages.
+# Sub-package → what it may import of its own package: modules, or whole sub-packages.
 SUB_PACKAGES: dict[str, tuple[str, ...]] = {
     "textgen.model.kernels": ("textgen.model.contexts",),
     "textgen.training.distributed": ("textgen.training.config", "textgen.training.precision"),
@@ -55,8 +55,8 @@ SUB_PACKAGES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# Module that sub-packages of its room or package import → what it may import of its own room. These modules stay below
-# the sub-packages, except that the parser of decoding strategies checks the settings of an evaluation.
+# Module that sub-packages of its package import → what it may import of its own package. These modules stay below the
+# sub-packages, except that the parser of decoding strategies checks the settings of an evaluation.
 WITHIN: dict[str, tuple[str, ...]] = {
     "textgen.model.contexts": (),
     "textgen.training.config": (),
@@ -125,7 +125,7 @@ def inside(module: str, package: str) -> bool:
 
 
 def room_of(module: str) -> str:
-    """First part below textgen: a room, a part of the foundation, or "plan"; empty for textgen itself."""
+    """First part below textgen: a package, a part of the foundation, or "plan"; empty for textgen itself."""
     return module.split(".")[1] if module.count(".") else ""
 
 
@@ -153,7 +153,7 @@ def allowed(module: str, imported: str) -> bool:
 
 
 def allowed_within(module: str, imported: str) -> bool:
-    """Whether one module of a room may import another of the same room."""
+    """Whether one module of a package may import another of the same package."""
     if module in WITHIN:
         return imported in WITHIN[module]
     package = sub_package_of(module)
@@ -185,9 +185,9 @@ def cycle(graph: Imports) -> list[str]:
 
 
 def between_packages(imports: Imports) -> Imports:
-    """Imports between packages: the rooms with each of their sub-packages, and the parts of the foundation.
+    """Imports between packages, each of their sub-packages, and the parts of the foundation.
 
-    A room's sub-packages and its own top-level modules import one another, by the rules above; the others may not.
+    A package's sub-packages and top-level modules import one another by the rules above, so those are left out.
     """
     packages: dict[str, set[str]] = {}
     for module, others in imports.items():
@@ -199,5 +199,5 @@ def between_packages(imports: Imports) -> Imports:
 
 
 def package_of(module: str) -> str:
-    """A module's sub-package, or else its room, or its part of the foundation."""
+    """A module's sub-package, or else its package, or its part of the foundation."""
     return sub_package_of(module) or ".".join(module.split(".")[:2])

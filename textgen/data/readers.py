@@ -129,7 +129,8 @@ def _column(source: Source, config: DataConfig, setting: str) -> Iterator[str]:
             text = row[column]
             if text is not None and not isinstance(text, str):
                 raise UserError(
-                    f"--text-column {column}: row {i} of {source.location} holds a {type(text).__name__}, not text."
+                    f"--text-column {column}: row {i} of {source.location}: the value is of type "
+                    f"{type(text).__name__}, not text."
                 )
             yield text or ""
     except UserError:

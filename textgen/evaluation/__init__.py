@@ -1,6 +1,7 @@
 """Measuring a model: perplexity of held-out documents, and a comparison of decoding strategies.
 
-Start at ``measure_model.py``, which measures everything in one call. The packages: ``uncertainty/`` (intervals and
-significance) ← ``perplexity/``; ``decoding/`` and ``uncertainty/`` ← ``quality/``. ``loaded_model.py`` is what every
-measurement takes, ``sharing.py`` divides work over processes, ``config.py`` has the settings.
+Start with ``measure_model.py``, which measures everything in one call. ``perplexity/`` scores documents. ``decoding/``
+generates continuations, and ``quality/`` measures them. ``uncertainty/`` has the intervals and significance tests of
+both. ``loaded_model.py`` is the argument of every measurement, ``batching.py`` divides batches among processes, and
+``config.py`` has the settings.
 """

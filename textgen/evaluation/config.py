@@ -12,7 +12,7 @@ from textgen.model.config import ModelConfig
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Perplexity of validation documents, and a comparison of decoding strategies that continue their beginnings."""
+    """Perplexity of the validation documents, and a comparison of decoding strategies on prompts from them."""
 
     convention: Literal["rolling", "strided"] = "rolling"
     """Perplexity convention: rolling scores each document separately (as lm-evaluation-harness does), strided scores
@@ -34,11 +34,11 @@ class EvaluationConfig:
     """A weaker model with the same tokenizer, specified like --model; required by contrastive_decoding and
     speculative."""
     judge: str | None = None
-    """A second model, specified like --model, that scores every continuation in bits per byte and provides the
-    features for MAUVE."""
+    """A second model, specified like --model, which scores all continuations in bits per byte and computes the features
+    for MAUVE."""
     interval_width: float = 0.1
-    """Target width of the 95 % interval of a difference from human, as a fraction of the human value; the report shows
-    how many prompts or samples are needed to reach it."""
+    """Target width of the 95 % interval of a strategy's difference from the human text, as a fraction of the human
+    value. The report shows how many prompts or samples would reach it."""
     skip_decoding: bool = False
     """Measure perplexity only."""
 

@@ -79,7 +79,7 @@ METRICS = (
         "mauve",
         "MAUVE",
         3,
-        "Similarity of the set of texts to the set of human texts: 0 is disjoint, 1 is alike.",
+        "How close the texts are to the human texts as distributions: 1 if equal, near 0 if disjoint.",
         optional=True,
     ),
     Column("length", "length", 1, "Tokens per continuation; compare the other columns only where lengths are similar."),

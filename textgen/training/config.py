@@ -91,8 +91,8 @@ class EngineConfig:
     compile: bool = False
     """Compile the model's layers with torch.compile."""
     exact: bool = False
-    """Bitwise reproducible across 1, 2, 4, ... processes, but slower. Needs a power of two of processes and of
-    microbatches, and the same --threads."""
+    """Bitwise identical results on 1, 2, 4, ... processes, at some cost in speed. The numbers of processes and of
+    microbatches must be powers of two, and --threads must stay the same."""
     threads: int = 0
     """CPU threads per process; 0: divide the machine's cores evenly, or 1 with --exact."""
 

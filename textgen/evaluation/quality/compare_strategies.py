@@ -1,4 +1,4 @@
-"""A paired comparison of decoding strategies: all continue the same prompts, and so did the prompts' human authors.
+"""Compare decoding strategies with each other and with the human text, on the same prompts.
 
 Every bootstrap resamples prompts and keeps all continuations of a prompt together, since only prompts were drawn
 independently.
