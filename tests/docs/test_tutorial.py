@@ -89,7 +89,7 @@ def test_tutorial_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
     assert names["losses"][-1] < names["losses"][0]
     assert len(names["history"]) == 6
     perplexity = names["perplexity"]
-    assert perplexity["after"]["tokens"] == perplexity["before"]["tokens"] == names["figures"]["tokens"] > 0
+    assert perplexity["after"]["tokens"] == perplexity["before"]["tokens"] == names["metrics"]["tokens"] > 0
     difference = names["difference"]["bits_per_byte"]
     assert difference != 0, "training changed the model"
     low, high = names["difference"]["bits_per_byte_interval"]

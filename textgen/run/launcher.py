@@ -18,7 +18,7 @@ from textgen.launch_environment import world_size
 
 
 def check_launcher() -> None:
-    """Check that no fewer processes run than `accelerate launch` was told to start; other launchers are not checked.
+    """Check that `accelerate launch` started at least the requested number of processes; other launchers pass.
 
     Raises:
         UserError: there are fewer; the message contains a command that starts the requested number.

@@ -83,8 +83,8 @@ class EngineConfig:
     """How a step is computed: precision, memory and speed. Its result stays the same up to rounding."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Precision of matrix multiplications; trained weights stay in float32. auto: on a GPU bf16 if it is native, else
-    fp16; on a CPU fp32, although bf16 is faster on those with instructions for it."""
+    """Precision of matrix multiplications; trained weights stay in float32. auto: bf16 on GPUs that support it
+    natively, fp16 on other GPUs, and fp32 on CPUs, even on those with instructions for bf16, where bf16 is faster."""
     gradient_checkpointing: bool = False
     """Store only each layer's input, and recompute its activations in the backward pass: less memory, a quarter to a
     third more time."""

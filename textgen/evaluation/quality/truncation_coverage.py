@@ -2,8 +2,8 @@
 
 At each position of the human continuations, a truncation strategy keeps some tokens of the model's distribution. The
 number of these tokens, their total probability, the entropy of the choice among them, and how often the human's token
-is one of them show what the strategy can write at all: one that drops the human's token at every tenth position cannot
-have written the human text.
+is one of them show what the strategy can write at all: one that drops the human's token at every tenth position could
+not have written the human text.
 """
 
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ def _metrics_at(
 
 
 def _row(found: Sequence[np.ndarray], seed: int, *, keeps_everything: bool) -> dict[str, Any]:
-    """A strategy's means, intervals and median, from the values [positions, figures] of each prompt."""
+    """A strategy's means, intervals and median, from the values [positions, metrics] of each prompt."""
     positions = [len(one) for one in found]
     row: dict[str, Any] = {"positions": sum(positions)}
     for column, name in enumerate(METRICS):

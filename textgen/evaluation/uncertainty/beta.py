@@ -1,4 +1,4 @@
-"""The beta distribution, and with it the tails of a binomial one; no library is needed."""
+"""The beta distribution, and with it the tails of a binomial distribution, without a library."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Student's t distribution for whole degrees of freedom, as finite sums, so that no library is needed."""
+"""Student's t distribution for whole degrees of freedom, by finite sums, without a library."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""What all figures share: style and colours, points and interval bars, and the conversion to inline SVG."""
+"""Shared by all figures: style and colours, points and interval bars, and the conversion to inline SVG."""
 
 import html
 import io

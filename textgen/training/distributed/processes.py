@@ -114,7 +114,7 @@ def describe_precision(accelerator: Accelerator, requested: str) -> str:
 
 
 def _hide_progress_bars() -> None:
-    # The libraries' progress bars are about milliseconds, and clutter every log that is not a terminal.
+    # The libraries' progress bars show work of milliseconds, and clutter logs.
     from transformers.utils import logging
 
     logging.disable_progress_bar()
