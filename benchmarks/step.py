@@ -95,7 +95,7 @@ def _free_port() -> str:
 
 
 def make_model(directory: Path, shape: str) -> Path:
-    """Random weights of GPT-2's shape, with its own dropout of 0.1, and a tokenizer, for all to load."""
+    """GPT-2 with random weights and its dropout of 0.1, and a tokenizer, which all contestants load."""
     import torch
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
@@ -109,8 +109,11 @@ def make_model(directory: Path, shape: str) -> Path:
 
 
 def operations(shape: str, method: str, rows: int, tokens: int) -> float:
-    """Floating-point operations of a step's products: 2 forward, 2 for gradients of activations, 2 for those of weights
-    (Kaplan et al., arXiv 2001.08361, section 2.1), and causal attention's two products, of half the length each."""
+    """Floating-point operations of a step's matrix multiplications.
+
+    Per parameter and token: 2 in the forward pass, 2 for gradients of activations, 2 for those of weights (Kaplan et
+    al., arXiv 2001.08361, section 2.1). Causal attention has two more multiplications, over half the length on average.
+    """
     size = {"n_embd": 768, "n_layer": 12, "vocab_size": 50257} | SHAPES[shape]
     width, layers = size["n_embd"], size["n_layer"]
     parameters = 12 * layers * width**2 + size["vocab_size"] * width
@@ -146,7 +149,7 @@ def measure(method: str, options: argparse.Namespace, directory: Path) -> dict[s
 
 
 def run_group(names: list[str], method: str, model: Path, options: argparse.Namespace) -> dict[str, Contestant]:
-    """Some contestants, one step each a round, after one to warm up."""
+    """Run contestants together: after a warm-up step each, one step each per round."""
     contestants = {name: Contestant(name, model, options, method) for name in names}
     try:
         for round_number in range(options.rounds + 1):
@@ -163,11 +166,11 @@ def run_group(names: list[str], method: str, model: Path, options: argparse.Name
 
 
 def check_losses(losses: dict[str, list[float]], tolerance: float) -> None:
-    """Those without dropout must have computed the same thing."""
+    """Check that the contestants without dropout have the same losses."""
     alike = [losses[name] for name in ("textgen", "plain, no dropout", "textgen 2 x 1") if name in losses]
     for one in alike[1:]:
         for a, b in zip(alike[0], one, strict=True):
-            assert abs(a - b) <= tolerance * abs(a), f"the loops did not train on the same: {alike}"
+            assert abs(a - b) <= tolerance * abs(a), f"the losses differ: {alike}"
 
 
 def table(method: str, result: dict[str, Any]) -> str:
@@ -195,7 +198,7 @@ def install_peers() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = ["textgen", "textgen 2 x 1", "plain", "plain, no dropout", "Trainer", "SFTTrainer"]
-    parser.add_argument("--install-peers", action="store_true", help="make the peers' environment, and stop")
+    parser.add_argument("--install-peers", action="store_true", help="only create the environment of the other tools")
     parser.add_argument("--method", choices=["full", "lora", "both"], default="both")
     parser.add_argument("--contestants", type=lambda text: text.split(";"), default=names, help="separated by ;")
     parser.add_argument("--rounds", type=int, default=5)

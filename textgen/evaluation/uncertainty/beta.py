@@ -26,7 +26,7 @@ def beta_cdf(x: float, a: float, b: float) -> float:
 def _continued_fraction(x: float, a: float, b: float) -> float:
     """The continued fraction of I_x(a, b) by Lentz's method (Press et al. 2007, Numerical Recipes, §6.4).
 
-    It takes some √max(a, b) terms.
+    It takes about √max(a, b) terms.
     """
     numerator, denominator = 1.0, 1.0 / (1 - (a + b) * x / (a + 1) or _TINY)
     value = denominator

@@ -1,7 +1,7 @@
 """95 % confidence intervals of rates (shares of yes/no observations) that also hold near 0 and 1.
 
-An event with a rate of 2 % often does not occur at all in a small sample; then every resample agrees on 0, and so do
-both ends of a bootstrap interval. The interval here is a binomial one instead, on the *effective* number of
+An event with a rate of 2 % often does not occur at all in a small sample. Then it occurs in no resample either, and the
+bootstrap interval is 0 to 0. The interval here is a binomial one instead, on the *effective* number of
 observations: those of one cluster (samples of one prompt, tokens of one document) resemble each other, and count for
 less than as many independent ones.
 """

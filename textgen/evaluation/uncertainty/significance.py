@@ -24,8 +24,8 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
 def student_interval(estimate: Estimate) -> Interval | None:
     """95 % interval of a difference: value ± t·(standard error), with n−1 degrees of freedom for n prompts.
 
-    Not the bootstrap percentiles, which are too close together for few prompts: with 16, they cover some 92 %. None for
-    fewer than two prompts, which say nothing about others.
+    Not the bootstrap percentiles, which are too close together for few prompts: with 16, they cover about 92 %. None
+    for fewer than two prompts, which say nothing about others.
     """
     if estimate.prompts < 2:
         return None
@@ -38,7 +38,7 @@ def p_value(estimate: Estimate) -> float | None:
 
     Two-sided, of value / standard error under Student's t with n−1 degrees of freedom, so it is below 0.05 exactly
     where ``student_interval`` excludes 0, with one exception: it is never below 2^(1−n), the smallest p value of an
-    exact sign test on n paired differences. Five prompts that all agree are no proof.
+    exact sign test on n paired differences. So five prompts or fewer never give p < 0.05.
     """
     if estimate.prompts < 2:
         return None
