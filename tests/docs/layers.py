@@ -2,7 +2,7 @@
 
 From the bottom to the top:
 
-    foundation  textgen/{errors,config,device,files}.py and textgen/run/
+    foundation  textgen/{errors,config,launch_environment,files}.py and textgen/run/
     rooms       data → model → training → evaluation → reporting; a room may import those to its left
     plan        textgen/plan/ may import every room
     recipes     import everything; nothing imports them
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("data", "model", "training", "evaluation", "reporting")
-FOUNDATION = ("errors", "config", "device", "files", "run")
+FOUNDATION = ("errors", "config", "launch_environment", "files", "run")
 OUTSIDE = ("recipes", "tests", "benchmarks", "docs", "launch")
 
 # Sub-package → what it may import of its own room: modules, or whole packages.
