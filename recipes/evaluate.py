@@ -44,7 +44,6 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     from textgen.data.readers import held_out_documents
     from textgen.evaluation.loaded_model import LoadedModel
     from textgen.evaluation.measure_model import Evaluation
-    from textgen.reporting.results import EvaluationResults
     from textgen.reporting.run_log import RunLog
     from textgen.training.distributed.processes import start_process
 
@@ -62,24 +61,22 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     # ---------------------------------------------------------------------------------------- the output directory
     facts = {"model": config.model.model, "validation_documents": len(documents)}
     run_log = RunLog(accelerator, directory, config.tracking, facts)
-    results = EvaluationResults(directory.path)
 
     # ----------------------------------------------------------------------------------- measure each, baseline first
     evaluation = Evaluation(
         config.evaluation, documents, config.output.seed,
-        judge=checked.judge, amateur=checked.amateur, score_cache=results.score_cache,
+        judge=checked.judge, amateur=checked.amateur, score_cache=run_log.results.score_cache,
     )  # fmt: skip
     for moment, found in checked.models.items():
-        if results.has(moment):
-            continue
-        measurement = evaluation.measure(LoadedModel.load(accelerator, found, seed=config.output.seed), echo)
-        if accelerator.is_main_process:
-            results.write(moment, measurement)
+        if not run_log.results.has(moment):
+            loaded = LoadedModel.load(accelerator, found, seed=config.output.seed)
+            run_log.write_measurement(moment, evaluation.measure(loaded, echo))
 
     # ------------------------------------------------------------------------------------------------------- report
-    moments = ("baseline", "model") if config.output.baseline else None
-    run_log.finish(results, moments, seed=config.output.seed)
-    accelerator.end_training()
+    if config.output.baseline:
+        run_log.write_difference("baseline", "model", seed=config.output.seed)
+    run_log.finish()
+    accelerator.end_training()  # leave the process group
 
 
 if __name__ == "__main__":

@@ -52,14 +52,13 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.evaluation.measure_model import Evaluation
     from textgen.model.build import build_model
     from textgen.plan.dry_run import print_plan
-    from textgen.reporting.results import EvaluationResults
     from textgen.reporting.run_log import RunLog
     from textgen.training.checkpoints import Checkpoints
     from textgen.training.distributed.processes import compute_dtype, describe_precision, start_process
     from textgen.training.microbatch_size import resolve_microbatch_size
     from textgen.training.prepare import prepare
     from textgen.training.schedule import learning_rate_at
-    from textgen.training.step import loss_scale, restore_loss_scale, training_step
+    from textgen.training.step import training_step
 
     accelerator = start_process(config.engine.threads, precision=config.engine.precision, exact=config.engine.exact)
     echo = accelerator.print
@@ -81,10 +80,10 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     )  # fmt: skip
     echo(f"{config.model.model}: {trainable}")
 
-    # ------------------------------------------------------------------------------- batches, optimizer, processes
+    # ----------------------------------------------------------------------------- batches, optimizer, checkpoints
     microbatch_size = resolve_microbatch_size(
         accelerator, trainable.model, config.training,
-        block_size=config.data.block_size, previous=directory.environment().get("microbatch_size"),
+        block_size=config.data.block_size, previous=directory.environment().get("microbatch_size"),  # if resumed
     )  # fmt: skip
     batches = GlobalBatches(
         corpus.tokens,
@@ -99,70 +98,67 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     checkpoints = Checkpoints(
         directory.path / "checkpoints", prepared.model, prepared.optimizer.optimizer, keep=config.run.keep_checkpoints,
         fingerprints={"settings": directory.fingerprint, "data": corpus.fingerprint} | prepared.fingerprints(),
+        scaler=accelerator.scaler,
     )  # fmt: skip
-    checkpoint = checkpoints.find(config.run.resume, echo)
+    checkpoint = checkpoints.find(config.run.resume, echo)  # an unusable one is an error now, not after an evaluation
 
     # ------------------------------------------------------------------------------------------- the run directory
     facts = trainable.facts() | corpus.facts() | {"microbatch_size": microbatch_size}
     run_log = RunLog(accelerator, directory, config.tracking, facts, total_steps=total_steps)
-    results = EvaluationResults(directory.path)
 
-    # ---------------------------------------------------------------------------------- how good is the model before?
+    # ------------------------------------------------------------------------------------ evaluate before training
     loaded = LoadedModel(accelerator, prepared.model, checked.model.tokenizer, checked.model.context)
     evaluation = Evaluation(
         config.evaluation, corpus.validation, config.training.seed,
-        judge=checked.judge, amateur=checked.amateur, score_cache=results.score_cache,
+        judge=checked.judge, amateur=checked.amateur, score_cache=run_log.results.score_cache,
     )  # fmt: skip
 
-    names = {"before": config.model.model, "after": str(directory.path / "model")}
+    def measure(moment: str, name: str) -> None:
+        if not run_log.results.has(moment):
+            with prepared.evaluation_weights():
+                run_log.write_measurement(moment, evaluation.measure(replace(loaded, name=name), echo))
 
-    def measure(moment: str) -> None:
-        if results.has(moment):
-            return
-        with prepared.evaluation_weights():
-            measurement = evaluation.measure(replace(loaded, name=names[moment]), echo)
-        if accelerator.is_main_process:
-            results.write(moment, measurement)
-
-    measure("before")  # ahead of resuming, which puts trained weights in place
-    state = checkpoints.load(checkpoint, echo)
-    restore_loss_scale(accelerator, state.loss_scale)
+    measure("before", config.model.model)
+    state = checkpoints.load(checkpoint, echo)  # after the evaluation of the weights that it replaces
     run_log.resume_from(state)
 
     # ----------------------------------------------------------------------------------------------------- training
-    def due(every: int, step: int) -> bool:
-        return every > 0 and (step % every == 0 or step == total_steps)
+    sampler = None
+    if config.run.sample_every:
+        sampler = TextSampler(loaded, corpus.validation, config.evaluation, seed=config.training.seed)
 
     def sample(step: int) -> None:
         with prepared.evaluation_weights():
             run_log.log_samples(sampler(step))
 
-    if config.run.sample_every:
-        sampler = TextSampler(loaded, corpus.validation, config.evaluation, seed=config.training.seed)
-        if state.step == 0:
-            sample(0)
+    def due(every: int, step: int) -> bool:
+        return every > 0 and step % every == 0
+
+    if sampler and state.step == 0:
+        sample(0)
     echo(
         f"training for {total_steps:,} steps on {accelerator.num_processes} process(es) in "
         f"{describe_precision(accelerator, config.engine.precision)}, into {directory.path}"
     )
     for step in range(state.step + 1, total_steps + 1):
-        # a single training step
+        # a single training step: forward, backward, clip and update are in textgen/training/step.py
         learning_rate = learning_rate_at(step, config.training, total_steps)
         result = training_step(
             accelerator, prepared.training_model, prepared.optimizer, batches, step=step, learning_rate=learning_rate,
             max_grad_norm=config.training.max_grad_norm, exact=config.engine.exact,
         )  # fmt: skip
-        state = state.after(step, result.targets, loss_scale(accelerator))
+        state = state.after(step, result.targets)
         run_log.add_step(result)
         row: dict[str, float] = {}
+        last = step == total_steps
 
         # once in a while: log
-        if due(config.run.log_every, step):
+        if last or due(config.run.log_every, step):
             row |= {"train/loss": result.loss, "train/learning_rate": learning_rate}
             row |= {"train/grad_norm": result.grad_norm, "train/tokens": state.targets}
 
         # once in a while: evaluate
-        if due(config.run.evaluate_every, step) or step == total_steps:
+        if last or due(config.run.evaluate_every, step):
             with prepared.evaluation_weights():
                 row |= evaluation.held_out_metrics(loaded)
             state = state.evaluated(row["eval/bits_per_byte"])
@@ -170,19 +166,20 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             run_log.log({"step": step} | row)
 
         # once in a while: sample
-        if due(config.run.sample_every, step):
+        if sampler and (last or due(config.run.sample_every, step)):
             sample(step)
 
         # once in a while: save
-        if due(config.run.checkpoint_every, step) or state.is_best or step == total_steps:
+        if last or state.is_best or due(config.run.checkpoint_every, step):
             checkpoints.save(state)
 
-    # ------------------------------------------------------------------------------ the result, and how good it is
+    # --------------------------------------------------------------------- save, evaluate after training, report
     prepared.save(directory.path / "model")
-    measure("after")
-    run_log.finish(results, ("before", "after"), seed=config.training.seed)
+    measure("after", str(directory.path / "model"))
+    run_log.write_difference("before", "after", seed=config.training.seed)
+    run_log.finish()
     echo(f"model:  {directory.path / 'model'}")
-    accelerator.end_training()
+    accelerator.end_training()  # leave the process group
 
 
 if __name__ == "__main__":

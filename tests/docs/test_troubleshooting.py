@@ -12,7 +12,7 @@ PAGE = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(.+?)`.* \| .+ \|$", PAGE, re.MULTILINE)
 
 # What stands in the quoted messages for values that the code fills in, besides numbers and the dots of an omission.
-EXAMPLES = ("step-00000100", "2 processes", "title, body", "--run-dir", "data", "nan")
+EXAMPLES = ("step-00000100", "2 processes", "title, body", "the model's context", "--run-dir", "data", "nan")
 VALUE = re.compile(
     "|".join([*map(re.escape, EXAMPLES), r"(?<=--text-column )text", r"…", r"\b0x\w+", r"(?<![\w-])\d+"])
 )

@@ -100,7 +100,9 @@ def test_prompts_must_fit_into_the_amateurs_context(checked, no_data, tmp_path, 
     tokenizer.save_pretrained(tmp_path / "small")
     flags = ("--amateur", tmp_path / "small", "--prompt-tokens", 40, "--max-new-tokens")
     checked(*flags, 24)
-    with pytest.raises(UserError, match=r"--prompt-tokens 40 with --max-new-tokens 25: .* context of 64 tokens"):
+    with pytest.raises(
+        UserError, match=r"--prompt-tokens 40 with --max-new-tokens 25: .* context of --amateur .*small, 64 tokens"
+    ):
         checked(*flags, 25)
 
 
@@ -119,7 +121,7 @@ def test_everything_must_fit_into_the_context_of_the_baseline_too(checked, no_da
     tokenizer.save_pretrained(tmp_path / "small")
     flags = ("--prompt-tokens", 40, "--max-new-tokens", 25)
     checked(*flags, recipe="evaluate")
-    with pytest.raises(UserError, match="context of 64 tokens"):
+    with pytest.raises(UserError, match=r"exceeds the context of --baseline .*small, 64 tokens"):
         checked(*flags, "--baseline", tmp_path / "small", recipe="evaluate")
 
 
@@ -167,7 +169,7 @@ def test_the_length_of_continuations_only_matters_if_there_are_any(checked, no_d
     evaluation = EvaluationConfig(prompt_tokens=2000, skip_decoding=True)
     check_lengths(256, evaluation)
     with pytest.raises(UserError, match="--prompt-tokens 2000"):
-        check_lengths(256, evaluation, samples=True)
+        check_lengths(256, evaluation, samples_during_training=True)
     flags = ("--prompt-tokens", 2000, "--skip-decoding")
     checked(*flags)
     with pytest.raises(UserError, match="--prompt-tokens 2000"):

@@ -4,45 +4,20 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from recording_tracker import Tracker
 
+from textgen.errors import UserError
 from textgen.evaluation.measure_model import Measurement
 from textgen.evaluation.perplexity.document_sums import DocumentScore
 from textgen.evaluation.perplexity.summary import paired_difference
 from textgen.reporting import run_log as run_log_module
 from textgen.reporting.config import TrackingConfig
 from textgen.reporting.jsonl import StepRecord
-from textgen.reporting.results import EvaluationResults
 from textgen.reporting.run_log import RunLog
 from textgen.reporting.wandb_mirror import WandbMirror
 from textgen.run.directory import RunDirectory
-from textgen.training.checkpoints import TrainState
 from textgen.training.step import StepResult
-
-
-class Tracker:
-    """A stand-in for the W&B mirror that records its calls."""
-
-    def __init__(self, events):
-        self.events, self.started, self.rows, self.samples = events, None, [], []
-        self.at_finish = lambda run_dir: None
-
-    def start(self, run_dir, config, **options):
-        self.started = {"run_dir": run_dir, "config": config, **options}
-        return self
-
-    def log(self, row):
-        self.events.append("tracker")
-        self.rows.append(row)
-
-    def log_samples(self, rows):
-        self.samples += rows
-
-    def finish(self, run_dir):
-        self.events.append("tracker finished")
-        self.at_finish(run_dir)
-
-    def forget(self):
-        self.rows, self.samples = [], []
+from textgen.training.train_state import TrainState
 
 
 @pytest.fixture
@@ -141,9 +116,11 @@ def test_another_process_writes_nothing(start, directory, tracker, lines, events
     log.add_step(step())
     log.log({"step": 3, "train/loss": 3.0})
     log.log_samples([sample(3)])
-    log.finish(EvaluationResults(directory.path), ("before", "after"), seed=0)
+    log.write_measurement("before", Measurement({"documents": 0}, [], [], [], []))
+    log.write_difference("before", "after", seed=0)
+    log.finish()
     assert not directory.path.exists()
-    assert tracker.started is None
+    assert tracker.started["mode"] == "disabled"
     assert lines == events == []
 
 
@@ -253,19 +230,18 @@ def test_samples_are_recorded_before_the_tracker_gets_them(start, directory, tra
     assert [row["text"] for row in rows_of(directory, "samples")] == ["a", "b", "c"]
 
 
-def write_measurements(directory, perplexity, **bits):
-    results = EvaluationResults(directory.path)
+def write_measurements(log, perplexity, **bits):
     for moment, value in bits.items():
         scores = [DocumentScore(f"a#{n}", value * (20 + n), 10, 8, 40) for n in range(12)]
-        results.write(moment, Measurement(perplexity(value), scores, [], [], []))
-    return results
+        log.write_measurement(moment, Measurement(perplexity(value), scores, [], [], []))
 
 
 def test_finishing_writes_difference_report_and_card_ends_the_tracker_and_marks_done(
     start, directory, tracker, events, lines, perplexity, capsys
 ):
     log = start()
-    results = write_measurements(directory, perplexity, before=2.0, after=1.5)
+    write_measurements(log, perplexity, before=2.0, after=1.5)
+    assert all(log.results.has(moment) for moment in ("before", "after"))
 
     def at_finish(run_dir):
         assert run_dir == directory.path
@@ -273,9 +249,10 @@ def test_finishing_writes_difference_report_and_card_ends_the_tracker_and_marks_
         assert directory.status()["state"] == "running"
 
     tracker.at_finish = at_finish
-    log.finish(results, ("before", "after"), seed=3)
-    expected = paired_difference(results.scores("before"), results.scores("after"), seed=3)
-    assert results.perplexity()["difference"] == expected
+    log.write_difference("before", "after", seed=3)
+    log.finish()
+    expected = paired_difference(log.results.scores("before"), log.results.scores("after"), seed=3)
+    assert log.results.perplexity()["difference"] == expected
     assert events == ["console", "tracker finished"]
     assert lines == [f"report: {directory.path / 'report.html'}"]
     assert "2.000" in capsys.readouterr().out
@@ -286,17 +263,19 @@ def test_finishing_writes_difference_report_and_card_ends_the_tracker_and_marks_
 
 def test_one_model_alone_has_no_difference(start, directory, tracker, perplexity):
     log = start(total_steps=0)
-    results = write_measurements(directory, perplexity, model=2.0)
-    log.finish(results, None, seed=3)
-    assert "difference" not in results.perplexity()
+    write_measurements(log, perplexity, model=2.0)
+    log.finish()
+    assert "difference" not in log.results.perplexity()
     assert (directory.path / "report.html").exists()
     assert (directory.status()["state"], directory.status()["step"]) == ("done", 0)
 
 
 def test_a_run_that_cannot_be_published_is_not_marked_as_done(start, directory, tracker, perplexity):
     log = start()
-    results = write_measurements(directory, perplexity, before=2.0, after=1.5)
+    write_measurements(log, perplexity, before=2.0, after=1.5)
     (directory.path / "evaluation" / "perplexity.json").write_text("{")
-    with pytest.raises(Exception, match=r"perplexity\.json"):
-        log.finish(results, ("before", "after"), seed=3)
+    with pytest.raises(UserError, match=r"perplexity\.json"):
+        log.write_difference("before", "after", seed=3)
+    with pytest.raises(UserError, match=r"perplexity\.json"):
+        log.finish()
     assert directory.status()["state"] == "running"

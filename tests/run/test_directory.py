@@ -94,7 +94,7 @@ def test_config_yaml_has_every_setting_and_the_directory():
     mine = directory(learning_rate=1e-5, model="a: b")
     mine.create()
     written = yaml.safe_load((mine.path / "config.yaml").read_text(encoding="utf-8"))
-    assert written == mine.flat | {"run_dir": str(mine.path)}
+    assert written == mine.settings | {"run_dir": str(mine.path)}
     evaluation = RunDirectory({"output_dir": None, "model": "x"}, path=None, name="evaluation")
     evaluation.create()
     written = yaml.safe_load((evaluation.path / "config.yaml").read_text(encoding="utf-8"))
@@ -174,6 +174,17 @@ def test_status_reads_what_was_written_and_is_empty_for_a_damaged_file():
     assert mine.status().keys() >= {"host", "process_id"}
     (mine.path / "status.json").write_text('{"state": "runn', encoding="utf-8")
     assert mine.status() == {}
+
+
+def test_a_damaged_environment_is_an_error_since_a_resumed_run_depends_on_it():
+    mine = directory(Path("mine"))
+    assert mine.environment() == {}
+    mine.create()
+    (mine.path / "environment.json").write_text('{"microbatch_size": 4}', encoding="utf-8")
+    assert mine.environment() == {"microbatch_size": 4}
+    (mine.path / "environment.json").write_text('{"microba', encoding="utf-8")
+    with pytest.raises(UserError, match=r"environment\.json: not valid JSON"):
+        mine.environment()
 
 
 def test_a_failure_is_recorded_with_the_last_step():

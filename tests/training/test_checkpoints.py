@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,13 @@ from textgen.model.config import AdapterConfig
 from textgen.model.lora import add_adapters
 from textgen.model.loss import ModelWithLoss
 from textgen.training import checkpoints as checkpoints_module
-from textgen.training.checkpoints import (
-    Checkpoints,
-    TrainState,
-    find_damage,
-    newest_checkpoint,
-    read_manifest,
-)
+from textgen.training.checkpoint_manifest import find_damage, read_manifest
+from textgen.training.checkpoints import Checkpoints, newest_checkpoint
 from textgen.training.config import TrainingConfig
 from textgen.training.optimizers import build_optimizer
+from textgen.training.precision import loss_scale, restore_loss_scale
 from textgen.training.step import training_step
+from textgen.training.train_state import TrainState
 
 FILES = ("manifest.json", "optimizer.safetensors", "parameters.safetensors", "state.json")
 FINGERPRINTS = {"settings": "a" * 64, "data": "b" * 64, "model": "c" * 64}
@@ -233,21 +230,13 @@ def test_loading_without_a_checkpoint_is_a_new_state(tmp_path):
     assert Checkpoints(tmp_path, *small(), FINGERPRINTS).load(None, silent) == TrainState()
 
 
-def test_the_state_counts_targets_and_remembers_the_loss_scale():
-    state = TrainState().after(1, 100, None).after(2, 50, (8.0, 1))
-    assert state == TrainState(step=2, targets=150, loss_scale=(8.0, 1))
-
-
-def test_the_state_remembers_the_best_evaluation():
-    first = TrainState().after(10, 1, None).evaluated(2.0)
-    assert (first.best_step, first.best_value, first.is_best) == (10, 2.0, True)
-    later = first.after(20, 1, None)
-    assert not later.is_best
-    for not_better in (2.0, 2.5):
-        assert later.evaluated(not_better) == later
-    better = later.evaluated(1.5)
-    assert (better.best_step, better.best_value, better.is_best) == (20, 1.5, True)
-    assert not TrainState().is_best, "nothing has been evaluated"
+def test_the_loss_scale_is_saved_and_restored(tmp_path):
+    scaler, other = (torch.amp.GradScaler("cpu", init_scale=scale) for scale in (8.0, 1024.0))
+    restore_loss_scale(scaler, (8.0, 3))
+    saved = Checkpoints(tmp_path, *small(), FINGERPRINTS, scaler=scaler).save(TrainState(step=1))
+    assert json.loads((saved / "state.json").read_text())["loss_scale"] == [8.0, 3]
+    assert Checkpoints(tmp_path, *small(), FINGERPRINTS, scaler=other).resume("auto", silent) == TrainState(step=1)
+    assert loss_scale(other) == (8.0, 3)
 
 
 def test_a_partial_checkpoint_left_by_a_crash_is_ignored(tmp_path):
@@ -299,4 +288,5 @@ def test_the_state_is_restored_exactly(tmp_path_factory, step, targets, best, va
     directory = tmp_path_factory.mktemp("state")
     Checkpoints(directory, *small(), FINGERPRINTS, keep=1).save(state)
     assert Checkpoints(directory, *small(), FINGERPRINTS).resume("auto", silent) == state
-    assert replace(state) == TrainState(**json.loads((directory / f"step-{step:08d}" / "state.json").read_text()))
+    saved = json.loads((directory / f"step-{step:08d}" / "state.json").read_text())
+    assert saved == asdict(state) | {"loss_scale": None}

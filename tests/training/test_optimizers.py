@@ -7,9 +7,10 @@ import torch
 
 from textgen.model.config import AdapterConfig
 from textgen.model.lora import add_adapters
-from textgen.training.checkpoints import Checkpoints, TrainState, load_checkpoint
+from textgen.training.checkpoints import Checkpoints, load_checkpoint
 from textgen.training.config import TrainingConfig
 from textgen.training.optimizers import OPTIMIZERS, build_optimizer, evaluation_weights, parameter_groups
+from textgen.training.train_state import TrainState
 
 IDS = torch.arange(40).reshape(2, 20)
 

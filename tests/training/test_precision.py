@@ -13,9 +13,9 @@ from textgen.model.loss import ModelWithLoss
 from textgen.training.config import EngineConfig, TrainingConfig
 from textgen.training.distributed.processes import precision_of
 from textgen.training.optimizers import build_optimizer
-from textgen.training.precision import COMPUTE_DTYPES, describe, resolve_precision
+from textgen.training.precision import COMPUTE_DTYPES, describe, loss_scale, resolve_precision, restore_loss_scale
 from textgen.training.prepare import wrap
-from textgen.training.step import loss_scale, restore_loss_scale, training_step
+from textgen.training.step import training_step
 
 TOKENS = np.random.default_rng(0).integers(0, 300, 200).astype(np.uint16)
 
@@ -43,7 +43,7 @@ def test_an_explicit_precision_is_used():
 
 def run(accelerator: Any, model: Any, steps: range, scale: Any = None) -> list[Any]:
     scored, optimizer = wrap(accelerator, ModelWithLoss(model), build_optimizer(model, TrainingConfig()))
-    restore_loss_scale(accelerator, scale)
+    restore_loss_scale(accelerator.scaler, scale)
     data = GlobalBatches(TOKENS, block_size=16, global_batch_size=4, microbatch_size=2, seed=0)
     scored.train()
     return [
@@ -71,10 +71,10 @@ def test_losses_in_low_precision_are_close_to_those_in_fp32(start, tiny_gpt2, pr
 def test_a_step_whose_scaled_gradients_overflow_is_repeated_and_not_skipped(start, tiny_gpt2):
     without_overflow = start("fp16")
     expected = run(without_overflow, tiny_gpt2(), range(1, 4), scale=(1024.0, 0))
-    assert loss_scale(without_overflow) == (1024.0, 3)
+    assert loss_scale(without_overflow.scaler) == (1024.0, 3)
     accelerator, model = start("fp16"), tiny_gpt2()
     found = run(accelerator, model, range(1, 4), scale=(2.0**40, 0))
-    scale, steps = loss_scale(accelerator) or (0, 0)
+    scale, steps = loss_scale(accelerator.scaler) or (0, 0)
     assert scale < 2.0**40
     assert steps == 3, "no step was skipped"
     for a, b in zip(expected, found, strict=True):
@@ -84,8 +84,8 @@ def test_a_step_whose_scaled_gradients_overflow_is_repeated_and_not_skipped(star
 
 def test_without_fp16_there_is_no_loss_scale(start):
     accelerator = start("fp32")
-    assert loss_scale(accelerator) is None
-    restore_loss_scale(accelerator, (8.0, 1))  # a checkpoint of another precision is refused before this
+    assert loss_scale(accelerator.scaler) is None
+    restore_loss_scale(accelerator.scaler, (8.0, 1))  # a checkpoint of another precision is refused before this
 
 
 def test_a_loss_that_is_nan_is_not_blamed_on_the_scale(start, tiny_gpt2):

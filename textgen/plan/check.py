@@ -63,7 +63,7 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
             *config.evaluation.problems(),
         ],
         block_size=config.data.block_size,
-        samples=config.run.sample_every > 0,
+        samples_during_training=config.run.sample_every > 0,
     )
     if checked.model.location.adapter:
         raise UserError(
@@ -96,7 +96,7 @@ def _check(
     problems: Sequence[str],
     *,
     block_size: int | None = None,
-    samples: bool = False,
+    samples_during_training: bool = False,
 ) -> Checked:
     check_launcher()
     if problems:
@@ -110,12 +110,20 @@ def _check(
     found = {moment: find_model(model, setting=flag(moment)) for moment, model in models.items()}
     others = {setting: find_model(model, setting=setting) for setting, model in second.items()}
     amateur = others.get("--amateur")
-    for model in found.values():
-        check_lengths(model.context, config.evaluation, block_size=block_size, samples=samples)
+    for moment, model in found.items():
+        name = "the model's context" if moment == "model" else f"the context of {flag(moment)} {model.config.model}"
+        check_lengths(
+            model.context,
+            config.evaluation,
+            block_size=block_size,
+            samples_during_training=samples_during_training,
+            name=name,
+        )
         if amateur:
             check_same_tokenizer(amateur, model)
     if amateur:
-        check_lengths(amateur.context, replace(config.evaluation, stride=None))
+        name = f"the context of --amateur {amateur.config.model}"
+        check_lengths(amateur.context, replace(config.evaluation, stride=None), name=name)
     return Checked(sources, found, others.get("--judge"), amateur)
 
 
@@ -143,7 +151,12 @@ def find_inputs(data: DataConfig, models: Mapping[str, ModelConfig]) -> DataSour
 
 
 def check_lengths(
-    context: int, evaluation: EvaluationConfig, *, block_size: int | None = None, samples: bool = False
+    context: int,
+    evaluation: EvaluationConfig,
+    *,
+    block_size: int | None = None,
+    samples_during_training: bool = False,
+    name: str = "the model's context",
 ) -> None:
     """Check that everything fits into a model's context.
 
@@ -151,22 +164,23 @@ def check_lengths(
         context: number of tokens that the model can see.
         evaluation: lengths of prompts and continuations, and the stride.
         block_size: tokens in a training block.
-        samples: prompts are continued during training, even if the comparison of strategies is skipped.
+        samples_during_training: prompts are continued, even if the comparison of strategies is skipped.
+        name: of the context, in messages.
 
     Raises:
         UserError: something is too long.
     """
     problems = []
     if block_size is not None and block_size > context:
-        problems.append(f"--block-size {block_size}: the model's context is {context} tokens. Use {context} or less.")
-    decodes = samples or not evaluation.skip_decoding
+        problems.append(f"--block-size {block_size}: {name} is {context} tokens. Use {context} or less.")
+    decodes = samples_during_training or not evaluation.skip_decoding
     if decodes and evaluation.prompt_tokens + evaluation.max_new_tokens > context:
         problems.append(
             f"--prompt-tokens {evaluation.prompt_tokens} with --max-new-tokens {evaluation.max_new_tokens}: the sum "
-            f"exceeds the model's context of {context} tokens. Lower one of them, or use --skip-decoding."
+            f"exceeds {name}, {context} tokens. Lower one of them, or use --skip-decoding."
         )
     if evaluation.stride is not None and evaluation.stride > context:
-        problems.append(f"--stride {evaluation.stride}: exceeds the model's context. Use {context} or less.")
+        problems.append(f"--stride {evaluation.stride}: exceeds {name}. Use {context} or less.")
     if problems:
         raise UserError.of(problems)
 

@@ -1,10 +1,11 @@
-"""The one object that a recipe logs to: metrics, timing, samples, status, console and experiment tracker."""
+"""The one object that a recipe logs to: metrics, timing, samples, measurements, status, console and tracker."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accelerate import Accelerator
 
+from textgen.evaluation.measure_model import Measurement
 from textgen.evaluation.perplexity.summary import paired_difference
 from textgen.files import write_json
 from textgen.reporting.config import TrackingConfig
@@ -14,9 +15,9 @@ from textgen.reporting.publish import publish
 from textgen.reporting.results import EvaluationResults
 from textgen.reporting.wandb_mirror import WandbMirror
 from textgen.run.directory import RunDirectory
-from textgen.training.checkpoints import TrainState
 from textgen.training.environment import environment, peak_memory_bytes
 from textgen.training.step import StepResult
+from textgen.training.train_state import TrainState
 
 
 class RunLog:
@@ -25,12 +26,15 @@ class RunLog:
     A row is on disk before the console and the experiment tracker get it.
 
     Args:
-        accelerator: of this process.
+        accelerator: this process's Accelerator.
         directory: the run directory, which this run claims by writing ``config.yaml``, ``environment.json`` and
             ``status.json``.
         tracking: which experiment tracker to start.
         facts: what ``environment.json`` contains besides versions, processes and device.
         total_steps: number of training steps; 0 for an evaluation.
+
+    Attributes:
+        results: what was measured so far, also before an interruption; the same on every process.
 
     Raises:
         UserError: the directory is not writable.
@@ -46,6 +50,7 @@ class RunLog:
         total_steps: int = 0,
     ) -> None:
         self.directory, self.total_steps = directory, total_steps
+        self.results = EvaluationResults(directory.path)
         self._accelerator, self._writes = accelerator, accelerator.is_main_process
         self._metrics, self._timing, self._samples = (
             StepRecord(directory.path / f"{name}.jsonl") for name in ("metrics", "timing", "samples")
@@ -57,15 +62,15 @@ class RunLog:
             directory.create()
             directory.write_status("running", step=step)
             write_json(directory.path / "environment.json", environment(accelerator) | facts)
-            self._mirror = WandbMirror.start(
-                directory.path,
-                directory.settings,
-                run_id=directory.tracking_id(),
-                project=tracking.wandb_project,
-                mode=tracking.mode,
-                name=directory.path.name,
-                echo=accelerator.print,
-            )
+        self._mirror = WandbMirror.start(
+            directory.path,
+            directory.settings,
+            run_id=directory.tracking_id(),
+            project=tracking.wandb_project,
+            mode=tracking.mode if self._writes else "disabled",
+            name=directory.path.name,
+            echo=accelerator.print,
+        )
 
     def resume_from(self, state: TrainState) -> None:
         """Remove rows after the checkpoint that training resumes from, and send the tracker the rows that it lacks."""
@@ -108,22 +113,28 @@ class RunLog:
                 self._samples.append(row)
             self._mirror.log_samples(rows)
 
-    def finish(self, results: EvaluationResults, moments: tuple[str, str] | None, *, seed: int) -> None:
-        """Write the report and the model card, print the results, end the tracker's run, and mark the run as done.
+    def write_measurement(self, moment: str, measurement: Measurement) -> None:
+        """Write what was measured at a moment: "before", "after", "baseline" or "model"."""
+        if self._writes:
+            self.results.write(moment, measurement)
 
-        Args:
-            results: the measurements of the run.
-            moments: the two moments whose paired difference is computed first; None if there is only one.
-            seed: seed of the bootstrap.
+    def write_difference(self, first: str, second: str, *, seed: int) -> None:
+        """Write the paired difference between two measured moments; ``seed`` is the bootstrap's.
 
         Raises:
             UserError: a file of the run is damaged.
         """
-        if not self._writes:
-            return
-        if moments:
-            first, second = moments
-            results.write_difference(paired_difference(results.scores(first), results.scores(second), seed=seed))
-        publish(self.directory.path, results, self._accelerator.print)
-        self._mirror.finish(self.directory.path)
-        self.directory.write_status("done", step=self.total_steps, exit_code=0)
+        if self._writes:
+            reference, other = self.results.scores(first), self.results.scores(second)
+            self.results.write_difference(paired_difference(reference, other, seed=seed))
+
+    def finish(self) -> None:
+        """Write the report and the model card, print the results, end the tracker's run, and mark the run as done.
+
+        Raises:
+            UserError: a file of the run is damaged.
+        """
+        if self._writes:
+            publish(self.directory.path, self.results, self._accelerator.print)
+            self._mirror.finish(self.directory.path)
+            self.directory.write_status("done", step=self.total_steps, exit_code=0)

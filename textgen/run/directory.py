@@ -17,7 +17,7 @@ import yaml
 
 from textgen.config import flag
 from textgen.errors import UserError
-from textgen.files import write_bytes, write_json
+from textgen.files import read_json, write_bytes, write_json
 from textgen.run.config import NOT_FINGERPRINTED
 
 
@@ -66,11 +66,18 @@ class RunDirectory:
 
     def status(self) -> dict[str, Any]:
         """The contents of ``status.json``; empty if missing or damaged."""
-        return self._read("status.json")
+        try:
+            return read_json(self.path / "status.json")
+        except (UserError, OSError):
+            return {}
 
     def environment(self) -> dict[str, Any]:
-        """The contents of ``environment.json`` of the run that was started here; empty if missing or damaged."""
-        return self._read("environment.json")
+        """The contents of ``environment.json`` of the run that was started here; empty if there is none.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        return read_json(self.path / "environment.json")
 
     def check(self) -> None:
         """Make sure that the directory can be used, without touching it.
@@ -134,13 +141,6 @@ class RunDirectory:
     @property
     def _flag(self) -> str:
         return flag(self._setting)
-
-    def _read(self, name: str) -> dict[str, Any]:
-        try:
-            value = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return value if isinstance(value, dict) else {}
 
     def _compare_settings(self) -> None:
         try:

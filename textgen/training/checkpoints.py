@@ -13,11 +13,10 @@ If the model is sharded (FSDP), each process writes its shards: parameters-00001
 too can be read by any number of processes.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,45 +25,13 @@ import torch.distributed as dist
 
 from textgen.errors import UserError
 from textgen.files import sync
+from textgen.training.checkpoint_manifest import checksums, find_damage, read_manifest, write_manifest
 from textgen.training.distributed.deepspeed_zero import gather_state, is_zero_optimizer, load_state
 from textgen.training.distributed.sharding import ShardedTensors, is_sharded, local_shard, shard_as, write_shards
+from textgen.training.precision import loss_scale, restore_loss_scale
+from textgen.training.train_state import TrainState
 
-FORMAT = 1
 NUMBER_SUFFIX = " (number)"
-
-
-@dataclass(frozen=True)
-class TrainState:
-    """The state of a run, except tensors.
-
-    Attributes:
-        step: the last completed step.
-        targets: number of target tokens trained on so far.
-        best_step: the step with the best evaluation so far, if any.
-        best_value: that evaluation, in bits per byte.
-        loss_scale: with fp16, the loss scale and the number of steps since it changed.
-    """
-
-    step: int = 0
-    targets: int = 0
-    best_step: int | None = None
-    best_value: float | None = None
-    loss_scale: tuple[float, int] | None = None
-
-    def after(self, step: int, targets: int, loss_scale: tuple[float, int] | None) -> "TrainState":
-        """The state after another step, which trained on ``targets`` target tokens."""
-        return replace(self, step=step, targets=self.targets + targets, loss_scale=loss_scale)
-
-    def evaluated(self, value: float) -> "TrainState":
-        """The state after an evaluation of this step, in bits per byte: lower is better."""
-        if self.best_value is not None and value >= self.best_value:
-            return self
-        return replace(self, best_step=self.step, best_value=value)
-
-    @property
-    def is_best(self) -> bool:
-        """Whether this step has the best evaluation so far."""
-        return self.best_step == self.step
 
 
 @dataclass(frozen=True)
@@ -77,6 +44,7 @@ class Checkpoints:
         optimizer: the torch optimizer, unwrapped.
         fingerprints: identify what the checkpoints belong to; a resumed run must have the same ones.
         keep: number of recent checkpoints to keep in addition to the best; at least 1.
+        scaler: with fp16, the gradient scaler, whose loss scale is saved and restored.
     """
 
     directory: Path
@@ -84,6 +52,7 @@ class Checkpoints:
     optimizer: torch.optim.Optimizer
     fingerprints: Mapping[str, str]
     keep: int = 2
+    scaler: torch.amp.GradScaler | None = None
 
     def save(self, state: TrainState) -> Path:
         """Write ``step-XXXXXXXX``, and delete checkpoints that are neither recent nor the best.
@@ -99,23 +68,21 @@ class Checkpoints:
         if rank == 0:
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir(parents=True)
-            (scratch / "state.json").write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
+            saved_state = asdict(state) | {"loss_scale": loss_scale(self.scaler)}
+            (scratch / "state.json").write_text(json.dumps(saved_state) + "\n", encoding="utf-8")
         if sharded:
             dist.barrier()
         suffix = f"-{rank + 1:05d}-of-{dist.get_world_size():05d}" if sharded else ""
         mine = [scratch / f"{kind}{suffix}.safetensors" for kind in ("parameters", "optimizer")]
         write_shards(mine[0], _trainable(self.model))
         write_shards(mine[1], optimizer_tensors)
-        files = _checksums([*mine, scratch / "state.json"] if rank == 0 else mine)
+        files = checksums([*mine, scratch / "state.json"] if rank == 0 else mine)
         if sharded:
             by_process: list[Any] = [None] * dist.get_world_size()
             dist.all_gather_object(by_process, files)
             files = {name: entry for of_process in by_process for name, entry in of_process.items()}
         if rank == 0:
-            manifest = {"format": FORMAT, "step": state.step, "files": files, "fingerprints": dict(self.fingerprints)}
-            (scratch / "manifest.json").write_text(_with_checksum(manifest), encoding="utf-8")
-            sync(scratch / "manifest.json")
-            sync(scratch)
+            write_manifest(scratch, step=state.step, files=files, fingerprints=self.fingerprints)
             shutil.rmtree(final, ignore_errors=True)  # exists if the run was resumed from an earlier checkpoint
             scratch.rename(final)
             sync(self.directory)
@@ -162,7 +129,7 @@ class Checkpoints:
         """Load a checkpoint that :meth:`find` returned into model and optimizer; a new state if there is none."""
         if path is None:
             return TrainState()
-        state = load_checkpoint(path, self.model, self.optimizer)
+        state = load_checkpoint(path, self.model, self.optimizer, self.scaler)
         echo(f"resuming from {path}, after step {state.step}")
         return state
 
@@ -177,31 +144,13 @@ def newest_checkpoint(directory: Path, echo: Callable[[str], None]) -> Path | No
     return None
 
 
-def find_damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None if all checksums match."""
-    try:
-        manifest = read_manifest(path)
-        del manifest["sha256"]
-        if (path / "manifest.json").read_text(encoding="utf-8") != _with_checksum(manifest):
-            return "manifest.json does not match its checksum"
-        for name, expected in manifest["files"].items():
-            file = path / name
-            if not file.is_file():
-                return f"{name} is missing"
-            if file.stat().st_size != expected["size"] or _sha256(file) != expected["sha256"]:
-                return f"{name} does not match its checksum"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "manifest.json cannot be read"
-    return None
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of an intact checkpoint (:func:`find_damage`)."""
-    return json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-
-
-def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
-    """Load an intact checkpoint into model and optimizer, and return the rest of its state."""
+def load_checkpoint(
+    path: Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None = None,
+) -> TrainState:
+    """Load an intact checkpoint into model, optimizer and gradient scaler, and return the rest of its state."""
     parameters = _trainable(model)
     saved = ShardedTensors(sorted(path.glob("parameters*.safetensors")))
     assert saved.shapes.keys() == parameters.keys(), "equal fingerprints imply equal parameters"
@@ -215,7 +164,8 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.O
         for parameter, state in states.items():
             optimizer.state[parameter] = state
     rest = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    return TrainState(**rest | {"loss_scale": tuple(rest["loss_scale"]) if rest.get("loss_scale") else None})
+    restore_loss_scale(scaler, rest.pop("loss_scale", None))
+    return TrainState(**rest)
 
 
 def _read_optimizer_states(
@@ -263,13 +213,6 @@ def _optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer)
     return tensors
 
 
-def _checksums(paths: list[Path]) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of files, which are synced to disk first."""
-    for path in paths:
-        sync(path)
-    return {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(paths)}
-
-
 def _delete_old(directory: Path, state: TrainState, keep: int) -> None:
     existing = sorted(directory.glob("step-*"))
     kept = {path.name for path in existing[-keep:]} | {f"step-{state.best_step or 0:08d}", f"step-{state.step:08d}"}
@@ -280,14 +223,3 @@ def _delete_old(directory: Path, state: TrainState, keep: int) -> None:
             shutil.rmtree(deleted, ignore_errors=True)
             path.rename(deleted)
             shutil.rmtree(deleted, ignore_errors=True)
-
-
-def _with_checksum(manifest: dict[str, Any]) -> str:
-    """A manifest's text with its own SHA-256, so that a flipped bit is reported as damage, not as changed settings."""
-    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-    return json.dumps(manifest | {"sha256": digest}, indent=2) + "\n"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,6 @@
-"""The precision of matrix multiplications, chosen for the device."""
+"""The precision of matrix multiplications, chosen for the device; and the loss scale of fp16."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -40,3 +41,26 @@ def describe(precision: str, requested: str, device_type: str) -> str:
     if requested == "auto" and device_type == "cpu" and bf16_is_fast:
         return f"{precision} (this CPU supports --precision bf16, which is faster for large models)"
     return precision
+
+
+def loss_scale(scaler: torch.amp.GradScaler | None) -> tuple[float, int] | None:
+    """The fp16 loss scale, and the number of steps since it changed; None in other precisions."""
+    if scaler is None:
+        return None
+    state = scaler.state_dict()
+    return float(state["scale"]), int(state["_growth_tracker"])
+
+
+def restore_loss_scale(scaler: torch.amp.GradScaler | None, saved: Sequence[float] | None) -> None:
+    """Continue with a value that :func:`loss_scale` returned."""
+    if scaler is not None and saved is not None:
+        scale, steps = saved
+        scaler.load_state_dict(scaler.state_dict() | {"scale": float(scale), "_growth_tracker": int(steps)})
+
+
+def halve_loss_scale(scaler: torch.amp.GradScaler | None) -> bool:
+    """Halve the fp16 loss scale; False if there is no scale above 1. Call it on all processes alike."""
+    if scaler is None or scaler.get_scale() <= 1.0:
+        return False
+    scaler.update(scaler.get_scale() / 2)
+    return True

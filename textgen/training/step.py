@@ -19,6 +19,7 @@ from textgen.data.blocks import GlobalBatches
 from textgen.errors import Diverged
 from textgen.training.distributed.exact import Tensors, all_reduce_in_tree, pop_gradients, tree_sum
 from textgen.training.distributed.sharding import gather
+from textgen.training.precision import halve_loss_scale
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def training_step(
     while True:
         loss = float(backward(accelerator, model, batches, step, targets)) / targets
         grad_norm = _as_float(accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or math.inf))
-        if math.isfinite(grad_norm) or not math.isfinite(loss) or not _lower_loss_scale(accelerator):
+        if math.isfinite(grad_norm) or not math.isfinite(loss) or not halve_loss_scale(accelerator.scaler):
             break
         optimizer.zero_grad()  # and repeat the step, with the same random numbers
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
@@ -98,29 +99,6 @@ def training_step(
 def _as_float(norm: Any) -> float:
     # The norm of a sharded model is a distributed tensor, and DeepSpeed's is a number.
     return float(gather(norm.detach()) if isinstance(norm, torch.Tensor) else norm)
-
-
-def _lower_loss_scale(accelerator: Accelerator) -> bool:
-    """Halve the fp16 loss scale, on all processes alike; False if there is no scale above 1."""
-    if accelerator.scaler is None or accelerator.scaler.get_scale() <= 1.0:
-        return False
-    accelerator.scaler.update(accelerator.scaler.get_scale() / 2)
-    return True
-
-
-def loss_scale(accelerator: Accelerator) -> tuple[float, int] | None:
-    """The fp16 loss scale, and the number of steps since it changed; None in other precisions."""
-    if accelerator.scaler is None:
-        return None
-    state = accelerator.scaler.state_dict()
-    return float(state["scale"]), int(state["_growth_tracker"])
-
-
-def restore_loss_scale(accelerator: Accelerator, saved: tuple[float, int] | None) -> None:
-    """Continue with a value that :func:`loss_scale` returned."""
-    if accelerator.scaler is not None and saved is not None:
-        state = accelerator.scaler.state_dict()
-        accelerator.scaler.load_state_dict(state | {"scale": saved[0], "_growth_tracker": saved[1]})
 
 
 def _backward(

@@ -76,10 +76,10 @@ def test_a_killed_evaluation_resumes_with_identical_results(evaluate, model, con
     resumed, rest = evaluate(model, convention=convention)
     assert resumed.document_scores == whole.document_scores
     assert resumed.sums == whole.sums
-    assert resumed.scores == whole.scores
+    assert resumed.window_scores == whole.window_scores
     assert 0 < rest < rows
     again, nothing = evaluate(model, convention=convention)
-    assert (again.scores, nothing) == (whole.scores, 0)
+    assert (again.window_scores, nothing) == (whole.window_scores, 0)
 
 
 @pytest.mark.parametrize("cut", [1, 30, 200])
@@ -88,11 +88,11 @@ def test_a_line_that_was_cut_off_is_skipped_and_corrupts_no_other(evaluate, mode
     path = tmp_path / "cache" / "process-0.jsonl"
     path.write_bytes(path.read_bytes()[:-cut])
     resumed, rest = evaluate(model)
-    assert resumed.scores == whole.scores
+    assert resumed.window_scores == whole.window_scores
     # Only the batch with the lost record is recomputed; losing just the line break loses nothing.
     assert rest == 0 if cut == 1 else 0 < rest <= rows // 2
     again, nothing = evaluate(model)
-    assert (again.scores, nothing) == (whole.scores, 0)
+    assert (again.window_scores, nothing) == (whole.window_scores, 0)
 
 
 def test_a_damaged_record_is_ignored(evaluate, model, tmp_path):
@@ -103,7 +103,7 @@ def test_a_damaged_record_is_ignored(evaluate, model, tmp_path):
     others = lines(tmp_path / "cache")[1:]
     path.write_bytes(b"\n".join([json.dumps(row).encode(), b"\xff\xfe", b"[]", b"3", *others]))
     resumed, rest = evaluate(model)
-    assert resumed.scores == whole.scores
+    assert resumed.window_scores == whole.window_scores
     assert rest > 0
 
 
@@ -200,7 +200,7 @@ def test_records_of_any_number_of_processes_are_found(evaluate, model, tmp_path)
     (tmp_path / "cache/process-0.jsonl").write_bytes(b"\n".join(written[:3]))
     (tmp_path / "cache/process-5.jsonl").write_bytes(b"\n".join(written[3:]))
     resumed, rest = evaluate(model)
-    assert (resumed.scores, rest) == (whole.scores, 0)
+    assert (resumed.window_scores, rest) == (whole.window_scores, 0)
 
 
 def test_scores_that_are_not_finite_are_not_cached(tmp_path, model, evaluate):

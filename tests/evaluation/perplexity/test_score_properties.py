@@ -85,7 +85,7 @@ def test_batches_processes_and_padding_do_not_matter(
     one = score_on(1, model, tokenizer, documents, settings, batch_tokens)
     assert together.document_scores == one.document_scores  # bitwise
     assert together.sums == one.sums
-    assert together.scores == one.scores
+    assert together.window_scores == one.window_scores
     for a, b in zip(alone.document_scores, together.document_scores, strict=True):
         assert b.nll == pytest.approx(a.nll, rel=1e-6)
         assert (b.id, b.tokens, b.words, b.bytes) == (a.id, a.tokens, a.words, a.bytes)
