@@ -1,4 +1,4 @@
-"""Fine-tune a causal language model, and say how good the result is.
+"""Fine-tune a causal language model and evaluate the result.
 
 With no flags at all, this trains the bundled model on the bundled text, offline. Every setting has a flag of its own
 and the same name in a --config YAML file; later wins: defaults < YAML < flags.
@@ -54,7 +54,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.plan.dry_run import print_plan
     from textgen.reporting.run_log import RunLog
     from textgen.training.checkpoints import Checkpoints
-    from textgen.training.distributed.processes import compute_dtype, describe_precision, start_process
+    from textgen.training.distributed.processes import compute_dtype, describe_launch, start_process
     from textgen.training.microbatch_size import resolve_microbatch_size
     from textgen.training.prepare import prepare
     from textgen.training.schedule import learning_rate_at
@@ -137,8 +137,8 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     if sampler and state.step == 0:
         sample(0)
     echo(
-        f"training for {total_steps:,} steps on {accelerator.num_processes} process(es) in "
-        f"{describe_precision(accelerator, config.engine.precision)}, into {directory.path}"
+        f"training for {total_steps:,} steps on {describe_launch(accelerator, config.engine.precision)}, "
+        f"into {directory.path}"
     )
     for step in range(state.step + 1, total_steps + 1):
         # a single training step: forward, backward, clip and update are in textgen/training/step.py

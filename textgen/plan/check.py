@@ -43,8 +43,8 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
     """Check the settings and inputs of a fine-tuning run, without loading weights or writing anything.
 
     Args:
-        config: of ``recipes/finetune.py``.
-        directory: of the run.
+        config: the configuration of ``recipes/finetune.py``.
+        directory: the run directory.
 
     Raises:
         UserError: something is wrong; every problem that was found is in the message.
@@ -165,7 +165,7 @@ def check_lengths(
         evaluation: lengths of prompts and continuations, and the stride.
         block_size: tokens in a training block.
         samples_during_training: prompts are continued, even if the comparison of strategies is skipped.
-        name: of the context, in messages.
+        name: what messages call the context.
 
     Raises:
         UserError: something is too long.

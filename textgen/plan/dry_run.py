@@ -8,7 +8,7 @@ from textgen.data.corpus import preview_corpus
 from textgen.plan.check import Checked
 from textgen.run.directory import RunDirectory
 from textgen.training.config import DEFAULT_EPOCHS
-from textgen.training.distributed.processes import describe_precision
+from textgen.training.distributed.processes import describe_precision, describe_processes
 
 
 def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerator: Accelerator) -> None:
@@ -24,7 +24,7 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
         UserError: the data cannot be tokenized, does not fill a block, or is too little for a validation split.
     """
     training = config.training
-    processes = _count(accelerator.num_processes, "process", "processes")
+    processes = describe_processes(accelerator)
     if training.steps:
         length = _count(training.steps, "step", "steps")
     else:
@@ -55,5 +55,5 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
 
 
 def _count(number: float, one: str, many: str) -> str:
-    """A number with its noun in the singular or plural, such as "1 process" or "2 processes"."""
+    """A number with its noun in the singular or plural, such as "1 epoch" or "2 epochs"."""
     return f"{number:.10g} {one if number == 1 else many}"

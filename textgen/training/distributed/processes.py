@@ -108,6 +108,17 @@ def compute_dtype(accelerator: Accelerator) -> torch.dtype:
     return COMPUTE_DTYPES[precision_of(accelerator)]
 
 
+def describe_launch(accelerator: Accelerator, requested: str) -> str:
+    """The processes and their precision, given ``--precision``: "2 processes in fp32"."""
+    return f"{describe_processes(accelerator)} in {describe_precision(accelerator, requested)}"
+
+
+def describe_processes(accelerator: Accelerator) -> str:
+    """The number of processes, such as "1 process" or "8 processes"."""
+    number = accelerator.num_processes
+    return f"{number} process" if number == 1 else f"{number} processes"
+
+
 def describe_precision(accelerator: Accelerator, requested: str) -> str:
     """A description of the precision, given ``--precision``, with a hint if another one is faster."""
     return describe(precision_of(accelerator), requested, accelerator.device.type)
