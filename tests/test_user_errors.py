@@ -2,7 +2,7 @@
 
 import pytest
 
-from textgen.errors import Diverged, UserError, collect_problems
+from textgen.errors import Diverged, UserError, collect_problems, first_line
 
 
 def test_an_error_with_one_problem_is_its_message():
@@ -33,6 +33,20 @@ def test_other_errors_are_not_collected():
     with pytest.raises(ZeroDivisionError), collect_problems(problems):
         raise ZeroDivisionError
     assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("error", "quoted"),
+    [
+        (ValueError("one"), "one"),
+        (ValueError("one\ntwo"), "one"),
+        (OSError("\n  one\n two\n"), "one"),
+        (ValueError(), "ValueError"),
+        (RuntimeError(" \n"), "RuntimeError"),
+    ],
+)
+def test_the_first_line_of_an_error_is_quoted(error, quoted):
+    assert first_line(error) == quoted
 
 
 def test_exit_codes():

@@ -35,6 +35,12 @@ def collect_problems(problems: list[str]) -> Iterator[None]:
         problems += error.problems
 
 
+def first_line(error: Exception) -> str:
+    """The first line of a library's error message, to be quoted in one of ours; its type if it has no message."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 class Diverged(RuntimeError):
     """Training diverged: a loss or gradient norm is not finite. Continuing would only overwrite good checkpoints."""
 

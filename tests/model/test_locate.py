@@ -13,7 +13,6 @@ from textgen.model.locate import (
     Location,
     context_length,
     find_model,
-    first_line,
     load_tokenizer,
     locate,
     model_config,
@@ -160,8 +159,3 @@ def test_a_model_of_which_something_is_missing_is_refused_under_its_flag(tmp_pat
         GPT2Config().save_pretrained(path)
     with pytest.raises(UserError, match=f"^--baseline {path}: .*{missing}"):
         find_model(ModelConfig(model=str(path)), setting="--baseline")
-
-
-def test_the_first_line_of_an_error_is_quoted():
-    assert first_line(ValueError("one\ntwo")) == "one"
-    assert first_line(ValueError()) == "ValueError"

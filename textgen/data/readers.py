@@ -12,7 +12,7 @@ from textgen.data.config import DataConfig
 from textgen.data.document import Document
 from textgen.data.sources import DataSources, Source, find_data
 from textgen.data.split import is_held_out, resolve_fraction
-from textgen.errors import UserError
+from textgen.errors import UserError, first_line
 
 
 def read_documents(sources: list[Source], config: DataConfig, *, setting: str = "--data") -> Iterator[Document]:
@@ -162,4 +162,4 @@ def _reason(source: Source, error: Exception) -> str:
                 offset += len(line)
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return first_line(error)

@@ -12,7 +12,7 @@ from pathlib import Path
 from textgen.data.bundled import BUNDLED, find_bundled
 from textgen.data.config import DataConfig
 from textgen.data.file_checks import check_file
-from textgen.errors import UserError, collect_problems
+from textgen.errors import UserError, collect_problems, first_line
 
 # File extension → name of the `datasets` reader for it. To support a format, add a line here and a test.
 FORMATS = {".txt": "text", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -145,9 +145,8 @@ def _hub_source(data: str, config: DataConfig, setting: str) -> Source:
     try:
         builder = load_dataset_builder(name, config.data_config)
     except Exception as error:  # the hub client raises a dozen unrelated types of errors, offline and online
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"{setting} {data}: not a file, directory or bundled corpus ({', '.join(BUNDLED)}), and cannot be opened "
-            f"as a hub dataset: {reason}"
+            f"as a hub dataset: {first_line(error)}"
         ) from None
     return Source(data, "hub", data, str(builder.hash) + str(builder.config_id))

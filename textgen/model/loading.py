@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from textgen.errors import UserError
+from textgen.errors import UserError, first_line
 from textgen.model.config import ModelConfig
-from textgen.model.locate import Location, first_line, model_config
+from textgen.model.locate import Location, model_config
 from textgen.model.lora import as_plain_lora, quiet_peft
 from textgen.model.quantized import disable_cpu_repacking, quantization_options
 

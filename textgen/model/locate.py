@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textgen.errors import UserError
+from textgen.errors import UserError, first_line
 from textgen.model.config import ModelConfig
 
 BUNDLED_MODELS = {"tiny-gpt2": Path(__file__).parent.parent / "assets" / "tiny-gpt2"}
@@ -139,12 +139,6 @@ def context_length(model_config: Any) -> int:
         if isinstance(value, int) and value > 0:
             return value
     return 2048  # no position limit: the default of lm-evaluation-harness
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a library's error message."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _base_of(adapter: Path, setting: str) -> str:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from textgen.errors import first_line
 from textgen.reporting.config import WandbMode
 
 
@@ -58,11 +59,6 @@ def start_wandb_run(init: Mapping[str, Any], mode: WandbMode, echo: Callable[[st
 def run_directory(run: Any) -> str:
     """The directory of a W&B run, as `wandb leet` and `wandb sync` take it."""
     return str(run.settings.sync_dir)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its type."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _has_key() -> bool:
