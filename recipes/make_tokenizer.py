@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from textgen.config import flag
+from textgen.config import at_least
 from textgen.data.config import DataConfig
 from textgen.data.sources import DataSources, find_data
 from textgen.errors import UserError, collect_problems
@@ -42,12 +42,7 @@ class ShapeConfig:
 
     def problems(self) -> list[str]:
         """Invalid settings, one message each."""
-        least = {"vocab_size": 257, "context": 1, "width": 1, "layers": 1, "heads": 1}
-        found = [
-            f"{flag(name)} {getattr(self, name)}: must be at least {minimum}."
-            for name, minimum in least.items()
-            if getattr(self, name) < minimum
-        ]
+        found = at_least(self, {"vocab_size": 257, "context": 1, "width": 1, "layers": 1, "heads": 1})
         if self.heads >= 1 and self.width % self.heads:
             found.append(f"--heads {self.heads}: must divide --width {self.width}.")
         return found

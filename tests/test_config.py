@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recipe_modules import CONFIG_CLASSES, RECIPES
 
-from textgen.config import flag, parse, settings
+from textgen.config import at_least, flag, parse, settings
 from textgen.errors import UserError
 
 
@@ -221,6 +221,20 @@ def test_settings_are_flat_in_the_order_of_the_groups_without_the_file_they_came
 
 def test_the_flag_of_a_setting_has_dashes():
     assert flag("learning_rate") == "--learning-rate"
+
+
+def test_settings_below_their_minimum_are_named_in_order():
+    minimums = {"steps": 1, "rate": 0, "limit": 2}
+    assert at_least(Small(steps=1, rate=0.0, limit=2.0), minimums) == []
+    assert at_least(Small(steps=0, rate=-0.5, limit=1.5), minimums) == [
+        "--steps 0: must be at least 1.",
+        "--rate -0.5: must be at least 0.",
+        "--limit 1.5: must be at least 2.",
+    ]
+
+
+def test_a_setting_that_is_not_a_number_has_no_minimum():
+    assert at_least(Small(limit=None, kind="red"), {"limit": 1, "kind": 1}) == []
 
 
 @pytest.mark.parametrize("name", CONFIG_CLASSES)

@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -60,6 +60,19 @@ def parse(config_class: type[T], argv: Sequence[str] | None = None, *, descripti
 def flag(name: str) -> str:
     """The command-line spelling of a setting: ``learning_rate`` → ``--learning-rate``."""
     return "--" + name.replace("_", "-")
+
+
+def at_least(config: object, minimums: Mapping[str, float]) -> list[str]:
+    """The settings of a group that are below their minimum, one message each, in the order of ``minimums``.
+
+    A setting that is not a number, such as None or "auto", has no minimum.
+    """
+    values = {name: getattr(config, name) for name in minimums}
+    return [
+        f"{flag(name)} {value}: must be at least {minimums[name]}."
+        for name, value in values.items()
+        if isinstance(value, int | float) and value < minimums[name]
+    ]
 
 
 def _join_help_lines(config_class: type) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from textgen.config import flag
+from textgen.config import at_least
 from textgen.errors import collect_problems
 from textgen.evaluation.decoding.strategies import DEFAULT_STRATEGIES
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
@@ -47,10 +47,8 @@ class EvaluationConfig:
         found = []
         if self.stride is not None and self.convention != "strided":
             found.append(f"--stride {self.stride}: requires --convention strided. Set it, or omit --stride.")
-        for name in ("stride", "prompts", "prompt_tokens", "max_new_tokens", "samples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                found.append(f"{flag(name)} {value}: must be at least 1.")
+        positive = ("stride", "prompts", "prompt_tokens", "max_new_tokens", "samples")
+        found += at_least(self, dict.fromkeys(positive, 1))
         if not 0 < self.interval_width < float("inf"):
             found.append(f"--interval-width {self.interval_width}: must be a positive fraction, such as 0.1.")
         if self.judge is not None and self.skip_decoding:

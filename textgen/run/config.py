@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from textgen.config import flag
+from textgen.config import at_least
 
 # Settings that no result depends on: two runs that differ in these alone are the same run.
 NOT_FINGERPRINTED = {
@@ -49,11 +49,7 @@ class RunConfig:
     def problems(self) -> list[str]:
         """Invalid settings, one message each."""
         least = {"evaluate_every": 0, "checkpoint_every": 0, "keep_checkpoints": 1, "log_every": 1, "sample_every": 0}
-        found = [
-            f"{flag(name)} {getattr(self, name)}: must be at least {minimum}."
-            for name, minimum in least.items()
-            if getattr(self, name) < minimum
-        ]
+        found = at_least(self, least)
         if self.resume not in ("auto", "never") and not (Path(self.resume) / "manifest.json").is_file():
             found.append(
                 f"--resume {self.resume}: not a checkpoint (no manifest.json there). Use auto, never, or the path of a "
@@ -83,4 +79,4 @@ class OutputConfig:
 
     def problems(self) -> list[str]:
         """Invalid settings, one message each."""
-        return [] if self.threads >= 0 else [f"--threads {self.threads}: must be at least 0."]
+        return at_least(self, {"threads": 0})

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from textgen.config import flag
+from textgen.config import at_least, flag
 from textgen.launch_environment import launcher_uses
 
 DEFAULT_EPOCHS = 1.0
@@ -59,9 +59,7 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 found.append(f"{flag(name)} {value}: must be positive.")
-        for name, minimum in (("global_batch_size", 1), ("microbatch_size", 1), ("warmup_steps", 0)):
-            if getattr(self, name) != "auto" and getattr(self, name) < minimum:
-                found.append(f"{flag(name)} {getattr(self, name)}: must be at least {minimum}.")
+        found += at_least(self, {"global_batch_size": 1, "microbatch_size": 1, "warmup_steps": 0})
         if not 0 < self.learning_rate < math.inf:
             found.append(f"--learning-rate {self.learning_rate}: must be positive and finite.")
         for name in ("weight_decay", "max_grad_norm"):
@@ -103,9 +101,7 @@ class EngineConfig:
             training: batch sizes and optimizer.
             world_size: number of processes.
         """
-        found = []
-        if self.threads < 0:
-            found.append(f"--threads {self.threads}: must be at least 0.")
+        found = at_least(self, {"threads": 0})
         if training.optimizer != "adamw" and launcher_uses("DEEPSPEED"):
             found.append(
                 f"--optimizer {training.optimizer} with DeepSpeed: ZeRO flattens and concatenates parameters, and only "
