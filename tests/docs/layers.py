@@ -56,7 +56,7 @@ SUB_PACKAGES: dict[str, tuple[str, ...]] = {
 }
 
 # Module that sub-packages of its package import → what it may import of its own package. These modules stay below the
-# sub-packages, except that the parser of decoding strategies checks the settings of an evaluation.
+# sub-packages, except that evaluation.config checks the settings of decoding and of perplexity with these.
 WITHIN: dict[str, tuple[str, ...]] = {
     "textgen.model.contexts": (),
     "textgen.training.config": (),
@@ -64,6 +64,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "textgen.evaluation.config": (
         "textgen.evaluation.decoding.strategies",
         "textgen.evaluation.decoding.strategy_parser",
+        "textgen.evaluation.perplexity.convention",
     ),
     "textgen.evaluation.loaded_model": (),
     "textgen.evaluation.batching": (),

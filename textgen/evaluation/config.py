@@ -7,6 +7,7 @@ from textgen.config import at_least
 from textgen.errors import collect_problems
 from textgen.evaluation.decoding.strategies import DEFAULT_STRATEGIES
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
+from textgen.evaluation.perplexity.convention import convention_problems
 from textgen.model.config import ModelConfig
 
 
@@ -44,11 +45,8 @@ class EvaluationConfig:
 
     def problems(self) -> list[str]:
         """Invalid settings, one message each."""
-        found = []
-        if self.stride is not None and self.convention != "strided":
-            found.append(f"--stride {self.stride}: requires --convention strided. Set it, or omit --stride.")
-        positive = ("stride", "prompts", "prompt_tokens", "max_new_tokens", "samples")
-        found += at_least(self, dict.fromkeys(positive, 1))
+        found = convention_problems(self.convention, self.stride)
+        found += at_least(self, {"prompts": 1, "prompt_tokens": 1, "max_new_tokens": 1, "samples": 1})
         if not 0 < self.interval_width < float("inf"):
             found.append(f"--interval-width {self.interval_width}: must be a positive fraction, such as 0.1.")
         if self.judge is not None and self.skip_decoding:

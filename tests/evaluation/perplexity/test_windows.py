@@ -71,7 +71,7 @@ def test_a_stride_outside_the_context_is_an_assertion_error(stride):
     [
         ("rolling", 8, "--stride 8"),
         ("strided", 0, "--stride 0"),
-        ("strided", 33, "between 1 and the model's context of 32"),
+        ("strided", 33, "--stride 33: exceeds the model's context. Use 32 or less."),
         ("evaluate", None, "rolling or strided"),
     ],
 )

@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from textgen.data.document import Document
 from textgen.data.tokenization import prefix_id
 from textgen.errors import UserError
+from textgen.evaluation.perplexity.convention import convention_problems
 
 SEPARATOR = "\n\n"
 
@@ -47,16 +48,10 @@ class WindowSettings:
         Raises:
             UserError: unknown convention, a stride outside 1 … context, or a stride with rolling.
         """
-        if convention == "rolling":
-            if stride is not None:
-                raise UserError(f"--stride {stride}: only --convention strided has a stride. Add it, or omit --stride.")
-            return cls(convention, context)
-        if convention != "strided":
-            raise UserError(f"--convention {convention!r}: unknown convention. Choose rolling or strided.")
-        if stride is None:
-            return cls(convention, context, max(1, context // 2))
-        if not 1 <= stride <= context:
-            raise UserError(f"--stride {stride}: must be between 1 and the model's context of {context} tokens.")
+        if problems := convention_problems(convention, stride, context):
+            raise UserError.of(problems)
+        if convention == "strided" and stride is None:
+            stride = max(1, context // 2)
         return cls(convention, context, stride)
 
     def cut(self, tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> "list[TokenWindow]":
