@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from textgen.files import write_bytes
 from textgen.reporting.columns import PERPLEXITIES, cells, shown_metrics
 from textgen.reporting.formatting import MISSING, printable
+from textgen.reporting.rendering import render_template
 from textgen.reporting.results import RunFiles, moment_pair
 from textgen.reporting.tables.metrics import human_first, perplexity_rows
 from textgen.reporting.wording import convention, excess_over_entropy, facts, headline, title
@@ -44,15 +44,13 @@ def write_model_card(run_dir: Path) -> Path:
 
 def render(run: RunFiles) -> str:
     """The Markdown of the card."""
-    # Markdown is not HTML: what users and models wrote goes through the ``cell`` filter instead of HTML escaping.
-    environment = Environment(
-        loader=PackageLoader("textgen.reporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["cell"] = markdown_cell
     moment = moment_pair(run.decoding)[1]
     rows = human_first(run.decoding[moment]) if moment else []
     metrics = shown_metrics({moment: rows} if moment else {})
-    return environment.get_template("card.md.j2").render(
+    # Markdown is not HTML: what users and models wrote goes through the ``cell`` filter instead of HTML escaping.
+    return render_template(
+        "card.md.j2",
+        {"cell": markdown_cell},
         front_matter=metadata(run),
         title=title(run),
         headline=headline(run),

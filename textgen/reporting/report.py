@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from textgen.files import write_bytes
 from textgen.reporting.columns import ACCURACIES, DIAGNOSTICS, PERPLEXITIES, shown_metrics
 from textgen.reporting.figures import curves, decoding, tokens
 from textgen.reporting.formatting import printable
+from textgen.reporting.rendering import render_template
 from textgen.reporting.results import RunFiles, moments
 from textgen.reporting.tables import metrics
 from textgen.reporting.tables.texts import continuations_by_strategy, samples_by_step
@@ -33,17 +33,11 @@ def write_report(run_dir: Path) -> Path:
 
 def render(run: RunFiles) -> str:
     """The HTML of the page."""
-    environment = Environment(
-        loader=PackageLoader("textgen.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"printable": printable, "setting": metrics.setting_text}
     prompts, prompts_note = continuations_by_strategy(run)
     columns = shown_metrics(run.decoding)
-    return environment.get_template("report.html.j2").render(
+    return render_template(
+        "report.html.j2",
+        {"printable": printable, "setting": metrics.setting_text},
         run=run,
         title=title(run),
         headline=headline(run),
