@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from models import SHAPES
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from textgen.evaluation.decoding.dispatch import decode_batch
@@ -40,10 +41,6 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "min_p[0.05]": {"do_sample": True, "top_k": 0, "min_p": 0.05},
     "eta[0.0003]": {"do_sample": True, "top_k": 0, "eta_cutoff": 3e-4},
     "repetition_penalty[1.2]": {"repetition_penalty": 1.2},
-}
-SHAPES: dict[str, dict[str, int]] = {
-    "124m": {},
-    "tiny": {"n_embd": 64, "n_layer": 2, "n_head": 2, "vocab_size": 4096, "n_positions": 128},
 }
 ENTROPY = 3.5  # nats
 

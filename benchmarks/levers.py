@@ -14,7 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from step import PEERS, SHAPES, Contestant, make_model
+from models import SHAPES, make_model
+from step import PEERS, Contestant
 
 # Name, method, flags of recipes/finetune.py, threads (0: all).
 LEVERS = (

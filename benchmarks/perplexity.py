@@ -23,15 +23,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from models import SHAPES, make_model
+
 from textgen.run.allocator import preload_variables
 
 HERE = Path(__file__).parent
 CONTESTANTS = {"strided": ("textgen", "guide", "guide, batched"), "rolling": ("textgen", "lm-eval")}
 BATCH = 8
-SHAPES: dict[str, dict[str, int]] = {
-    "124m": {},
-    "tiny": {"n_embd": 64, "n_layer": 2, "n_head": 2, "vocab_size": 4096, "n_positions": 128},
-}
 
 Pass = Callable[[str], tuple[float, int]]  # text → Σ nll and number of scored tokens
 
@@ -183,23 +181,18 @@ def make_model_and_text(directory: Path, options: argparse.Namespace) -> Path:
     """GPT-2's shape with random weights, the bundled tokenizer, and pages of Python's documentation as the text."""
     from pydoc_data.topics import topics
 
-    import torch
-    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+    from transformers import AutoConfig, AutoTokenizer
 
-    torch.manual_seed(0)
-    shape = SHAPES[options.shape]
-    config = GPT2Config(**shape, bos_token_id=0, eos_token_id=0)
-    GPT2LMHeadModel(config).save_pretrained(directory / "model")
-    tokenizer = AutoTokenizer.from_pretrained(HERE.parent / "textgen" / "assets" / "tiny-gpt2")
-    tokenizer.save_pretrained(directory / "model")
-    length = config.n_positions
+    model = make_model(directory, options.shape)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    length = AutoConfig.from_pretrained(model).n_positions
     wanted = (options.windows + 1) * length // 2 if options.convention == "strided" else options.windows * length
     text = "\n\n".join(topics.values())
     offsets = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     assert len(offsets) > wanted, f"--windows {options.windows}: the text is too short"
     for name, tokens in (("text.txt", wanted), ("warm-up.txt", length)):
         (directory / name).write_text(text[: offsets[tokens][0]])
-    return directory / "model"
+    return model
 
 
 def run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:

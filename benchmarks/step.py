@@ -23,16 +23,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from models import SHAPES, make_model
+
 from textgen.run.allocator import preload_variables
 
 HERE = Path(__file__).parent
 PEERS = HERE / ".peers" / "bin" / "python"
 IN_OWN_ENVIRONMENT = ("plain", "plain, no dropout", "textgen", "matmul")
 GROUPS = (("plain", "plain, no dropout", "SFTTrainer"), ("textgen 2 x 1", "Trainer"))
-SHAPES: dict[str, dict[str, int]] = {
-    "124m": {},
-    "tiny": {"n_embd": 64, "n_layer": 2, "n_head": 2, "vocab_size": 4096, "n_positions": 128},
-}
 
 
 class Contestant:
@@ -92,20 +90,6 @@ def _free_port() -> str:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return str(found.getsockname()[1])
-
-
-def make_model(directory: Path, shape: str) -> Path:
-    """GPT-2 with random weights and its dropout of 0.1, and a tokenizer, which all contestants load."""
-    import torch
-    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
-
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed, where installed, is imported below, and would warn
-    torch.manual_seed(0)
-    config = GPT2Config(**SHAPES[shape], bos_token_id=0, eos_token_id=0)
-    GPT2LMHeadModel(config).save_pretrained(directory / "model")
-    AutoTokenizer.from_pretrained(HERE.parent / "textgen" / "assets" / "tiny-gpt2").save_pretrained(directory / "model")
-    return directory / "model"
 
 
 def operations(shape: str, method: str, rows: int, tokens: int) -> float:
