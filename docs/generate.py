@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-RECIPES = {"finetune": "FinetuneConfig", "evaluate": "EvaluateConfig", "make_tokenizer": "MakeTokenizerConfig"}
+RECIPES = ("finetune", "evaluate", "make_tokenizer")
 FOLDERS = ("recipes", "textgen", "launch", "benchmarks", "docs")
 
 
@@ -76,9 +76,9 @@ def flags_page() -> str:
         "a switch off.",
     ]
     shown: set[type] = set()
-    for recipe, name in RECIPES.items():
-        module = importlib.import_module(f"recipes.{recipe}")
-        hints = typing.get_type_hints(getattr(module, name))
+    for recipe in RECIPES:
+        main = importlib.import_module(f"recipes.{recipe}").main
+        hints = typing.get_type_hints(typing.get_type_hints(main)["config"])
         lines += ["", f"## `recipes/{recipe}.py`"]
         shared = [group for group, config in hints.items() if config in shown]
         if shared:

@@ -6,20 +6,18 @@ import io
 import re
 import shlex
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from recipe_modules import CONFIG_CLASSES
 
 from textgen.config import parse
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-# Recipe → name of its configuration class.
-RECIPES = {"finetune": "FinetuneConfig", "evaluate": "EvaluateConfig", "make_tokenizer": "MakeTokenizerConfig"}
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
@@ -122,14 +120,14 @@ def test_commands_on_all_pages_parse(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert sum(page == TUTORIAL.name for page, _, _ in shown) == 12
     for page, recipe, flags in shown:
         try:
-            parse(getattr(import_module(f"recipes.{recipe}"), RECIPES[recipe]), flags)
+            parse(CONFIG_CLASSES[recipe], flags)
         except SystemExit:
             pytest.fail(f"{page}: {recipe}.py {shlex.join(flags)}\n{capsys.readouterr()}")
 
 
 def test_wrong_flag_in_a_command_is_detected(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
-        parse(import_module("recipes.finetune").FinetuneConfig, ["--learning-rat", "1"])
+        parse(CONFIG_CLASSES["finetune"], ["--learning-rat", "1"])
     assert "--learning-rate" in capsys.readouterr().err
 
 
