@@ -56,7 +56,7 @@ def test_what_was_not_measured_is_stated(run_dir, missing):
     assert {"decoding.json": "Not compared.", "perplexity.json": "Not measured."}[missing] in text
 
 
-@pytest.mark.parametrize("model", ["/home/someone/secret", "../m", "weights.gguf", "a\n---\nb: c", "x: y", "org/na/me"])
+@pytest.mark.parametrize("model", ["/home/someone/secret", "../m", "a\n---\nb: c", "x: y", "org/na/me"])
 def test_a_base_model_that_is_not_on_the_hub_is_omitted(run_dir, model):
     write_json(run_dir / "config.yaml", {"model": model, "data": "plays"})
     data = ModelCard.load(write_model_card(run_dir)).data

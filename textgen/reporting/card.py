@@ -87,7 +87,7 @@ def is_adapter(run: RunFiles) -> bool:
 def is_hub_id(model: str) -> bool:
     """Whether a name can be a Hub id (``gpt2``, ``org/name``) and not a path on this machine."""
     name = r"[A-Za-z0-9][\w.-]*"
-    return bool(re.fullmatch(f"{name}(/{name})?", model)) and not model.endswith(".gguf") and not Path(model).exists()
+    return bool(re.fullmatch(f"{name}(/{name})?", model)) and not Path(model).exists()
 
 
 def markdown_cell(text: Any) -> str:

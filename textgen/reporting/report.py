@@ -78,10 +78,10 @@ def _latest_first(by_moment: Mapping[str, Any]) -> list[str]:
 
 def _incomplete(run: RunFiles) -> str:
     """A warning if the run did not finish."""
-    if run.status.get("state") not in ("failed", "preempted"):
+    if run.status.get("state") != "failed":
         return ""
     message = run.status.get("message") or ""
-    return f"This run is not complete: {run.status['state']} at step {run.status.get('step')}. {message}"
+    return f"This run is not complete: failed at step {run.status.get('step')}. {message}"
 
 
 def _markup(svg: str | None) -> Markup | None:
