@@ -37,28 +37,22 @@ class ModelWithLoss(torch.nn.Module):
         # The layers that Accelerate shards separately with FSDP; without this, it shards the model as one layer.
         self._no_split_modules = sorted({type(block).__name__ for block in transformer_blocks(model)})
 
-    def forward(
-        self, input_ids: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Summed negative log-likelihood of all targets, in nats: a scalar in float32, with gradient.
 
         Args:
             input_ids: token ids, (rows, length).
             labels: token ids, (rows, length), not shifted: the prediction at i is compared with the label at i + 1.
-            weights: the weight of each label, (rows, length). Default: 1.
         """
         targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED).reshape(-1)
-        target_weights = None if weights is None else F.pad(weights[:, 1:], (0, 1)).reshape(-1)
         head = self.head[0]
         if head is None:
             logits = self.model(input_ids=input_ids, use_cache=False).logits
             nll = F.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="none")
-            return (nll if target_weights is None else nll * target_weights).sum()
+            return nll.sum()
         with override_forward(head, identity), accumulate_tied_gradient(self.model, head) as deferred:
             hidden = self.model(input_ids=input_ids, use_cache=False).logits
-        return fused_linear_cross_entropy(
-            hidden.flatten(0, 1), head.weight, head.bias, targets, target_weights, deferred=deferred
-        )
+        return fused_linear_cross_entropy(hidden.flatten(0, 1), head.weight, head.bias, targets, deferred=deferred)
 
 
 def separable_head(model: Any) -> torch.nn.Linear | None:
@@ -86,12 +80,11 @@ def fused_linear_cross_entropy(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     targets: torch.Tensor,
-    weights: torch.Tensor | None = None,
     *,
     max_rows: int | None = None,
     deferred: DeferredGradient | None = None,
 ) -> torch.Tensor:
-    """Sum over targets of ``weights * -log softmax(hidden @ weight.T + bias)[target]``, computed in chunks.
+    """Sum over targets of ``-log softmax(hidden @ weight.T + bias)[target]``, computed in chunks.
 
     Under autocast, matrix multiplications are in its dtype; softmax and sums are always in float32.
 
@@ -100,7 +93,6 @@ def fused_linear_cross_entropy(
         weight: the head's weight, (V, D); its gradient is computed only if it requires one.
         bias: the head's bias, (V,), or None.
         targets: token ids, (N,); those equal to ``IGNORED`` contribute nothing.
-        weights: the weight of each target, (N,). Default: 1.
         max_rows: limit on the targets per chunk. Default: :data:`textgen.model.kernels.logits.MAX_CHUNK_BYTES`.
         deferred: where to store the gradient of ``weight`` if an embedding shares it
             (:mod:`textgen.model.kernels.tied_embedding`).
@@ -110,9 +102,7 @@ def fused_linear_cross_entropy(
     """
     dtype = matmul_dtype(hidden)
     with torch.autocast(hidden.device.type, enabled=False):
-        total: torch.Tensor = _FusedLinearCrossEntropy.apply(
-            hidden, weight, bias, targets, weights, max_rows, dtype, deferred
-        )
+        total: torch.Tensor = _FusedLinearCrossEntropy.apply(hidden, weight, bias, targets, max_rows, dtype, deferred)
     return total
 
 
@@ -124,7 +114,6 @@ class _FusedLinearCrossEntropy(torch.autograd.Function):
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         targets: torch.Tensor,
-        weights: torch.Tensor | None,
         max_rows: int | None,
         dtype: torch.dtype,
         deferred: DeferredGradient | None,
@@ -144,8 +133,7 @@ class _FusedLinearCrossEntropy(torch.autograd.Function):
             rows = scored[start : start + chunk_size]
             chunk = hidden.index_select(0, rows).to(dtype)
             logits = compute_logits(chunk, matrix, bias)
-            chunk_weights = None if weights is None else weights.index_select(0, rows).float()
-            total += _nll_and_logits_gradient(logits, targets.index_select(0, rows), chunk_weights)
+            total += _nll_and_logits_gradient(logits, targets.index_select(0, rows))
             grad_logits = logits.to(dtype)  # the logits were overwritten with their gradient
             if grad_hidden is not None:
                 grad_hidden.index_copy_(0, rows, (grad_logits @ matrix).float())
@@ -171,22 +159,18 @@ class _FusedLinearCrossEntropy(torch.autograd.Function):
         if ctx.deferred is not None and scaled[1] is not None:
             defer_gradient(scaled[1], ctx.deferred)
             scaled[1] = None
-        return *scaled, None, None, None, None, None
+        return *scaled, None, None, None, None
 
 
-def _nll_and_logits_gradient(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-    """The summed nll of a chunk. Overwrites its logits with their gradient: softmax minus one-hot, weighted."""
+def _nll_and_logits_gradient(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The summed nll of a chunk. Overwrites its logits with their gradient: softmax minus one-hot."""
     target_logits = logits.gather(1, targets[:, None]).squeeze(1)
     highest = logits.amax(dim=1)
     probabilities = torch.softmax(logits, dim=1, out=logits)
     # log Σ exp(logits), from the most likely token: its probability is at least 1/V, so the logarithm is accurate.
     log_partition = highest - probabilities.amax(dim=1).log()
-    nll = log_partition - target_logits
     probabilities.scatter_add_(1, targets[:, None], torch.full_like(target_logits, -1.0)[:, None])
-    if weights is not None:
-        probabilities.mul_(weights[:, None])
-        nll = nll * weights
-    return nll.sum()
+    return (log_partition - target_logits).sum()
 
 
 def _accumulate(
