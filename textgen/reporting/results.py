@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from textgen.errors import UserError
+from textgen.evaluation.decoding import strategies
 from textgen.evaluation.measure_model import Measurement
 from textgen.evaluation.perplexity.document_sums import DocumentScore
 from textgen.files import read_json, read_jsonl, write_json, write_jsonl
@@ -17,7 +18,7 @@ MOMENT_PAIRS = (("before", "after"), ("baseline", "model"))
 """A *moment* is the key of one measured model in the files under ``evaluation/``: before and after fine-tuning, or the
 baseline and the model of an evaluation. The second of a pair is compared with the first."""
 
-HUMAN = "human"
+HUMAN = strategies.HUMAN.name
 """The strategy of the row and the texts that people wrote, in ``decoding.json`` and ``continuations.jsonl``."""
 
 

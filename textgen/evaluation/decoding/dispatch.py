@@ -66,7 +66,7 @@ def decode_batch(
         decoded: dict[int, Decoded] = {}
         for decoder, indices in _group_requests(requests, prefix, max_new_tokens):
             batch_requests = [requests[index] for index in indices]
-            batch = Batch(prefix, amateur_prefix, prompts, batch_requests, max_new_tokens, eos_token_id)
+            batch = DecodeBatch(prefix, amateur_prefix, prompts, batch_requests, max_new_tokens, eos_token_id)
             decoded |= zip(indices, DECODERS[decoder](batch), strict=True)
     return [Decoded(decoded[index].tokens, decoded[index].seconds + prefill_share) for index in range(len(requests))]
 
@@ -97,7 +97,7 @@ def _group_requests(
 
 
 @dataclass(frozen=True)
-class Batch:
+class DecodeBatch:
     """Requests for one decoder, with everything that it needs.
 
     Attributes:
@@ -132,31 +132,31 @@ class Batch:
         return [request.strategy for request in self.requests]
 
 
-def _tokens(batch: Batch) -> list[Decoded]:
+def _tokens(batch: DecodeBatch) -> list[Decoded]:
     source: LogitsSource = batch.prefix.copy_rows(batch.rows)
     return decode_rows(source, batch.prompts, batch.requests, **batch.limits)
 
 
-def _dola(batch: Batch) -> list[Decoded]:
+def _dola(batch: DecodeBatch) -> list[Decoded]:
     source: LogitsSource = LayerContrast(batch.prefix.copy_rows(batch.rows, layer_states=True), batch.strategies)
     return decode_rows(source, batch.prompts, batch.requests, **batch.limits)
 
 
-def _contrastive_decoding(batch: Batch) -> list[Decoded]:
+def _contrastive_decoding(batch: DecodeBatch) -> list[Decoded]:
     assert batch.amateur is not None
     expert, amateur = batch.prefix.copy_rows(batch.rows), batch.amateur.copy_rows(batch.rows)
     source: LogitsSource = AmateurContrast(expert, amateur, batch.strategies)
     return decode_rows(source, batch.prompts, batch.requests, **batch.limits)
 
 
-def _beam_search(batch: Batch) -> list[Decoded]:
+def _beam_search(batch: DecodeBatch) -> list[Decoded]:
     started = time.perf_counter()
     prefix = batch.prefix.copy_rows(batch.rows)
     found = beam_search(prefix, batch.strategies[0], [request.key for request in batch.requests], **batch.limits)
     return _share_time(found, time.perf_counter() - started)
 
 
-def _contrastive_search(batch: Batch) -> list[Decoded]:
+def _contrastive_search(batch: DecodeBatch) -> list[Decoded]:
     started = time.perf_counter()
     settings, eos = batch.strategies[0].settings, batch.eos_token_id
     found = contrastive_search(
@@ -169,7 +169,7 @@ def _contrastive_search(batch: Batch) -> list[Decoded]:
     return _share_time(tokens, time.perf_counter() - started)
 
 
-def _speculative(batch: Batch) -> list[Decoded]:
+def _speculative(batch: DecodeBatch) -> list[Decoded]:
     decoded = []
     for request, row in zip(
         batch.requests, batch.rows.split(1), strict=True
@@ -192,7 +192,7 @@ def _share_time(found: Sequence[list[int]], seconds: float) -> list[Decoded]:
 
 
 # `Strategy.decoder` → the function that runs such strategies.
-DECODERS: dict[Decoder, Callable[[Batch], list[Decoded]]] = {
+DECODERS: dict[Decoder, Callable[[DecodeBatch], list[Decoded]]] = {
     "tokens": _tokens,
     "dola": _dola,
     "contrastive_decoding": _contrastive_decoding,

@@ -110,6 +110,7 @@ def evaluation_key(model: Any, settings: Mapping[str, Any]) -> str:
     """
     device = next(model.parameters()).device
     autocast = torch.is_autocast_enabled(device.type)
+    matmul_precision = torch.get_float32_matmul_precision()
     facts = {
         "format": _FORMAT,
         "settings": dict(settings),
@@ -120,7 +121,7 @@ def evaluation_key(model: Any, settings: Mapping[str, Any]) -> str:
         "active": str(getattr(model, "active_adapter", None)),
         "device": device.type,
         "autocast": str(torch.get_autocast_dtype(device.type)) if autocast else None,
-        "products": torch.get_float32_matmul_precision(),
+        "products": matmul_precision,  # this name is part of the hash: with another, no existing record would be found
         "versions": [version(package) for package in ("torch", "transformers", "peft")],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=_plain).encode()).hexdigest()
