@@ -53,6 +53,12 @@ SUB_PACKAGES: dict[str, tuple[str, ...]] = {
         "textgen.reporting.results",
         "textgen.reporting.wording",
     ),
+    "textgen.reporting.tracking": (
+        "textgen.reporting.columns",
+        "textgen.reporting.config",
+        "textgen.reporting.formatting",
+        "textgen.reporting.results",
+    ),
 }
 
 # Module that sub-packages of its package import → what it may import of its own package. These modules stay below the
@@ -71,6 +77,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "textgen.evaluation.decoding.gumbel": (),
     "textgen.evaluation.decoding.prefix_cache": (),
     "textgen.evaluation.decoding.strategies": (),
+    "textgen.reporting.config": (),
     "textgen.reporting.formatting": (),
     "textgen.reporting.columns": ("textgen.reporting.formatting",),
     "textgen.reporting.results": ("textgen.reporting.jsonl",),

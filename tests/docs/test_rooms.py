@@ -108,6 +108,7 @@ def test_every_permission_is_used() -> None:
         ("textgen.model.kernels.linear", "textgen.model.loss"),
         ("textgen.training.distributed.exact", "textgen.training.step"),
         ("textgen.reporting.figures.curves", "textgen.reporting.wording"),
+        ("textgen.reporting.tracking.wandb_mirror", "textgen.reporting.run_log"),
     ],
 )
 def test_the_rules_can_fail(module: str, imported: str) -> None:

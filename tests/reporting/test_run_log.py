@@ -14,7 +14,7 @@ from textgen.reporting import run_log as run_log_module
 from textgen.reporting.config import TrackingConfig
 from textgen.reporting.jsonl import StepRecord
 from textgen.reporting.run_log import RunLog
-from textgen.reporting.wandb_mirror import WandbMirror
+from textgen.reporting.tracking.wandb_mirror import WandbMirror
 from textgen.run.directory import RunDirectory
 from textgen.training.step import StepResult
 from textgen.training.train_state import TrainState

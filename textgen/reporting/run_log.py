@@ -13,7 +13,7 @@ from textgen.reporting.console import step_line
 from textgen.reporting.jsonl import StepRecord
 from textgen.reporting.publish import publish
 from textgen.reporting.results import EvaluationResults
-from textgen.reporting.wandb_mirror import WandbMirror
+from textgen.reporting.tracking.wandb_mirror import WandbMirror
 from textgen.run.directory import RunDirectory
 from textgen.training.environment import environment, peak_memory_bytes
 from textgen.training.step import StepResult

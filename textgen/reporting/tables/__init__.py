@@ -1,5 +1,5 @@
-"""The tables of the report, the model card and W&B.
+"""The tables of the report and the model card.
 
 ``metrics.py`` builds tables of numbers, with the columns of ``reporting/columns.py``. ``texts.py`` puts texts side by
-side. ``wandb_tables.py`` has the tables that are sent to W&B.
+side.
 """

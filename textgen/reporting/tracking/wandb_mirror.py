@@ -11,8 +11,8 @@ from textgen.errors import first_line
 from textgen.reporting.columns import PERPLEXITIES
 from textgen.reporting.config import WandbMode
 from textgen.reporting.results import RunFiles, moments
-from textgen.reporting.tables.wandb_tables import SamplesTable, continuations_table, decoding_table
-from textgen.reporting.wandb_run import run_directory, start_wandb_run
+from textgen.reporting.tracking.wandb_run import run_directory, start_wandb_run
+from textgen.reporting.tracking.wandb_tables import SamplesTable, continuations_table, decoding_table
 
 
 class WandbMirror:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from textgen.reporting.results import RunFiles
-from textgen.reporting.wandb_mirror import WandbMirror
+from textgen.reporting.tracking.wandb_mirror import WandbMirror
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from textgen.reporting.jsonl import StepRecord
-from textgen.reporting.wandb_mirror import WandbMirror
+from textgen.reporting.tracking.wandb_mirror import WandbMirror
 
 mode, run_dir, timeout = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
 mirror = WandbMirror.start(
@@ -52,7 +52,7 @@ def mirror(run_dir: Path, mode: str, timeout: float = 60, **environment: str) ->
     for directory in (home, work):
         directory.mkdir(exist_ok=True)
     clean = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
-    inside = {"HOME": str(home), "NETRC": str(home / ".netrc"), "PYTHONPATH": str(Path(__file__).parents[2])}
+    inside = {"HOME": str(home), "NETRC": str(home / ".netrc"), "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, mode, str(run_dir), str(timeout)],
         cwd=work,

@@ -7,8 +7,8 @@ import wandb
 
 from textgen.reporting.columns import METRICS
 from textgen.reporting.results import RunFiles
-from textgen.reporting.tables import wandb_tables
-from textgen.reporting.tables.wandb_tables import SamplesTable, continuations_table, decoding_table
+from textgen.reporting.tracking import wandb_tables
+from textgen.reporting.tracking.wandb_tables import SamplesTable, continuations_table, decoding_table
 
 
 def test_the_decoding_table_has_a_row_per_model_and_strategy_and_three_columns_per_metric(run_dir):
