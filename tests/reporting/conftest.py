@@ -51,6 +51,37 @@ def perplexity_entry(bits: float, **more: Any) -> dict[str, Any]:
     return stated | more
 
 
+def tokens_entry(better: float = 0.0) -> dict[str, Any]:
+    """The parts of an entry of perplexity.json that are about tokens."""
+    positions = [
+        {"from": 1, "to": 1, "tokens": 12, "nll": 6 - better, "nll_interval": None},
+        {"from": 2, "to": 2, "tokens": 12, "nll": 5 - better, "nll_interval": [4.5, 5.5]},
+        {"from": 3, "to": 4, "tokens": 24, "nll": 4 - better, "nll_interval": [3.5, 4.5]},
+    ]
+    bins = [
+        {"from": 0.2, "to": 0.3, "tokens": 30, "confidence": 0.25, "accuracy": 0.2, "accuracy_interval": [0.1, 0.3]},
+        {"from": 0.7, "to": 0.8, "tokens": 18, "confidence": 0.75, "accuracy": 0.5, "accuracy_interval": None},
+    ]
+    hardest = {
+        "document": "plays.txt#1",
+        "nll": 17.25,
+        "before": "But soft, what",
+        "token": " light",
+        "after": " through",
+    }
+    hardest |= {"expected": " the", "expected_probability": 0.5}
+    return {
+        "top_1_accuracy": 0.3 + better / 10,
+        "top_1_accuracy_interval": [0.25, 0.45],
+        "top_5_accuracy": 0.6,
+        "top_5_accuracy_interval": [0.5, 0.7],
+        "expected_calibration_error": 0.125,
+        "calibration": bins,
+        "loss_by_position": positions,
+        "hardest_tokens": [hardest] * 20,
+    }
+
+
 def decoding_entry(seed: int) -> list[dict[str, Any]]:
     """Rows of decoding.json with random but plausible numbers."""
     draw = random.Random(seed)
@@ -205,6 +236,15 @@ def evaluation_dir(tmp_path: Path) -> Path:
 def perplexity() -> Callable[..., dict[str, Any]]:
     """Makes an entry of perplexity.json from bits per byte."""
     return perplexity_entry
+
+
+@pytest.fixture
+def token_perplexity() -> dict[str, dict[str, Any]]:
+    """The contents of perplexity.json with what was measured about tokens, before and after training."""
+    return {
+        "before": perplexity_entry(1.9) | tokens_entry(),
+        "after": perplexity_entry(1.4) | tokens_entry(better=1),
+    }
 
 
 @pytest.fixture

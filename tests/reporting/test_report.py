@@ -1,79 +1,17 @@
+"""The report: every part, every number, and nothing that a user or a model wrote is interpreted."""
+
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 
 import pytest
+from report_page import read
 
 from textgen.files import write_json
 from textgen.reporting.columns import DIAGNOSTICS, shown_metrics
+from textgen.reporting.jsonl import StepRecord
 from textgen.reporting.report import write_report
 from textgen.reporting.tables.texts import PROMPTS_SHOWN
-
-VOID = {"meta", "br", "link", "img", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """What a browser sees: elements, ids, links, text and tables; every element must be closed."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.text = ""
-        self.tables: list[list[list[str]]] = []
-        self.feed(html)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        if tag not in VOID:
-            self.open.append(tag)
-        self.ids += [value for name, value in attrs if name == "id"]
-        self.links += [value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.handle_endtag(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text += data
-        if {"td", "th"} & set(self.open):
-            self.tables[-1][-1][-1] += data
-
-    @property
-    def rows(self) -> list[list[str]]:
-        """Rows of all tables, as the texts of their cells."""
-        return [row for table in self.tables for row in table]
-
-    def tables_with(self, *titles: str) -> list[list[list[str]]]:
-        """The tables that have these columns, without their header row, which must have the same length as each row."""
-        found = [table for table in self.tables if table and set(titles) <= set(table[0])]
-        assert all(len(row) == len(table[0]) for table in found for row in table)
-        return [table[1:] for table in found]
-
-    @property
-    def figures(self) -> set[str]:
-        """Names of the figures."""
-        return {name.removesuffix("-title") for name in self.ids if name.endswith("-title")}
-
-
-def read(path):
-    html = path.read_text(encoding="utf-8")
-    return html, Page(html)
 
 
 def test_the_report_of_a_run_has_every_part(run_dir):
@@ -185,6 +123,28 @@ def test_untrusted_text_is_shown_and_not_interpreted(run_dir, hostile):
     assert ["method", "{{ 7*7 }}"] in page.rows
     assert page.text.count('</style>{{7*7}} | `x` 🙂 ␀␛[31m␍ --- & "quoted" \ufffd') >= 3
     assert "<b>x</b>" in page.text
+
+
+def test_samples_are_shown_escaped_and_only_if_there_are_some(run_dir, hostile, sample_rows):
+    assert "Samples during training" not in write_report(run_dir).read_text()
+    record = StepRecord(run_dir / "samples.jsonl")
+    for row in [*sample_rows(0, 400)[:-1], sample_rows(400)[-1] | {"text": hostile}]:
+        record.append(row)
+    page = write_report(run_dir).read_text()
+    assert "Samples during training" in page
+    assert '<th scope="col">step 400</th>' in page
+    assert " greedy of 1 at 400" in page
+    assert "<script>alert" not in page
+
+
+def test_metrics_of_tokens_are_shown_escaped(run_dir, token_perplexity, hostile):
+    hardest = token_perplexity["after"]["hardest_tokens"]
+    hardest[0] = hardest[0] | {"token": hostile}
+    write_json(run_dir / "evaluation" / "perplexity.json", token_perplexity)
+    page = write_report(run_dir).read_text()
+    for words in ("top-1 accuracy", "Loss by context length", "Hardest tokens", "plays.txt#1", "0.250–0.450"):
+        assert words in page
+    assert "<script>alert" not in page
 
 
 def test_whitespace_of_continuations_is_kept(run_dir):

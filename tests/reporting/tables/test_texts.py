@@ -1,8 +1,6 @@
 """Samples of several steps, and continuations of several strategies, side by side."""
 
 from textgen.files import write_jsonl
-from textgen.reporting.jsonl import StepRecord
-from textgen.reporting.report import write_report
 from textgen.reporting.results import RunFiles
 from textgen.reporting.tables.texts import PROMPTS_SHOWN, continuations_by_strategy, samples_by_step
 
@@ -23,18 +21,6 @@ def test_of_many_steps_the_first_the_last_and_some_in_between_are_shown(sample_r
 def test_a_step_that_lacks_a_prompt_leaves_a_gap(sample_rows):
     rows = [row for row in sample_rows(0, 5) if (row["step"], row["prompt_id"]) != (5, "texts#1")]
     assert samples_by_step(rows)[1]["rows"][0][1] == [" greedy of 1 at 0", None]
-
-
-def test_the_report_shows_samples_escaped_and_only_if_there_are_some(run_dir, hostile, sample_rows):
-    assert "Samples during training" not in write_report(run_dir).read_text()
-    record = StepRecord(run_dir / "samples.jsonl")
-    for row in [*sample_rows(0, 400)[:-1], sample_rows(400)[-1] | {"text": hostile}]:
-        record.append(row)
-    page = write_report(run_dir).read_text()
-    assert "Samples during training" in page
-    assert '<th scope="col">step 400</th>' in page
-    assert " greedy of 1 at 400" in page
-    assert "<script>alert" not in page
 
 
 def continuation(prompt, strategy, text, when="model", sample=0):
