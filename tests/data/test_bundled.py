@@ -25,8 +25,9 @@ def reference() -> list[str]:
 
 
 def test_the_reference_is_large_enough_to_train_on(reference):
-    assert len(reference) > 150
-    assert sum(map(len, reference)) > 250_000
+    # In Python 3.11: 166 sections, 367,624 characters, 1,639 paragraphs.
+    assert len(reference) >= 158
+    assert sum(map(len, reference)) >= 350_000
     assert all(text.strip() for text in reference)
     assert any("if_stmt" in text for text in reference)
 
@@ -36,7 +37,7 @@ def test_no_paragraph_of_the_reference_is_in_two_documents(reference):
     for number, text in enumerate(reference):
         for paragraph in paragraphs(text, 30):
             assert seen.setdefault(paragraph, number) == number, paragraph
-    assert len(seen) > 1000
+    assert len(seen) >= 1560
 
 
 def test_training_and_validation_split_of_the_reference_share_no_paragraph(reference):

@@ -121,7 +121,7 @@ def test_untrusted_text_is_shown_and_not_interpreted(run_dir, hostile):
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", html)
     assert page.text.startswith("</title><script> fine-tuned on", len(page.text) - len(page.text.lstrip()))
     assert ["method", "{{ 7*7 }}"] in page.rows
-    assert page.text.count('</style>{{7*7}} | `x` 🙂 ␀␛[31m␍ --- & "quoted" \ufffd') >= 3
+    assert page.text.count('</style>{{7*7}} | `x` 🙂 ␀␛[31m␍ --- & "quoted" \ufffd') == 5
     assert "<b>x</b>" in page.text
 
 

@@ -62,7 +62,7 @@ def test_how_long_a_document_must_be(
 def test_short_documents_are_split_in_half_and_used_only_when_needed(tokenizer: Any, select: Select) -> None:
     short = "A short one."
     tokens = tokenizer(short)["input_ids"]
-    assert 2 < len(tokens) < 13
+    assert len(tokens) == 10
     prompts = select([short, SENTENCES[0], "x", short], prompts=3)
     assert [prompt.id for prompt in prompts] == ["plays.txt#1", "plays.txt#0", "plays.txt#3"]
     assert prompts[1].token_ids == tuple(tokens[: len(tokens) // 2])
@@ -88,4 +88,4 @@ def test_only_the_beginning_of_a_long_document_is_tokenized(select: Select, monk
     text = " ".join(SENTENCES * 10_000)
     (prompt,) = select([text], prompts=1)
     assert len(prompt.token_ids) == 8
-    assert sum(read) < 10_000
+    assert read == [1312, 2624], "of 4,369,999 characters"

@@ -16,7 +16,7 @@ def test_batches_hold_every_span_once_and_at_most_512_positions():
     for batch in batches:
         longest = max(len(spans[n].context_ids) + len(spans[n].target_ids) for n in batch)
         assert len(batch) == 1 or len(batch) * (longest - min(len(spans[n].context_ids) for n in batch)) <= 512
-    assert len(batches) < 50
+    assert len(batches) <= 41, "spans of similar length share a batch"
 
 
 @pytest.mark.parametrize("architecture", ["tiny_gpt2", "tiny_llama"])
