@@ -103,6 +103,13 @@ def test_if_not_even_one_row_fits_the_message_names_remedies(accelerator, scored
         fit(accelerator, scored)
 
 
+def test_memory_that_is_freed_meanwhile_does_not_make_a_pass_free(accelerator, scored, monkeypatch):
+    monkeypatch.setattr(microbatch_size, "available_bytes", lambda device: 1000)
+    monkeypatch.setattr(microbatch_size, "_memory_in_use", lambda device: 2**40)
+    with pytest.raises(UserError, match="one block"):
+        fit(accelerator, scored)
+
+
 def test_a_resumed_run_keeps_its_size(accelerator, scored, monkeypatch):
     monkeypatch.setattr(microbatch_size, "available_bytes", lambda device: 1000)
     assert fit(accelerator, scored, previous=4) == 4

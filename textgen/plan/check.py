@@ -10,6 +10,7 @@ from textgen.data.config import DataConfig
 from textgen.data.sources import DataSources, find_data
 from textgen.errors import UserError, collect_problems
 from textgen.evaluation.config import EvaluationConfig
+from textgen.evaluation.perplexity.convention import convention_problems
 from textgen.launch_environment import world_size
 from textgen.model.config import ModelConfig
 from textgen.model.locate import FoundModel, find_model, locate
@@ -179,8 +180,7 @@ def check_lengths(
             f"--prompt-tokens {evaluation.prompt_tokens} with --max-new-tokens {evaluation.max_new_tokens}: the sum "
             f"exceeds {name}, {context} tokens. Lower one of them, or use --skip-decoding."
         )
-    if evaluation.stride is not None and evaluation.stride > context:
-        problems.append(f"--stride {evaluation.stride}: exceeds {name}. Use {context} or less.")
+    problems += convention_problems(evaluation.convention, evaluation.stride, context, name=name)
     if problems:
         raise UserError.of(problems)
 

@@ -86,7 +86,8 @@ def fit_microbatch_size(
     available = available_bytes(accelerator.device)
     in_use = _memory_in_use(accelerator.device)
     _peak_memory_of_pass(model, 1, block_size, accelerator)  # the first pass also allocates the libraries' buffers
-    one_row, two_rows = (_peak_memory_of_pass(model, rows, block_size, accelerator) - in_use for rows in (1, 2))
+    peaks = [_peak_memory_of_pass(model, rows, block_size, accelerator) for rows in (1, 2)]
+    one_row, two_rows = (max(0, peak - in_use) for peak in peaks)  # on a CPU, freed memory may go back meanwhile
     largest = largest_that_fits(
         sizes, one_row=one_row, two_rows=two_rows, optimizer_state=optimizer_state, available=available
     )

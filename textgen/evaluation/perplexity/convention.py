@@ -1,13 +1,16 @@
 """What can be wrong with the settings of a perplexity convention; imports nothing, since parsing flags imports it."""
 
 
-def convention_problems(convention: str, stride: int | None, context: int | None = None) -> list[str]:
+def convention_problems(
+    convention: str, stride: int | None, context: int | None = None, *, name: str = "the model's context"
+) -> list[str]:
     """Invalid settings, one message each.
 
     Args:
         convention: "rolling" or "strided".
         stride: tokens from the start of one window to the next; None for the default.
         context: maximum number of tokens that the model reads at once, if the model is known.
+        name: what messages call the context.
     """
     found = []
     if convention not in ("rolling", "strided"):
@@ -19,5 +22,5 @@ def convention_problems(convention: str, stride: int | None, context: int | None
     if stride < 1:
         found.append(f"--stride {stride}: must be at least 1.")
     if context is not None and stride > context:
-        found.append(f"--stride {stride}: exceeds the model's context. Use {context} or less.")
+        found.append(f"--stride {stride}: exceeds {name}. Use {context} or less.")
     return found
