@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.errors import UserError
-from textgen.files import json_line, read_json, read_jsonl, sync, write_bytes, write_json, write_jsonl
+from textgen.files import json_line, read_bytes, read_json, read_jsonl, sync, write_bytes, write_json, write_jsonl
 
 
 def test_a_json_file_is_written_completely_or_not_at_all(tmp_path):
@@ -111,9 +111,17 @@ def test_a_missing_file_reads_as_empty(tmp_path):
     assert list(read_jsonl(tmp_path / "x.jsonl")) == []
 
 
-def test_a_json_file_without_an_object_reads_as_empty(tmp_path):
+def test_a_json_file_without_an_object_is_named(tmp_path):
     write_json(tmp_path / "x.json", [1, 2])
-    assert read_json(tmp_path / "x.json") == {}
+    with pytest.raises(UserError, match=r"x\.json: not a JSON object"):
+        read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("read", [read_json, read_bytes, lambda path: list(read_jsonl(path))])
+def test_what_cannot_be_read_is_named(tmp_path, read):
+    (tmp_path / "x.json").mkdir()
+    with pytest.raises(UserError, match=r"x\.json: cannot be read: Is a directory"):
+        read(tmp_path / "x.json")
 
 
 @pytest.mark.parametrize("content", [b'{"x": ', b"", b"\xff\xfe"])

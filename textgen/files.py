@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from textgen.errors import UserError
 
@@ -60,30 +60,49 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if the file does not exist or contains something other than an object.
+def read_bytes(path: Path) -> bytes:
+    """The contents of a file.
 
     Raises:
-        UserError: the file is not JSON.
+        UserError: it cannot be read, such as a directory of that name.
+    """
+    with _open(path) as file:
+        return file.read()
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}. Restore the file, or delete it.") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if the file does not exist.
+
+    Raises:
+        UserError: it cannot be read, or is not a JSON object.
     """
     if not path.exists():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_bytes(path))
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error}). Restore the file, or delete it.") from None
-    return value if isinstance(value, dict) else {}
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not a JSON object. Restore the file, or delete it.")
+    return value
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a JSON Lines file, one at a time; none if the file does not exist.
 
     Raises:
-        UserError: a line is not JSON; the message contains its number.
+        UserError: it cannot be read, or a line is not JSON; the message contains its number.
     """
     if not path.exists():
         return
-    with path.open("rb") as file:  # bytes, so that invalid UTF-8 is found by json.loads
+    with _open(path) as file:  # bytes, so that invalid UTF-8 is found by json.loads
         for number, line in enumerate(file, start=1):
             try:
                 yield json.loads(line)

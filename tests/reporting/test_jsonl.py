@@ -92,6 +92,13 @@ def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(record):
     assert record.path.read_bytes().count(b"\n") == 3
 
 
+def test_a_record_that_cannot_be_read_is_named(record):
+    record.path.mkdir()
+    for read in (record.read, lambda: record.truncate_after(1)):
+        with pytest.raises(UserError, match=r"\.jsonl: cannot be read: Is a directory"):
+            read()
+
+
 def test_a_row_survives_a_kill_right_after_append(tmp_path):
     path = tmp_path / "metrics.jsonl"
     program = (

@@ -122,11 +122,31 @@ def test_a_damaged_row_is_an_error_that_names_file_and_line(results, name, text)
 def test_a_row_without_a_value_that_is_needed_is_an_error_that_names_file_and_line(results):
     results.write("before", measurement(2.0))
     damage(results.directory / "documents.jsonl", '{"when": "before", "id": "texts#1", "nll": 1.0}')
-    with pytest.raises(UserError, match=r"documents\.jsonl, line 2: .*tokens, words, bytes"):
+    with pytest.raises(UserError, match=r"documents\.jsonl, line 2: .*tokens \(int\), words \(int\), bytes \(int\)"):
         results.scores("before")
     damage(results.directory / "continuations.jsonl", '{"when": "before", "prompt_id": "texts#1"}')
-    with pytest.raises(UserError, match=r"continuations\.jsonl, line 2: .*strategy, sample, text"):
+    with pytest.raises(
+        UserError, match=r"continuations\.jsonl, line 2: .*strategy \(str\), sample \(int\), text \(str\)"
+    ):
         list(results.continuations())
+
+
+def test_a_value_of_another_type_is_an_error_that_names_file_and_line(results):
+    results.write("before", measurement(2.0))
+    path = results.directory / "documents.jsonl"
+    path.write_text(path.read_text().replace('"nll": ', '"nll": "a", "was": '))
+    with pytest.raises(UserError, match=r"documents\.jsonl, line 1: .*nll \(float\)"):
+        results.scores("before")
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"), [("perplexity", "5"), ("perplexity", "[]"), ("decoding", "{}"), ("diagnostics", "[1]")]
+)
+def test_an_entry_of_another_kind_is_an_error_that_names_the_file(results, name, entry):
+    results.write("before", measurement())
+    (results.directory / f"{name}.json").write_text(f'{{"before": {entry}}}')
+    with pytest.raises(UserError, match=rf"{name}\.json: 'before' does not contain"):
+        getattr(results, name)()
 
 
 @pytest.mark.parametrize("name", ["perplexity.json", "decoding.json", "diagnostics.json"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import UserError
-from textgen.files import json_line, sync, write_bytes
+from textgen.files import json_line, read_bytes, sync, write_bytes
 
 
 class StepRecord:
@@ -36,10 +36,14 @@ class StepRecord:
             sync(self.path.parent)
 
     def truncate_after(self, step: int) -> None:
-        """Remove rows after ``step`` and an incomplete last line, atomically; if there are none, do nothing."""
+        """Remove rows after ``step`` and an incomplete last line, atomically; if there are none, do nothing.
+
+        Raises:
+            UserError: as :meth:`read`.
+        """
         if not self.path.exists():
             return
-        data = self.path.read_bytes()
+        data = read_bytes(self.path)
         kept = b"".join(line for line, row in self._rows(data) if row["step"] <= step)
         if kept != data:
             write_bytes(self.path, kept)
@@ -48,11 +52,11 @@ class StepRecord:
         """All complete rows, oldest first; empty if there is no file.
 
         Raises:
-            UserError: a line other than the last is damaged.
+            UserError: the file cannot be read, or a line other than the last is damaged.
         """
         if not self.path.exists():
             return []
-        return [row for _, row in self._rows(self.path.read_bytes())]
+        return [row for _, row in self._rows(read_bytes(self.path))]
 
     def _rows(self, data: bytes) -> list[tuple[bytes, dict[str, Any]]]:
         """The complete lines of the file's contents, each with its row."""

@@ -1,6 +1,6 @@
 """Reads and writes what was measured in a run, and reads the other files that its report shows."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from textgen.errors import UserError
 from textgen.evaluation.decoding import strategies
 from textgen.evaluation.measure_model import Measurement
 from textgen.evaluation.perplexity.document_sums import DocumentScore
-from textgen.files import read_json, read_jsonl, write_json, write_jsonl
+from textgen.files import read_bytes, read_json, read_jsonl, write_json, write_jsonl
 from textgen.reporting.jsonl import StepRecord
 
 MOMENT_PAIRS = (("before", "after"), ("baseline", "model"))
@@ -59,19 +59,19 @@ class EvaluationResults:
 
     def perplexity(self) -> dict[str, Any]:
         """The contents of ``perplexity.json``."""
-        return read_json(self.directory / "perplexity.json")
+        return self._read("perplexity.json", lambda entry: isinstance(entry, dict))
 
     def decoding(self) -> dict[str, Any]:
         """The contents of ``decoding.json``; empty if decoding was skipped."""
-        return read_json(self.directory / "decoding.json")
+        return self._read("decoding.json", _is_table)
 
     def diagnostics(self) -> dict[str, Any]:
         """The contents of ``diagnostics.json``; empty if decoding was skipped."""
-        return read_json(self.directory / "diagnostics.json")
+        return self._read("diagnostics.json", _is_table)
 
     def continuations(self) -> Iterator[dict[str, Any]]:
         """The rows of ``continuations.jsonl``, one at a time."""
-        return self._rows("continuations.jsonl", "prompt_id", "prompt", "strategy", "sample", "text")
+        return self._rows("continuations.jsonl", prompt_id=str, prompt=str, strategy=str, sample=int, text=str)
 
     def scores(self, moment: str) -> list[DocumentScore]:
         """The document scores of one moment, from ``documents.jsonl``.
@@ -80,7 +80,7 @@ class EvaluationResults:
             UserError: they are not as many as ``perplexity.json`` says.
         """
         names = [field.name for field in fields(DocumentScore)]
-        rows = self._rows("documents.jsonl", "id", "nll", "tokens", "words", "bytes")
+        rows = self._rows("documents.jsonl", id=str, nll=float, tokens=int, words=int, bytes=int)
         found = [DocumentScore(**{k: row[k] for k in names if k in row}) for row in rows if row["when"] == moment]
         expected = self.perplexity().get(moment, {}).get("documents", len(found))
         if len(found) != expected:
@@ -109,13 +109,26 @@ class EvaluationResults:
         others = [row for row in self._rows(name) if row["when"] != moment]
         write_jsonl(self.directory / name, [*others, *({"when": moment, **row} for row in rows)])
 
-    def _rows(self, name: str, *keys: str) -> Iterator[dict[str, Any]]:
-        """The rows of a JSON Lines file, which must have "when" and these keys."""
+    def _read(self, name: str, is_entry: Callable[[Any], bool]) -> dict[str, Any]:
+        """The contents of a JSON file: moments, each with an entry."""
         path = self.directory / name
-        for line, row in enumerate(read_jsonl(path), start=1):
-            if not isinstance(row, dict) or not row.keys() >= {"when", *keys}:
+        value = read_json(path)
+        for moment, entry in value.items():
+            if not is_entry(entry):
                 raise UserError(
-                    f"{path}, line {line}: must be an object with {', '.join(('when', *keys))}. "
+                    f"{path}: {moment!r} does not contain what textgen writes there. Restore the file, or delete "
+                    f"{self.directory} to measure again."
+                )
+        return value
+
+    def _rows(self, name: str, **types: type) -> Iterator[dict[str, Any]]:
+        """The rows of a JSON Lines file, which must have "when" and these keys, with values of these types."""
+        path, types = self.directory / name, {"when": str, **types}
+        for line, row in enumerate(read_jsonl(path), start=1):
+            if not isinstance(row, dict) or not all(isinstance(row.get(key), kind) for key, kind in types.items()):
+                expected = ", ".join(f"{key} ({kind.__name__})" for key, kind in types.items())
+                raise UserError(
+                    f"{path}, line {line}: must be an object with {expected}. "
                     f"Restore the line, or delete {self.directory} to measure again."
                 )
             yield row
@@ -186,6 +199,10 @@ class RunFiles:
         return str(self.config.get("method") or "full") if self.is_fine_tuning else ""
 
 
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
+
+
 def _without_empty(value: dict[str, Any]) -> dict[str, Any]:
     return {key: item for key, item in value.items() if item}
 
@@ -194,7 +211,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML ({error}).") from None
-    return value if isinstance(value, dict) else {}
+        value = yaml.safe_load(read_bytes(path))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({error}). Restore the file.") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not a YAML mapping. Restore the file.")
+    return value

@@ -68,7 +68,7 @@ class RunDirectory:
         """The contents of ``status.json``; empty if missing or damaged."""
         try:
             return read_json(self.path / "status.json")
-        except (UserError, OSError):
+        except UserError:
             return {}
 
     def environment(self) -> dict[str, Any]:
