@@ -11,6 +11,8 @@ from textgen.errors import UserError
 # A lone surrogate is valid in a Python string but not in UTF-8; Python's escape for it is the same as JSON's.
 _ENCODING = ("utf-8", "backslashreplace")
 
+RESTORE = "Restore the file, or delete it."
+
 
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON value, indented, atomically: readers see the old file or the complete new one.
@@ -60,25 +62,29 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_bytes(path: Path) -> bytes:
-    """The contents of a file.
+def read_bytes(path: Path, remedy: str = RESTORE) -> bytes:
+    """The contents of a file; ``remedy`` is what the error message tells the user to do.
 
     Raises:
         UserError: it cannot be read, such as a directory of that name.
     """
-    with _open(path) as file:
+    with _open(path, remedy) as file:
         return file.read()
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path, remedy: str) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}. Restore the file, or delete it.") from None
+        raise UserError(f"{path}: cannot be read: {error.strerror}. {remedy}") from None
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, remedy: str = RESTORE) -> dict[str, Any]:
     """The JSON object in a file; empty if the file does not exist.
+
+    Args:
+        path: the file.
+        remedy: what error messages tell the user to do.
 
     Raises:
         UserError: it cannot be read, or is not a JSON object.
@@ -86,27 +92,29 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        value = json.loads(read_bytes(path))
+        value = json.loads(read_bytes(path, remedy))
     except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}). Restore the file, or delete it.") from None
+        raise UserError(f"{path}: not valid JSON ({error}). {remedy}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}: not a JSON object. Restore the file, or delete it.")
+        raise UserError(f"{path}: not a JSON object. {remedy}")
     return value
 
 
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+def read_jsonl(path: Path, remedy: str = RESTORE) -> Iterator[dict[str, Any]]:
     """The rows of a JSON Lines file, one at a time; none if the file does not exist.
+
+    Args:
+        path: the file.
+        remedy: what error messages tell the user to do.
 
     Raises:
         UserError: it cannot be read, or a line is not JSON; the message contains its number.
     """
     if not path.exists():
         return
-    with _open(path) as file:  # bytes, so that invalid UTF-8 is found by json.loads
+    with _open(path, remedy) as file:  # bytes, so that invalid UTF-8 is found by json.loads
         for number, line in enumerate(file, start=1):
             try:
                 yield json.loads(line)
             except ValueError as error:
-                raise UserError(
-                    f"{path}, line {number}: not valid JSON ({error}). Restore the file, or delete it."
-                ) from None
+                raise UserError(f"{path}, line {number}: not valid JSON ({error}). {remedy}") from None

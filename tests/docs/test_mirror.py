@@ -16,6 +16,7 @@ OF_SEVERAL_MODULES = {
 
 # Modules that no test file is named after: where they are tested.
 TESTED_ELSEWHERE = {
+    "reporting/config.py": "tests/reporting/tracking/test_tracker.py",
     "reporting/publish.py": "tests/reporting/test_run_log.py",
     "reporting/tracking/wandb_run.py": "tests/reporting/tracking/test_wandb_mirror.py",
     "training/distributed/deepspeed_zero.py": "tests/recipes/test_engine.py",

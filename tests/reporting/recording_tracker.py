@@ -1,15 +1,15 @@
-"""A stand-in for an experiment tracker."""
+"""A stand-in for an experiment tracker (:class:`textgen.reporting.tracking.tracker.Tracker`)."""
 
 
 class Tracker:
-    """A stand-in for the W&B mirror that remembers its calls."""
+    """Remembers its calls."""
 
     def __init__(self, events):
         self.events, self.started, self.rows, self.samples = events, None, [], []
         self.at_finish = lambda run_dir: None
 
-    def start(self, run_dir, config, **options):
-        self.started = {"run_dir": run_dir, "config": config, **options}
+    def start(self, directory, config, echo):
+        self.started = directory, config
         return self
 
     def log(self, row):

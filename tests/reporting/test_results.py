@@ -65,6 +65,17 @@ def test_without_decoding_there_are_only_perplexity_files(results):
     assert list(results.continuations()) == []
 
 
+@pytest.mark.parametrize("name", ["perplexity.json", "documents.jsonl", "decoding.json", "continuations.jsonl"])
+def test_a_measurement_that_lost_a_file_is_not_complete(tmp_path, name):
+    results = EvaluationResults(tmp_path, with_decoding=True)
+    results.write("before", measurement(2.0))
+    assert results.has("before")
+    (results.directory / name).unlink()
+    assert not results.has("before")
+    results.write("before", measurement(2.0))
+    assert results.has("before")
+
+
 def test_an_incomplete_measurement_is_replaced(results, monkeypatch):
     results.write("before", measurement(2.0))
 

@@ -37,13 +37,13 @@ def events(monkeypatch):
 @pytest.fixture
 def tracker(events, monkeypatch):
     tracker = Tracker(events)
-    monkeypatch.setattr(run_log_module, "WandbMirror", tracker)
+    monkeypatch.setattr(run_log_module, "start_tracker", tracker.start)
     return tracker
 
 
 @pytest.fixture
 def directory(tmp_path):
-    flat = {"model": "tiny-gpt2", "data": "plays", "run_dir": None}
+    flat = {"model": "tiny-gpt2", "data": "plays", "run_dir": None, "skip_decoding": True}
     return RunDirectory(flat, path=str(tmp_path / "run"), name="run")
 
 
@@ -101,13 +101,9 @@ def test_the_directory_is_claimed_before_anything_is_measured(start, directory, 
     assert lines == []
 
 
-def test_the_tracker_is_started_with_the_settings_and_the_id_of_the_directory(start, directory, tracker):
+def test_the_tracker_is_started_for_the_directory(start, directory, tracker):
     start()
-    assert tracker.started["run_dir"] == directory.path
-    assert tracker.started["config"] == directory.settings
-    assert tracker.started["run_id"] == directory.tracking_id()
-    assert (tracker.started["project"], tracker.started["mode"]) == ("textgen", "auto")
-    assert TrackingConfig(track="none", wandb_mode="online").mode == "disabled"
+    assert tracker.started == (directory, TrackingConfig())
 
 
 def test_another_process_writes_nothing(start, directory, tracker, lines, events):
@@ -120,7 +116,7 @@ def test_another_process_writes_nothing(start, directory, tracker, lines, events
     log.write_difference("before", "after", seed=0)
     log.finish()
     assert not directory.path.exists()
-    assert tracker.started["mode"] == "disabled"
+    assert tracker.started is None
     assert lines == events == []
 
 
@@ -195,6 +191,17 @@ def test_resuming_drops_later_rows_and_gives_the_tracker_the_earlier_ones(start,
     assert (directory.status()["state"], directory.status()["step"]) == ("running", 4)
 
 
+@pytest.mark.parametrize("left", [None, b"", b'{"step": 1, "train/loss": 1.0}\n{"step'])
+def test_a_run_whose_metrics_lost_rows_is_not_continued(start, directory, tracker, left):
+    write_six_steps(start())
+    metrics = directory.path / "metrics.jsonl"
+    metrics.unlink() if left is None else metrics.write_bytes(left)
+    first_lost = 2 if left else 1
+    with pytest.raises(UserError, match=rf"rows are missing, such as that of step {first_lost}\."):
+        start().resume_from(TrainState(step=4))
+    start().resume_from(TrainState())  # from the beginning, all rows come again
+
+
 def test_a_run_without_a_checkpoint_drops_every_row(start, directory, tracker):
     write_six_steps(start())
     tracker.forget()
@@ -212,7 +219,7 @@ def test_a_resumed_tracker_gets_only_the_rows_that_it_lacks(start, directory, tr
         resumed=True, summary={"train/step": 2, "samples/step": 0}, settings=settings, log=sent.append, finish=print
     )
     mirror = WandbMirror(wandb_run, lambda line: None)
-    monkeypatch.setattr(tracker, "start", lambda *args, **options: mirror)
+    monkeypatch.setattr(run_log_module, "start_tracker", lambda *args: mirror)
     start().resume_from(TrainState(step=4))
     mirror._end(0, timeout=30)
     assert [row["train/step"] for row in sent if "train/step" in row] == [3, 4]

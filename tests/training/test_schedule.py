@@ -1,25 +1,28 @@
 """The learning rate as a pure function of the step."""
 
 from itertools import pairwise
+from typing import get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.training.config import TrainingConfig
-from textgen.training.schedule import learning_rate_at
+from textgen.training.schedule import SCHEDULES, learning_rate_at
 
-SCHEDULES = ("cosine", "linear", "constant")
+# Step → the learning rate as a share of the peak, for 12 steps of which 4 are the warm-up.
+BY_HAND = {
+    "cosine": {1: 0.25, 2: 0.5, 4: 1.0, 5: 0.965_745_789_6, 8: 0.55, 12: 0.1},
+    "linear": {1: 0.25, 2: 0.5, 4: 1.0, 5: 0.8875, 8: 0.55, 12: 0.1},
+    "constant": {1: 0.25, 2: 0.5, 4: 1.0, 5: 1.0, 8: 1.0, 12: 1.0},
+}
 
 
-@pytest.mark.parametrize(
-    ("schedule", "expected"),
-    [
-        ("cosine", {1: 0.25, 2: 0.5, 4: 1.0, 5: 0.965_745_789_6, 8: 0.55, 12: 0.1}),
-        ("linear", {1: 0.25, 2: 0.5, 4: 1.0, 5: 0.8875, 8: 0.55, 12: 0.1}),
-        ("constant", {1: 0.25, 2: 0.5, 4: 1.0, 5: 1.0, 8: 1.0, 12: 1.0}),
-    ],
-)
+def test_every_value_of_the_flag_has_a_schedule_and_values_by_hand():
+    assert set(SCHEDULES) == set(get_args(get_type_hints(TrainingConfig)["schedule"])) == set(BY_HAND)
+
+
+@pytest.mark.parametrize(("schedule", "expected"), BY_HAND.items())
 def test_learning_rates_by_hand(schedule, expected):
     config = TrainingConfig(learning_rate=2e-3, schedule=schedule, warmup_steps=4)
     for step, share in expected.items():
@@ -33,7 +36,7 @@ def test_without_a_warm_up_the_first_step_is_past_the_peak():
 
 
 @given(
-    schedule=st.sampled_from(SCHEDULES),
+    schedule=st.sampled_from(sorted(SCHEDULES)),
     peak=st.floats(1e-6, 1.0),
     warmup=st.integers(0, 60),
     total=st.integers(1, 100),

@@ -16,8 +16,3 @@ class TrackingConfig:
     """Weights & Biases project."""
     wandb_mode: WandbMode = "auto"
     """W&B mode; auto is online if you are logged in, otherwise offline."""
-
-    @property
-    def mode(self) -> WandbMode:
-        """``wandb_mode``, or "disabled" if W&B is not the tracker."""
-        return self.wandb_mode if self.track == "wandb" else "disabled"

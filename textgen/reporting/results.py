@@ -38,15 +38,17 @@ def moments(by_moment: Mapping[str, Any]) -> list[str]:
 class EvaluationResults:
     """The files under ``evaluation/``, by moment (see :data:`MOMENT_PAIRS`).
 
-    Measurements are written one at a time, each file atomically; ``perplexity.json`` is written last and marks a
-    measurement as complete.
+    Measurements are written one at a time, each file atomically; ``perplexity.json`` is written last.
 
     Args:
         run_dir: the run directory.
+        with_decoding: whether a complete measurement compares decoding strategies.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, *, with_decoding: bool = False) -> None:
         self.directory = run_dir / "evaluation"
+        self.with_decoding = with_decoding
+        self._remedy = f"Restore the file, or delete {self.directory} to measure again."
 
     @property
     def score_cache(self) -> Path:
@@ -54,8 +56,17 @@ class EvaluationResults:
         return self.directory / "records"
 
     def has(self, moment: str) -> bool:
-        """Whether the measurement of a moment is complete."""
-        return moment in self.perplexity()
+        """Whether the measurement of a moment is complete: with the score of every document, and its decoding.
+
+        Raises:
+            UserError: a file is damaged.
+        """
+        perplexity = self.perplexity()
+        if moment not in perplexity or len(self._scores(moment)) != perplexity[moment].get("documents"):
+            return False
+        if not self.with_decoding:
+            return True
+        return moment in self.decoding() and any(row["when"] == moment for row in self.continuations())
 
     def perplexity(self) -> dict[str, Any]:
         """The contents of ``perplexity.json``."""
@@ -79,16 +90,19 @@ class EvaluationResults:
         Raises:
             UserError: they are not as many as ``perplexity.json`` says.
         """
-        names = [field.name for field in fields(DocumentScore)]
-        rows = self._rows("documents.jsonl", id=str, nll=float, tokens=int, words=int, bytes=int)
-        found = [DocumentScore(**{k: row[k] for k in names if k in row}) for row in rows if row["when"] == moment]
+        found = self._scores(moment)
         expected = self.perplexity().get(moment, {}).get("documents", len(found))
         if len(found) != expected:
             raise UserError(
                 f"{self.directory / 'documents.jsonl'}: {len(found)} documents {moment!r}, but perplexity.json was "
-                f"computed from {expected}. Restore the file, or delete {self.directory} to measure again."
+                f"computed from {expected}. {self._remedy}"
             )
         return found
+
+    def _scores(self, moment: str) -> list[DocumentScore]:
+        names = [field.name for field in fields(DocumentScore)]
+        rows = self._rows("documents.jsonl", id=str, nll=float, tokens=int, words=int, bytes=int)
+        return [DocumentScore(**{k: row[k] for k in names if k in row}) for row in rows if row["when"] == moment]
 
     def write(self, moment: str, measurement: Measurement) -> None:
         """Add a measurement; an incomplete one of the same moment is replaced."""
@@ -112,25 +126,19 @@ class EvaluationResults:
     def _read(self, name: str, is_entry: Callable[[Any], bool]) -> dict[str, Any]:
         """The contents of a JSON file: moments, each with an entry."""
         path = self.directory / name
-        value = read_json(path)
+        value = read_json(path, self._remedy)
         for moment, entry in value.items():
             if not is_entry(entry):
-                raise UserError(
-                    f"{path}: {moment!r} does not contain what textgen writes there. Restore the file, or delete "
-                    f"{self.directory} to measure again."
-                )
+                raise UserError(f"{path}: {moment!r} does not contain what textgen writes there. {self._remedy}")
         return value
 
     def _rows(self, name: str, **types: type) -> Iterator[dict[str, Any]]:
         """The rows of a JSON Lines file, which must have "when" and these keys, with values of these types."""
         path, types = self.directory / name, {"when": str, **types}
-        for line, row in enumerate(read_jsonl(path), start=1):
+        for line, row in enumerate(read_jsonl(path, self._remedy), start=1):
             if not isinstance(row, dict) or not all(isinstance(row.get(key), kind) for key, kind in types.items()):
                 expected = ", ".join(f"{key} ({kind.__name__})" for key, kind in types.items())
-                raise UserError(
-                    f"{path}, line {line}: must be an object with {expected}. "
-                    f"Restore the line, or delete {self.directory} to measure again."
-                )
+                raise UserError(f"{path}, line {line}: must be an object with {expected}. {self._remedy}")
             yield row
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from textgen.errors import UserError
 from textgen.evaluation.measure_model import Measurement
 from textgen.evaluation.perplexity.summary import paired_difference
 from textgen.files import write_json
@@ -13,7 +14,7 @@ from textgen.reporting.console import step_line
 from textgen.reporting.jsonl import StepRecord
 from textgen.reporting.publish import publish
 from textgen.reporting.results import EvaluationResults
-from textgen.reporting.tracking.wandb_mirror import WandbMirror
+from textgen.reporting.tracking.tracker import NoTracker, Tracker, start_tracker
 from textgen.run.directory import RunDirectory
 from textgen.training.environment import environment, peak_memory_bytes
 from textgen.training.step import StepResult
@@ -50,11 +51,12 @@ class RunLog:
         total_steps: int = 0,
     ) -> None:
         self.directory, self.total_steps = directory, total_steps
-        self.results = EvaluationResults(directory.path)
+        self.results = EvaluationResults(directory.path, with_decoding=not directory.settings["skip_decoding"])
         self._accelerator, self._writes = accelerator, accelerator.is_main_process
         self._metrics, self._timing, self._samples = (
             StepRecord(directory.path / f"{name}.jsonl") for name in ("metrics", "timing", "samples")
         )
+        self._tracker: Tracker = NoTracker()
         self._seconds, self._targets, self._logged_step = 0.0, 0, 0  # since the last row, and the step of that row
         accelerator.wait_for_everyone()  # every process has checked the directory before one changes it
         if self._writes:
@@ -62,28 +64,31 @@ class RunLog:
             directory.create()
             directory.write_status("running", step=step)
             write_json(directory.path / "environment.json", environment(accelerator) | facts)
-        self._mirror = WandbMirror.start(
-            directory.path,
-            directory.settings,
-            run_id=directory.tracking_id(),
-            project=tracking.wandb_project,
-            mode=tracking.mode if self._writes else "disabled",
-            name=directory.path.name,
-            echo=accelerator.print,
-        )
+            self._tracker = start_tracker(directory, tracking, accelerator.print)
 
     def resume_from(self, state: TrainState) -> None:
-        """Remove rows after the checkpoint that training resumes from, and send the tracker the rows that it lacks."""
+        """Remove rows after the checkpoint that training resumes from, and send the tracker the rows that it lacks.
+
+        Raises:
+            UserError: a file is damaged, or rows of ``metrics.jsonl`` are missing.
+        """
         self._logged_step = state.step
         if not self._writes:
             return
         last = state.step or -1  # a run that starts from scratch samples step 0 again
         for record in (self._metrics, self._timing, self._samples):
             record.truncate_after(last)
+        metrics = self._metrics.read()
+        lost = {row["step"] for row in self._timing.read()} - {row["step"] for row in metrics}
+        if lost:
+            raise UserError(
+                f"{self._metrics.path}: rows are missing, such as that of step {min(lost)}. Restore the file, or start "
+                "a new run with --resume=never."
+            )
         self.directory.write_status("running", step=state.step)
-        for row in self._metrics.read():
-            self._mirror.log(row)
-        self._mirror.log_samples(self._samples.read())
+        for row in metrics:
+            self._tracker.log(row)
+        self._tracker.log_samples(self._samples.read())
 
     def add_step(self, result: StepResult) -> None:
         """Add a training step to the throughput that the next row reports."""
@@ -103,7 +108,7 @@ class RunLog:
             self._accelerator.print(
                 step_line(row, self.total_steps, tokens_per_second=tokens_per_second, seconds_left=seconds_left)
             )
-            self._mirror.log(row)
+            self._tracker.log(row)
         self._seconds, self._targets, self._logged_step = 0.0, 0, step
 
     def log_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -111,7 +116,7 @@ class RunLog:
         if self._writes:
             for row in rows:
                 self._samples.append(row)
-            self._mirror.log_samples(rows)
+            self._tracker.log_samples(rows)
 
     def write_measurement(self, moment: str, measurement: Measurement) -> None:
         """Write what was measured at a moment: "before", "after", "baseline" or "model"."""
@@ -136,5 +141,5 @@ class RunLog:
         """
         if self._writes:
             publish(self.directory.path, self.results, self._accelerator.print)
-            self._mirror.finish(self.directory.path)
+            self._tracker.finish(self.directory.path)
             self.directory.write_status("done", step=self.total_steps, exit_code=0)
