@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
-LAUNCH := $(BIN)/accelerate launch --quiet --config_file launch/cpu.yaml
+# With the variable set, accelerate prints no advice about threads; textgen sets their number itself.
+LAUNCH := OMP_NUM_THREADS=$$(getconf _NPROCESSORS_ONLN) $(BIN)/accelerate launch --quiet --config_file launch/cpu.yaml
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help

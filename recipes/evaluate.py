@@ -40,7 +40,7 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     # ------------------------------------------------------------------ check everything that can be checked cheaply
     checked = check_evaluation(config, directory)
 
-    # Libraries that take seconds to import come after the checks that do not need them.
+    # These imports take seconds, so they come after the cheap checks.
     from textgen.data.readers import held_out_documents
     from textgen.evaluation.loaded_model import LoadedModel
     from textgen.evaluation.measure_model import Evaluation

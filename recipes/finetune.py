@@ -44,7 +44,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # ------------------------------------------------------------------ check everything that can be checked cheaply
     checked = check_finetuning(config, directory)
 
-    # Libraries that take seconds to import come after the checks that do not need them.
+    # These imports take seconds, so they come after the cheap checks.
     from textgen.data.blocks import GlobalBatches
     from textgen.data.corpus import load_corpus
     from textgen.evaluation.decoding.training_samples import TextSampler
@@ -53,7 +53,6 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.model.build import build_model
     from textgen.plan.dry_run import print_plan
     from textgen.reporting.run_log import RunLog
-    from textgen.training.checkpoints import Checkpoints
     from textgen.training.distributed.processes import compute_dtype, describe_launch, start_process
     from textgen.training.microbatch_size import resolve_microbatch_size
     from textgen.training.prepare import prepare
@@ -82,25 +81,27 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     # ----------------------------------------------------------------------------- batches, optimizer, checkpoints
     microbatch_size = resolve_microbatch_size(
-        accelerator, trainable.model, config.training,
-        block_size=config.data.block_size, previous=directory.environment().get("microbatch_size"),  # if resumed
-    )  # fmt: skip
+        accelerator,
+        trainable.model,
+        config.training,
+        block_size=config.data.block_size,
+        previous=directory.environment().get("microbatch_size"),  # a resumed run keeps the size that auto chose
+    )
     batches = GlobalBatches(
         corpus.tokens,
         block_size=config.data.block_size,
         global_batch_size=config.training.global_batch_size,
         microbatch_size=microbatch_size,
         seed=config.training.seed,
-        offsets=None if config.data.packing else corpus.offsets,
+        offsets=None if config.data.packing else corpus.offsets,  # without packing, each document starts a block
     )
     total_steps = config.training.total_steps(batches.steps_per_epoch)
     prepared = prepare(accelerator, trainable, config.training, config.engine, config.adapters)
-    checkpoints = Checkpoints(
-        directory.path / "checkpoints", prepared.model, prepared.optimizer.optimizer, keep=config.run.keep_checkpoints,
-        fingerprints={"settings": directory.fingerprint, "data": corpus.fingerprint} | prepared.fingerprints(),
-        scaler=accelerator.scaler,
+    checkpoints = prepared.checkpoints(
+        directory.path / "checkpoints", keep=config.run.keep_checkpoints,
+        fingerprints={"settings": directory.fingerprint, "data": corpus.fingerprint},
     )  # fmt: skip
-    checkpoint = checkpoints.find(config.run.resume, echo)  # an unusable one is an error now, not after an evaluation
+    checkpoint = checkpoints.find(config.run.resume, echo)  # now: an unusable one must fail before the first evaluation
 
     # ------------------------------------------------------------------------------------------- the run directory
     facts = trainable.facts() | corpus.facts() | {"microbatch_size": microbatch_size}
@@ -113,13 +114,14 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         judge=checked.judge, amateur=checked.amateur, score_cache=run_log.results.score_cache,
     )  # fmt: skip
 
+    # Perplexity: textgen/evaluation/perplexity; strategies: …/decoding; metrics of their texts: …/quality.
     def measure(moment: str, name: str) -> None:
         if not run_log.results.has(moment):
             with prepared.evaluation_weights():
                 run_log.write_measurement(moment, evaluation.measure(replace(loaded, name=name), echo))
 
     measure("before", config.model.model)
-    state = checkpoints.load(checkpoint, echo)  # after the evaluation of the weights that it replaces
+    state = checkpoints.load(checkpoint, echo)  # only now: "before" measures the weights that it replaces
     run_log.resume_from(state)
 
     # ----------------------------------------------------------------------------------------------------- training

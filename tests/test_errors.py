@@ -13,7 +13,7 @@ def test_an_error_with_one_problem_is_its_message():
 
 def test_an_error_with_several_problems_is_a_list_of_them():
     error = UserError.of(["first", "second"])
-    assert str(error) == "- first\n- second"
+    assert str(error) == "2 problems:\n- first\n- second"
     assert error.problems == ["first", "second"]
 
 

@@ -21,7 +21,8 @@ class UserError(ValueError):
     def of(cls, problems: Sequence[str]) -> "UserError":
         """One error that lists every problem, so that all of them can be fixed at once."""
         assert problems, "an error without a problem"
-        error = cls(problems[0] if len(problems) == 1 else "\n".join(f"- {problem}" for problem in problems))
+        lines = "".join(f"\n- {problem}" for problem in problems)
+        error = cls(problems[0] if len(problems) == 1 else f"{len(problems)} problems:{lines}")
         error.problems = list(problems)
         return error
 

@@ -128,4 +128,4 @@ def test_an_invalid_description_is_named_with_a_remedy(data, expected):
 def test_all_problems_are_reported_at_once():
     with pytest.raises(UserError) as caught:
         find_sources("markov:order=9,states=1,length=x", DataConfig())
-    assert len(str(caught.value).splitlines()) == 3
+    assert len(caught.value.problems) == 3

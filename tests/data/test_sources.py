@@ -92,6 +92,7 @@ def test_all_bad_files_of_a_directory_are_named_at_once(write, tmp_path):
     write("texts/good.txt", "x")
     empty, binary = write("texts/empty.txt", ""), write("texts/binary.txt", "\0")
     assert error_message(tmp_path / "texts").splitlines() == [
+        "2 problems:",
         f"- --data {binary}: byte 0 is NUL, so this is a binary file, not text.",
         f"- --data {empty}: the file is empty.",
     ]

@@ -109,5 +109,6 @@ def test_all_problems_are_reported_at_once(run_recipe, made) -> None:
     flags = ["--data", "nowhere.txt", "--block-size", 1, "--layers", 0, "--heads", 3]
     ran = run_recipe("make_tokenizer", "--output-dir", made, *flags, check=False)
     assert ran.code == 2
-    problems = [line.removeprefix("error: ").split()[1] for line in ran.error.splitlines()]
+    assert ran.error.startswith("error: 5 problems:\n")
+    problems = [line.split()[1] for line in ran.error.splitlines()[1:]]
     assert problems == ["--block-size", "--layers", "--heads", "--output-dir", "--data"]

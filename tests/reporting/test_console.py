@@ -61,6 +61,7 @@ def test_no_number_is_cut_off(evaluation, width):
     for row in evaluation["decoding"]["after"]:
         assert f"{row['diversity']:.2f}" in text
         assert f"{row['rep_4']:.3f}" in text
+        assert width < 80 or row["strategy"] in text
 
 
 @pytest.mark.parametrize("width", [100, 80])

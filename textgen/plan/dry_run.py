@@ -56,4 +56,4 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
 
 def _count(number: float, one: str, many: str) -> str:
     """A number with its noun in the singular or plural, such as "1 epoch" or "2 epochs"."""
-    return f"{number:.10g} {one if number == 1 else many}"
+    return f"{int(number) if number == int(number) else number:,} {one if number == 1 else many}"

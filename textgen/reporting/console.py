@@ -60,15 +60,15 @@ def print_decoding(decoding: Mapping[str, Sequence[Mapping[str, Any]]], console:
         rows = decoding[moment]
         if not rows:
             continue
-        _print_table(console, partial(_decoding_table, moment, rows))
+        _print_table(console, partial(_decoding_table, moment, rows, whole_names=console.width >= 80))
         if moment == moment_pair(decoding)[1]:
             _print_findings(rows, console)
 
 
-def _decoding_table(moment: str, rows: Sequence[Mapping[str, Any]], separator: str) -> Table:
+def _decoding_table(moment: str, rows: Sequence[Mapping[str, Any]], separator: str, *, whole_names: bool) -> Table:
     metrics = _choose(METRICS, _METRICS)
     table = _table(f"Decoding, {moment} (* closest to the human text)")
-    table.add_column("strategy", overflow="fold")
+    table.add_column("strategy", overflow="fold", no_wrap=whole_names)
     for metric in metrics:
         table.add_column(metric.title, justify="right", overflow="fold", no_wrap=metric.key not in _WITH_INTERVAL)
     closest = {metric.key: closest_to_human(rows, metric.key) for metric in metrics}

@@ -41,7 +41,7 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
     steps = run.metrics[-1]["step"] if run.metrics else config.get("steps")
     documents = [
         f"{count(environment[f'{split}_documents'])} {name}"
-        for split, name in (("train", "training"), ("validation", "validation"))
+        for split, name in (("train", "training"), ("validation", "held out"))
         if environment.get(f"{split}_documents") is not None
     ]
     known = [
@@ -51,7 +51,7 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
         ("Trainable parameters", trainable and f"{count(trainable)} of {count(total)}{share}"),
         ("Data", config.get("data")),
         ("Documents", ", ".join(documents)),
-        ("Training tokens", environment.get("train_tokens") and count(environment["train_tokens"])),
+        ("Training targets", environment.get("train_tokens") and count(environment["train_tokens"])),
         ("Steps", count(steps) if run.is_fine_tuning and steps is not None else None),
         ("Processes", environment.get("processes")),
         ("Threads per process", environment.get("threads")),

@@ -79,4 +79,4 @@ class OutputConfig:
 
     def problems(self) -> list[str]:
         """Invalid settings, one message each."""
-        return at_least(self, {"threads": 0})
+        return at_least(self, {"threads": 0, "seed": 0})

@@ -148,7 +148,7 @@ class RunDirectory:
             assert isinstance(existing, dict)
         except (yaml.YAMLError, UnicodeDecodeError, AssertionError):
             raise UserError(
-                f"{self._flag} {self.path}: its config.yaml is damaged. Choose another directory."
+                f"{self._flag} {self.path}: its config.yaml is damaged. Restore it, or choose another directory."
             ) from None
         names = [
             n

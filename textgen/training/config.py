@@ -57,9 +57,9 @@ class TrainingConfig:
             found.append(f"--steps {self.steps} with --epochs {self.epochs}: use only one of them.")
         for name in ("steps", "epochs"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                found.append(f"{flag(name)} {value}: must be positive.")
-        found += at_least(self, {"global_batch_size": 1, "microbatch_size": 1, "warmup_steps": 0})
+            if value is not None and not 0 < value < math.inf:
+                found.append(f"{flag(name)} {value}: must be positive and finite.")
+        found += at_least(self, {"global_batch_size": 1, "microbatch_size": 1, "warmup_steps": 0, "seed": 0})
         if not 0 < self.learning_rate < math.inf:
             found.append(f"--learning-rate {self.learning_rate}: must be positive and finite.")
         for name in ("weight_decay", "max_grad_norm"):

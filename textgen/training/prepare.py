@@ -1,6 +1,6 @@
 """Preparing a model and its optimizer for the launched processes: alone, replicated (DDP) or sharded (FSDP2, ZeRO)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from textgen.model.config import AdapterConfig
 from textgen.model.contexts import evaluating
 from textgen.model.layers import compile_blocks
 from textgen.model.loss import ModelWithLoss
+from textgen.training.checkpoints import Checkpoints
 from textgen.training.config import EngineConfig, TrainingConfig
 from textgen.training.distributed import deepspeed_zero
 from textgen.training.distributed.exact import broadcast_parameters
@@ -51,6 +52,23 @@ class PreparedModel:
         """Inside, :attr:`model` has the weights to evaluate, complete on every process."""
         with evaluation_weights(self.optimizer), unsharded(self.accelerator, self.training_model):
             yield
+
+    def checkpoints(self, directory: Path, *, fingerprints: Mapping[str, str], keep: int) -> Checkpoints:
+        """The checkpoints of this model and its optimizer.
+
+        Args:
+            directory: the run's ``checkpoints`` directory.
+            fingerprints: what a resumed run must have in common with this one besides :meth:`fingerprints`.
+            keep: number of recent checkpoints to keep in addition to the best.
+        """
+        return Checkpoints(
+            directory,
+            self.model,
+            self.optimizer.optimizer,
+            {**fingerprints, **self.fingerprints()},
+            keep=keep,
+            scaler=self.accelerator.scaler,
+        )
 
     def fingerprints(self) -> dict[str, str]:
         """What a resumed run must have in common with this one: base weights, precision and, if exact, threads."""
