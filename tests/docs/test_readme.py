@@ -1,4 +1,7 @@
-"""Every recipe command of the README passes a dry run, with local data and models in place of its own."""
+"""Every recipe command of the README passes a dry run, with local data and models in place of its own.
+
+The README and the changelog agree with the table of decoding strategies.
+"""
 
 import re
 import runpy
@@ -7,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from textgen.evaluation.decoding.strategies import STRATEGIES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -54,3 +59,13 @@ def test_the_python_example_runs(monkeypatch, capsys) -> None:
     monkeypatch.chdir(ROOT)
     exec(compile(code, "README.md", "exec"), {})
     assert capsys.readouterr().out == "torch.Size([8])\n"
+
+
+def test_the_readme_lists_every_strategy() -> None:
+    [listed] = re.findall(r"`--strategies all`, or any of (.*?);", README, re.DOTALL)
+    assert re.findall(r"`(\w+)`", listed) == list(STRATEGIES)
+
+
+def test_the_changelog_counts_every_strategy() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert re.findall(r"(\d+) decoding strategies", changelog) == [str(len(STRATEGIES))]

@@ -52,7 +52,7 @@ class AdapterConfig:
     lora_dropout: float = 0.0
     """Dropout probability on the adapters' input."""
     lora_targets: str = "auto"
-    """Layers that get adapters: comma-separated names or ends of names, such as c_attn,mlp.c_fc; auto: every linear
+    """Layers that get adapters: comma-separated names or name suffixes, such as c_attn,mlp.c_fc; auto: every linear
     layer except the output head."""
     lora_variant: Literal["lora", "rslora", "dora", "pissa"] = "lora"
     """rslora: scale by alpha / sqrt(rank); dora: train magnitude and direction of the weights separately; pissa:

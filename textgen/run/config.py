@@ -30,7 +30,7 @@ class RunConfig:
     run_dir: str | None = None
     """Directory of the run. Default: a directory under runs/, named after the model, method, data and settings."""
     resume: str = "auto"
-    """auto: continue this run if it was interrupted; never: start a new run alongside; PATH: continue from that
+    """auto: resume this run if it was interrupted; never: start a new run alongside; PATH: resume from that
     checkpoint."""
     evaluate_every: int = 50
     """Measure perplexity on the validation documents every N steps; 0: only before and after training."""
@@ -69,7 +69,7 @@ class OutputConfig:
     output_dir: str | None = None
     """Output directory. Default: a directory under runs/, named after the model, data and settings."""
     resume: Literal["auto", "never"] = "auto"
-    """auto: continue this evaluation if it was interrupted; never: start a new one alongside."""
+    """auto: resume this evaluation if it was interrupted; never: start a new one alongside."""
     seed: int = 0
     """Random seed of sampling and of the bootstrap."""
     threads: int = 0

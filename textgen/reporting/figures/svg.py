@@ -1,4 +1,4 @@
-"""Shared by all figures: style and colours, points and interval bars, and the conversion to inline SVG."""
+"""Shared by all figures: style and colors, points and interval bars, and the conversion to inline SVG."""
 
 import html
 import io
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from textgen.reporting.formatting import bounds, finite
 from textgen.reporting.results import MOMENT_PAIRS
 
-# Figures are drawn in these colours, which are then replaced by the page's own; the SVG keeps them as fallbacks. They
+# Figures are drawn in these colors, which are then replaced by the page's own; the SVG keeps them as fallbacks. They
 # also differ in lightness, for readers who cannot distinguish hues.
 INK, FAINT, GRID, FIRST, SECOND, HUMAN_COLOUR = "#1c2330", "#5b6472", "#d5dae1", "#8b95a5", "#1f5fd0", "#c2570c"
 _PAGE_COLOURS = {
