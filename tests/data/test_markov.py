@@ -110,7 +110,7 @@ def test_omitted_parameters_have_their_defaults():
     ("data", "expected"),
     [
         ("markov:sed=1", "unknown parameter 'sed' of markov; did you mean seed?"),
-        ("markov:colour=1", "choose from seed, states, order, documents, length."),
+        ("markov:color=1", "choose from seed, states, order, documents, length."),
         ("markov:states=99", "states must be from 2 to 27, not 99."),
         ("markov:documents=1", "documents must be from 2 to 1000000, not 1."),
         ("markov:seed=-1", "seed must be a whole number, such as seed=0."),

@@ -41,7 +41,7 @@ def adapter_targets(model: Any, lora_targets: str) -> list[str]:
 
     Args:
         model: the base model.
-        lora_targets: "auto", or comma-separated names or ends of names (``c_attn``, ``attn.c_proj``).
+        lora_targets: "auto", or comma-separated names or name suffixes (``c_attn``, ``attn.c_proj``).
 
     Raises:
         UserError: a name matches no linear layer; the message lists the names that exist.

@@ -23,11 +23,11 @@ from textgen.evaluation.quality.mauve import (
 
 
 def clouds(sizes: list[int], width: int = 6, seed: int = 0, spread: float = 0.05) -> np.ndarray:
-    """Points around random centres, ``sizes[i]`` of them around the i-th."""
+    """Points around random centers, ``sizes[i]`` of them around the i-th."""
     random = default_rng(seed)
-    centres = random.normal(size=(len(sizes), width))
+    centers = random.normal(size=(len(sizes), width))
     return np.concatenate(
-        [centre + spread * random.normal(size=(size, width)) for centre, size in zip(centres, sizes, strict=True)]
+        [center + spread * random.normal(size=(size, width)) for center, size in zip(centers, sizes, strict=True)]
     )
 
 
@@ -80,8 +80,8 @@ def test_k_means_is_as_good_as_scikit_learn_s():
     cluster = pytest.importorskip("sklearn.cluster")
     data = default_rng(1).normal(size=(400, 5))
     labels = k_means(data, 12, seed=0)
-    centres = np.stack([data[labels == label].mean(axis=0) for label in range(12)])
-    cost = np.square(data - centres[labels]).sum()
+    centers = np.stack([data[labels == label].mean(axis=0) for label in range(12)])
+    cost = np.square(data - centers[labels]).sum()
     theirs = cluster.KMeans(12, n_init=5, random_state=0).fit(data).inertia_
     assert cost <= theirs * 1.03
 

@@ -33,9 +33,9 @@ def test_a_single_strategy_is_drawn():
     assert decoding.decoding_scatter({"after": [{"strategy": "greedy", "diversity": 0.0, "nll": 1.0}]})
 
 
-def lines_of(svg, colour):
-    """The number of points of each line drawn in a colour."""
-    paths = [e for e in ET.fromstring(svg).iter("path") if f"stroke: var({colour}" in e.attrib.get("style", "")]
+def lines_of(svg, color):
+    """The number of points of each line drawn in a color."""
+    paths = [e for e in ET.fromstring(svg).iter("path") if f"stroke: var({color}" in e.attrib.get("style", "")]
     return [len(re.findall("[ML]", path.attrib["d"])) for path in paths if "z" not in path.attrib["d"]]
 
 

@@ -61,10 +61,10 @@ def test_the_same_data_gives_the_same_bytes_under_any_matplotlib_settings(page):
         assert page() == first
 
 
-def test_colours_come_from_the_page_and_text_stays_text(page):
+def test_colors_come_from_the_page_and_text_stays_text(page):
     svg = page()["decoding"]
-    colours = set(re.findall(r"#[0-9a-f]{6}", re.sub(r"var\([^)]*\)", "", svg)))
-    assert colours == set()
+    colors = set(re.findall(r"#[0-9a-f]{6}", re.sub(r"var\([^)]*\)", "", svg)))
+    assert colors == set()
     assert {"var(--ink, #1c2330)", "var(--human, #c2570c)"} <= set(re.findall(r"var\([^)]*\)", svg))
     texts = [element.text for element in ET.fromstring(svg).iter("text")]
     for strategy in ("greedy", "no_repeat_ngram", "human"):

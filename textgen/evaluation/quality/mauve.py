@@ -98,8 +98,8 @@ def reduce_features(features: np.ndarray) -> np.ndarray:
     """Features [texts, width], scaled to unit length, on the principal components that hold 90 % of their variance."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     unit = features / np.where(lengths > 0, lengths, 1.0)
-    centred = unit - unit.mean(axis=0)
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = unit - unit.mean(axis=0)
+    left, singular, _ = np.linalg.svd(centered, full_matrices=False)
     variance = np.square(singular)
     if variance.sum() == 0:
         return np.zeros((len(features), 1))
@@ -111,15 +111,15 @@ def k_means(data: np.ndarray, clusters: int, *, seed: int) -> np.ndarray:
     """Cluster labels [items] of data [items, width]: the best of several runs of k-means.
 
     Lloyd's algorithm (1982), initialized by k-means++ (Arthur & Vassilvitskii 2007). A cluster that loses all its items
-    gets the one that is farthest from its own centre.
+    gets the one that is farthest from its own center.
     """
     random = np.random.default_rng(seed)
     best_labels, best_cost = np.zeros(len(data), dtype=np.int64), math.inf
     for _ in range(RESTARTS):
-        centres = _initial_centres(data, clusters, random)
+        centers = _initial_centers(data, clusters, random)
         labels = np.full(len(data), -1)
         for _ in range(MAX_ITERATIONS):
-            distances = _squared_distances(data, centres)
+            distances = _squared_distances(data, centers)
             nearest = distances.argmin(axis=1)
             if np.array_equal(nearest, labels):
                 break
@@ -129,16 +129,16 @@ def k_means(data: np.ndarray, clusters: int, *, seed: int) -> np.ndarray:
                 farthest = int(own.argmax())
                 labels[farthest], own[farthest] = empty, -1.0
             sizes = np.bincount(labels, minlength=clusters)
-            sums = np.zeros_like(centres)
+            sums = np.zeros_like(centers)
             np.add.at(sums, labels, data)
-            centres = sums / np.maximum(sizes, 1)[:, None]
-        cost = float(np.square(data - centres[labels]).sum())
+            centers = sums / np.maximum(sizes, 1)[:, None]
+        cost = float(np.square(data - centers[labels]).sum())
         if cost < best_cost:
             best_labels, best_cost = labels, cost
     return best_labels
 
 
-def _initial_centres(data: np.ndarray, clusters: int, random: np.random.Generator) -> np.ndarray:
+def _initial_centers(data: np.ndarray, clusters: int, random: np.random.Generator) -> np.ndarray:
     """k-means++: items [clusters, width], each drawn in proportion to its squared distance from the ones before."""
     chosen = [int(random.integers(len(data)))]
     distances = _squared_distances(data, data[chosen])[:, 0]
@@ -151,9 +151,9 @@ def _initial_centres(data: np.ndarray, clusters: int, random: np.random.Generato
     return data[chosen]
 
 
-def _squared_distances(data: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Squared distances [items, centres], without an array of all differences."""
-    squared = np.square(data).sum(axis=1)[:, None] - 2 * data @ centres.T + np.square(centres).sum(axis=1)
+def _squared_distances(data: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """Squared distances [items, centers], without an array of all differences."""
+    squared = np.square(data).sum(axis=1)[:, None] - 2 * data @ centers.T + np.square(centers).sum(axis=1)
     return np.maximum(squared, 0.0)
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from textgen.reporting.figures.svg import (
     FAINT,
-    HUMAN_COLOUR,
-    MOMENT_COLOUR,
+    HUMAN_COLOR,
+    MOMENT_COLOR,
     SECOND,
     as_svg,
     draw_line,
@@ -27,7 +27,7 @@ def loss_curve(metrics: Sequence[Mapping[str, Any]]) -> str | None:
         dot = "o" if len(train) < 3 else None  # a line through one point is invisible
         draw_line(top, train, color=SECOND, linewidth=1.3, marker=dot, markersize=3, label="training")
         if evaluated:
-            draw_line(top, evaluated, color=HUMAN_COLOUR, linewidth=1.3, marker="o", markersize=3.5, label="evaluation")
+            draw_line(top, evaluated, color=HUMAN_COLOR, linewidth=1.3, marker="o", markersize=3.5, label="evaluation")
             top.legend(loc="upper right")
         top.set_ylabel("loss (nats per token)")
         learning_rates = points(metrics, "step", "train/learning_rate")
@@ -50,11 +50,11 @@ def perplexity_bars(perplexity: Mapping[str, Mapping[str, Any]]) -> str | None:
     with new_figure(1.45) as figure:
         axes = figure.subplots()
         for row, moment in enumerate(reversed(shown)):
-            value, colour = float(values[moment] or 0), MOMENT_COLOUR[moment]
+            value, color = float(values[moment] or 0), MOMENT_COLOR[moment]
             ends = bounds(perplexity[moment].get("bits_per_byte_interval"))
             if ends:
-                axes.plot(ends, (row, row), color=colour, linewidth=2.5, solid_capstyle="round")
-            axes.plot(value, row, "o", color=colour, markersize=7)
+                axes.plot(ends, (row, row), color=color, linewidth=2.5, solid_capstyle="round")
+            axes.plot(value, row, "o", color=color, markersize=7)
             axes.annotate(number(value, 3), (value, row), (0, 7), textcoords="offset points", ha="center")
         axes.set_yticks(range(len(shown)), list(reversed(shown)))
         axes.set_ylim(-0.5, len(shown) - 0.3)

@@ -10,8 +10,8 @@ from textgen.reporting.figures.labels import place_labels
 from textgen.reporting.figures.svg import (
     FAINT,
     FIRST,
-    HUMAN_COLOUR,
-    MOMENT_COLOUR,
+    HUMAN_COLOR,
+    MOMENT_COLOR,
     SECOND,
     Point,
     as_svg,
@@ -37,17 +37,15 @@ def decoding_scatter(decoding: Mapping[str, Sequence[Mapping[str, Any]]]) -> str
         axes = figure.subplots()
         handles = []
         for moment, spots in by_moment.items():
-            strong, colour = moment == second, MOMENT_COLOUR[moment]
+            strong, color = moment == second, MOMENT_COLOR[moment]
             machine = [spot for strategy, spot in spots.items() if strategy != HUMAN]
-            handles += draw_line(axes, machine, "o", color=colour, markersize=6 if strong else 4, label=moment)
+            handles += draw_line(axes, machine, "o", color=color, markersize=6 if strong else 4, label=moment)
             for variants in families(decoding[moment]):
                 line = [spots[strategy] for strategy in variants if strategy in spots]
-                draw_line(axes, line, color=colour, linewidth=1.4 if strong else 0.8, zorder=1.5)
+                draw_line(axes, line, color=color, linewidth=1.4 if strong else 0.8, zorder=1.5)
             if HUMAN in spots:
-                size, fill = (15, HUMAN_COLOUR) if strong else (11, "none")
-                draw_line(
-                    axes, [spots[HUMAN]], "*", color=HUMAN_COLOUR, markersize=size, markerfacecolor=fill, zorder=4
-                )
+                size, fill = (15, HUMAN_COLOR) if strong else (11, "none")
+                draw_line(axes, [spots[HUMAN]], "*", color=HUMAN_COLOR, markersize=size, markerfacecolor=fill, zorder=4)
         for strategy, end in by_moment[second].items():
             start = by_moment[first].get(strategy) if first else None
             if start:

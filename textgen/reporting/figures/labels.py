@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from textgen.reporting.figures.svg import HUMAN_COLOUR, INK, Point
+from textgen.reporting.figures.svg import HUMAN_COLOR, INK, Point
 from textgen.reporting.results import HUMAN
 
 _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.8), (0.8, -0.8), (-0.8, 0.8), (-0.8, -0.8))
@@ -29,14 +29,14 @@ def place_labels(
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # the layout must be final before anything can be measured
     figure.set_layout_engine("none")
-    centres = axes.transData.transform([(point.x, point.y) for point in obstacles])
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in centres]
+    centers = axes.transData.transform([(point.x, point.y) for point in obstacles])
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in centers]
     inside = axes.get_window_extent()
     pixels_per_point = figure.dpi / 72
     for strategy, spot in sorted(spots.items(), key=lambda item: (item[1].x, item[1].y)):
-        colour = HUMAN_COLOUR if strategy == HUMAN else INK
+        color = HUMAN_COLOR if strategy == HUMAN else INK
         at = (spot.x, spot.y)
-        text = axes.annotate(names[strategy], at, (0, 0), textcoords="offset points", color=colour, fontsize=8)
+        text = axes.annotate(names[strategy], at, (0, 0), textcoords="offset points", color=color, fontsize=8)
         size = text.get_window_extent(canvas.get_renderer())
         here_x, here_y = axes.transData.transform(at)
         candidates: list[tuple[float, tuple[float, float], Bbox]] = []

@@ -16,16 +16,16 @@ from textgen.reporting.results import MOMENT_PAIRS
 
 # Figures are drawn in these colors, which are then replaced by the page's own; the SVG keeps them as fallbacks. They
 # also differ in lightness, for readers who cannot distinguish hues.
-INK, FAINT, GRID, FIRST, SECOND, HUMAN_COLOUR = "#1c2330", "#5b6472", "#d5dae1", "#8b95a5", "#1f5fd0", "#c2570c"
-_PAGE_COLOURS = {
+INK, FAINT, GRID, FIRST, SECOND, HUMAN_COLOR = "#1c2330", "#5b6472", "#d5dae1", "#8b95a5", "#1f5fd0", "#c2570c"
+_PAGE_COLORS = {
     INK: "--ink",
     FAINT: "--ink-soft",
     GRID: "--line",
     FIRST: "--first",
     SECOND: "--second",
-    HUMAN_COLOUR: "--human",
+    HUMAN_COLOR: "--human",
 }
-MOMENT_COLOUR = {moment: colour for pair in MOMENT_PAIRS for moment, colour in zip(pair, (FIRST, SECOND), strict=True)}
+MOMENT_COLOR = {moment: color for pair in MOMENT_PAIRS for moment, color in zip(pair, (FIRST, SECOND), strict=True)}
 
 # The defaults come first, so that a user's matplotlibrc changes nothing.
 _STYLE: list[Any] = [
@@ -103,8 +103,8 @@ def as_svg(figure: Figure, name: str, title: str) -> str:
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = svg.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
-    for colour, variable in _PAGE_COLOURS.items():
-        svg = svg.replace(colour, f"var({variable}, {colour})")
+    for color, variable in _PAGE_COLORS.items():
+        svg = svg.replace(color, f"var({variable}, {color})")
     svg = re.sub(r" font-family: [^;\"]*;", "", svg)
     head = f'<svg role="img" aria-labelledby="{name}-title" viewBox='
     svg = re.sub(r"<svg [^>]*?viewBox=", head, svg, count=1)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from textgen.reporting.figures.svg import (
     FAINT,
-    MOMENT_COLOUR,
+    MOMENT_COLOR,
     Point,
     as_svg,
     draw_intervals,
@@ -59,8 +59,8 @@ def _lines(perplexity: Mapping[str, Mapping[str, Any]], table: str, x: str, y: s
 
 def _draw(axes: Axes, lines: Mapping[str, Sequence[Point]], interval: str) -> None:
     for moment, line in lines.items():
-        colour = MOMENT_COLOUR[moment]
-        draw_line(axes, line, "o-", color=colour, linewidth=1.3, markersize=4, label=moment)
-        draw_intervals(axes, line, interval, color=colour, linewidth=1, alpha=0.6, solid_capstyle="round")
+        color = MOMENT_COLOR[moment]
+        draw_line(axes, line, "o-", color=color, linewidth=1.3, markersize=4, label=moment)
+        draw_intervals(axes, line, interval, color=color, linewidth=1, alpha=0.6, solid_capstyle="round")
     if len(lines) > 1:
         axes.legend(loc="best")
