@@ -145,3 +145,12 @@ def test_a_model_without_layers_to_compile_is_refused(accelerator):
     trainable.model.transformer.h = torch.nn.ModuleList()
     with pytest.raises(UserError, match="--compile: GPT2LMHeadModel has no list of layers"):
         prepared_model(accelerator, trainable, compile=True)
+
+
+def test_checkpoints_belong_to_the_run_and_to_the_prepared_model(accelerator, tmp_path):
+    found = prepared_model(accelerator)
+    checkpoints = found.checkpoints(tmp_path, fingerprints={"settings": "s", "data": "d"}, keep=3)
+    assert checkpoints.fingerprints == {"settings": "s", "data": "d"} | found.fingerprints()
+    assert checkpoints.model is found.model
+    assert checkpoints.optimizer is found.optimizer.optimizer
+    assert (checkpoints.directory, checkpoints.keep, checkpoints.scaler) == (tmp_path, 3, accelerator.scaler)
