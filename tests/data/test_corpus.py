@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from transformers import ByT5Tokenizer
 
 from textgen.data import corpus as corpus_module
+from textgen.data.blocks import GlobalBatches
 from textgen.data.config import DataConfig
 from textgen.data.corpus import Corpus, cache_directory, load_corpus, preview_corpus
 from textgen.data.document import Document
@@ -66,6 +67,22 @@ def test_tokens_are_the_documents_with_end_of_text_before_between_and_after_them
     assert corpus.tokens.tolist() == expected
     assert (corpus.tokens[corpus.offsets - 1] == 0).all()
     assert train_texts(corpus, tokenizer) == train
+
+
+def test_documents_are_between_begin_and_end_of_text_and_have_blocks_of_their_own(config, tokenizer_with):
+    marked = tokenizer_with(eos_token="<|endoftext|>", bos_token="<mark>")
+    corpus = load_corpus(config(), marked)
+    assert not corpus.shared_mark
+    batches = GlobalBatches(
+        corpus.tokens, block_size=10_000, global_batch_size=1, microbatch_size=1, seed=0,
+        offsets=corpus.offsets, shared_mark=corpus.shared_mark,
+    )  # fmt: skip
+    assert batches.blocks == len(corpus.offsets)
+    for start, end in batches.spans:
+        before, *document, after = corpus.tokens[start:end].tolist()
+        assert (before, after) == (marked.bos_token_id, 0)
+        assert marked.bos_token_id not in document
+        assert 0 not in document
 
 
 def test_each_document_is_on_one_side_and_about_the_fraction_is_held_out(config, tokenizer):

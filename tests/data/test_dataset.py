@@ -69,6 +69,13 @@ def test_a_tokenizer_needs_an_end_of_text_or_begin_of_text_token(tokenizer_with)
     assert TextDataset(TEXTS, tokenizer_with(bos_token="<|endoftext|>"), block_size=4)[0]["input_ids"][0] == 0
 
 
+def test_documents_begin_with_begin_of_text_if_the_tokenizer_has_one(tokenizer_with):
+    marked = tokenizer_with(eos_token="<|endoftext|>", bos_token="<mark>")
+    tokens = TextDataset(["a", "b"], marked, block_size=4).tokens.tolist()
+    bos, (a, b) = marked.bos_token_id, marked.convert_tokens_to_ids(["a", "b"])
+    assert tokens == [bos, a, 0, bos, b, 0]
+
+
 def test_an_index_out_of_range_is_an_index_error(tokenizer):
     dataset = TextDataset(TEXTS, tokenizer, block_size=8)
     for index in (len(dataset), -len(dataset) - 1):

@@ -14,18 +14,21 @@ import torch
 IGNORED = -100  # the label that torch's cross-entropy ignores
 
 
-def block_spans(token_count: int, block_size: int, offsets: np.ndarray | None = None) -> np.ndarray:
+def block_spans(
+    token_count: int, block_size: int, offsets: np.ndarray | None = None, *, shared_mark: bool = True
+) -> np.ndarray:
     """Start and end of each block, (blocks, 2); a block's first token is context, the others are targets.
 
     Args:
         token_count: number of tokens in the corpus.
         block_size: tokens in a block; the last block, or with ``offsets`` each document's last block, can be shorter.
         offsets: (D,) position of each document's first token, to give every document its own blocks; None packs
-            documents together. A document's first block starts with the separator before the document, from which its
-            first token is predicted.
+            documents together. A document's first block starts with the special token before the document, from which
+            its first token is predicted.
+        shared_mark: the token that ends a document is also the one before the next document, as for GPT-2.
     """
     first = np.zeros(1, np.int64) if offsets is None else offsets - 1  # the stretches that are cut into blocks
-    last = np.append(first[1:], token_count - 1)
+    last = np.append(first[1:] - (0 if shared_mark else 1), token_count - 1)
     counts = np.maximum(0, -(-(last - first) // (block_size - 1)))
     index = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # of a block in its stretch
     starts = np.repeat(first, counts) + index * (block_size - 1)
@@ -65,6 +68,7 @@ class GlobalBatches:
         seed: random seed of the order of blocks, combined with the epoch.
         offsets: (D,) position of each document's first token, to give every document its own blocks; None packs
             documents together.
+        shared_mark: see :func:`block_spans`.
 
     Attributes:
         blocks: number of blocks, which is the length of an epoch.
@@ -81,10 +85,11 @@ class GlobalBatches:
         microbatch_size: int,
         seed: int,
         offsets: np.ndarray | None = None,
+        shared_mark: bool = True,
     ) -> None:
         assert global_batch_size % microbatch_size == 0, "TrainingConfig.problems reports this"
         self.tokens, self.block_size, self.seed, self.packed = tokens, block_size, seed, offsets is None
-        self.spans = block_spans(len(tokens), block_size, offsets)
+        self.spans = block_spans(len(tokens), block_size, offsets, shared_mark=shared_mark)
         self.global_batch_size = global_batch_size
         self.microbatches = global_batch_size // microbatch_size
         self.blocks = len(self.spans)

@@ -24,7 +24,7 @@ from textgen.data.document import Document
 from textgen.data.readers import held_out_fraction, read_documents
 from textgen.data.sources import DataSources, find_data
 from textgen.data.split import is_held_out
-from textgen.data.tokenization import encode_batch, separator_id, tokenizer_fingerprint
+from textgen.data.tokenization import document_marks, encode_batch, tokenizer_fingerprint
 from textgen.errors import UserError
 
 _FORMAT = 1  # version of a cache entry's layout; part of its key, so increase it whenever the layout changes
@@ -36,7 +36,8 @@ class Corpus:
     """Tokenized training documents, and the validation documents as text.
 
     Attributes:
-        tokens: (T,) memory-mapped token ids: the end-of-text token, document, end-of-text, document, …, end-of-text.
+        tokens: (T,) memory-mapped token ids: the end-of-text token, document, end-of-text, document, …, end-of-text. If
+            the tokenizer has a begin-of-text token as well: begin-of-text, document, end-of-text, begin-of-text, ….
         offsets: (D,) int64, position of each training document's first token in ``tokens``.
         validation: held-out documents.
         fingerprint: SHA-256 of the data, independent of the tokenizer.
@@ -46,6 +47,11 @@ class Corpus:
     offsets: np.ndarray
     validation: list[Document]
     fingerprint: str
+
+    @property
+    def shared_mark(self) -> bool:
+        """Whether the special token after a document is also the one before the next."""
+        return bool(self.tokens[0] == self.tokens[-1])
 
     def facts(self) -> dict[str, Any]:
         """The entries of ``environment.json`` about the data."""
@@ -104,7 +110,8 @@ def preview_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sourc
     """
     sources = sources or find_data(config)
     fraction = held_out_fraction(config, sources)
-    read, train, tokens = 0, 0, 1
+    marks = document_marks(tokenizer)
+    read, train, tokens = 0, 0, len(marks.opening)
     validation = sum(1 for _ in islice(read_documents(sources.held_out or [], config, setting="--validation-data"), 1))
     for document in read_documents(sources.train, config):
         read += 1
@@ -113,7 +120,7 @@ def preview_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sourc
         else:
             train += 1
             if tokens < config.block_size:
-                tokens += len(encode_batch(tokenizer, [document.text])[0]) + 1
+                tokens += len(marks.frame(encode_batch(tokenizer, [document.text])[0]))
         if tokens >= config.block_size and validation:
             break
     _check_sizes(config, documents=train, tokens=tokens, validation=validation)
@@ -130,11 +137,11 @@ def _key(config: DataConfig, tokenizer: PreTrainedTokenizerBase, fingerprint: st
 
 def _build(entry: Path, config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources: DataSources) -> None:
     dtype = np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
-    separator = separator_id(tokenizer)
+    marks = document_marks(tokenizer)
     fraction = held_out_fraction(config, sources)
     scratch = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", dir=entry.parent))
     try:
-        offsets, position = [], 1
+        offsets, position = [], len(marks.opening)
         with (
             (scratch / "tokens.bin").open("wb") as tokens,
             (scratch / "validation.jsonl").open("w", encoding="utf-8") as validation,
@@ -150,11 +157,12 @@ def _build(entry: Path, config: DataConfig, tokenizer: PreTrainedTokenizerBase, 
                     else:
                         yield document
 
-            np.array([separator], dtype).tofile(tokens)
+            np.array(marks.opening, dtype).tofile(tokens)
             for ids in _encoded(training(), tokenizer):
-                offsets.append(position)
-                np.array([*ids, separator], dtype).tofile(tokens)
-                position += len(ids) + 1
+                framed = marks.frame(ids)
+                offsets.append(position + len(framed) - len(ids) - 1)
+                np.array(framed, dtype).tofile(tokens)
+                position += len(framed)
             for document in read_documents(sources.held_out or [], config, setting="--validation-data"):
                 hold_out(document)
         np.array(offsets, np.int64).tofile(scratch / "offsets.bin")

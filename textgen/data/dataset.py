@@ -8,17 +8,18 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from textgen.data.blocks import block, block_spans
-from textgen.data.tokenization import encode_batch, separator_id
+from textgen.data.tokenization import document_marks, encode_batch
 from textgen.errors import UserError
 
 
 class TextDataset(Dataset[dict[str, torch.Tensor]]):
     """A list of texts as blocks that a causal language model can train on.
 
-    The texts are tokenized and joined into one sequence with the end-of-text token before, between and after them,
-    which is cut into blocks of ``block_size`` tokens. A block's last token is also the next block's first, so that
-    every token except the very first is predicted exactly once. The last block is padded to the same length; padding
-    has the label -100, which the loss ignores.
+    The texts are tokenized and joined into one sequence with the end-of-text token before, between and after them; if
+    the tokenizer has a begin-of-text token as well, that is before and end-of-text after each. The sequence is cut into
+    blocks of ``block_size`` tokens. A block's last token is also the next block's first, so that every token except the
+    very first is predicted exactly once. The last block is padded to the same length; padding has the label -100, which
+    the loss ignores.
 
     Each item is ``{"input_ids": (block_size,), "labels": (block_size,)}``, both int64. The labels are *not* shifted:
     Hugging Face models, and textgen's own loss, compare the prediction at position i with the label at i + 1.
@@ -41,10 +42,10 @@ class TextDataset(Dataset[dict[str, torch.Tensor]]):
             raise UserError("texts: expected a list of texts, got a string. Use [text].")
         if block_size < 2:
             raise UserError(f"block_size {block_size}: must be at least 2, to predict one token from another.")
-        separator = separator_id(tokenizer)
-        tokens = [separator]
+        marks = document_marks(tokenizer)
+        tokens = marks.opening
         for ids in encode_batch(tokenizer, [text for text in texts if text.strip()]):
-            tokens += [*ids, separator]
+            tokens += marks.frame(ids)
         if len(tokens) < block_size:
             raise UserError(f"block_size {block_size}: the texts have only {len(tokens)} tokens, fewer than one block.")
         self.tokens = np.array(tokens, np.int64)

@@ -24,6 +24,9 @@ class ModelConfig:
     """Dropout probability during training, everywhere except in attention; overrides the model's own config."""
     attention_dropout: float = 0.0
     """Dropout probability of attention weights. Above 0, attention uses a slower kernel that stores all its weights."""
+    special_tokens_in_text: bool = False
+    """Read the name of a special token in a text, such as <|endoftext|>, as that token. By default it is text like any
+    other, so that a page about the token does not end there."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Read that code first."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from textgen.data.tokenization import keep_special_tokens
 from textgen.errors import UserError, first_line
 from textgen.model.config import ModelConfig
 
@@ -129,6 +130,8 @@ def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "-
         raise UserError(f"{setting} {place}: the tokenizer cannot be loaded: {first_line(error)}") from None
     if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # transformers makes an empty one if there is no file
         raise UserError(f"{setting} {place}: there is no tokenizer. Save the model's tokenizer in the same directory.")
+    if config.special_tokens_in_text:
+        keep_special_tokens(tokenizer)
     return tokenizer
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from textgen.config import flag
 from textgen.data.config import DataConfig
 from textgen.data.sources import DataSources, find_data
+from textgen.data.tokenization import added_before
 from textgen.errors import UserError, collect_problems
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.perplexity.convention import convention_problems
@@ -118,6 +119,7 @@ def _check(
             config.evaluation,
             block_size=block_size,
             samples_during_training=samples_during_training,
+            special_tokens=len(added_before(model.tokenizer)),
             name=name,
         )
         if amateur:
@@ -157,6 +159,7 @@ def check_lengths(
     *,
     block_size: int | None = None,
     samples_during_training: bool = False,
+    special_tokens: int = 0,
     name: str = "the model's context",
 ) -> None:
     """Check that everything fits into a model's context.
@@ -166,6 +169,7 @@ def check_lengths(
         evaluation: lengths of prompts and continuations, and the stride.
         block_size: tokens in a training block.
         samples_during_training: prompts are continued, even if the comparison of strategies is skipped.
+        special_tokens: number of tokens that the tokenizer puts before a prompt.
         name: what messages call the context.
 
     Raises:
@@ -175,10 +179,11 @@ def check_lengths(
     if block_size is not None and block_size > context:
         problems.append(f"--block-size {block_size}: {name} is {context} tokens. Use {context} or less.")
     decodes = samples_during_training or not evaluation.skip_decoding
-    if decodes and evaluation.prompt_tokens + evaluation.max_new_tokens > context:
+    if decodes and evaluation.prompt_tokens + evaluation.max_new_tokens + special_tokens > context:
+        and_special = f" and {special_tokens} for the tokenizer's own" if special_tokens else ""
         problems.append(
-            f"--prompt-tokens {evaluation.prompt_tokens} with --max-new-tokens {evaluation.max_new_tokens}: the sum "
-            f"exceeds {name}, {context} tokens. Lower one of them, or use --skip-decoding."
+            f"--prompt-tokens {evaluation.prompt_tokens} with --max-new-tokens {evaluation.max_new_tokens}: the sum"
+            f"{and_special} exceeds {name}, {context} tokens. Lower one of them, or use --skip-decoding."
         )
     problems += convention_problems(evaluation.convention, evaluation.stride, context, name=name)
     if problems:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from textgen.data.document import Document
@@ -24,7 +25,7 @@ Select = Callable[..., list[Prompt]]
 def select(tokenizer: Any) -> Select:
     """``select(texts, …)``: up to 2 prompts of 8 tokens with references of up to 10."""
 
-    def call(texts: list[str], **other: int) -> list[Prompt]:
+    def call(texts: list[str], tokenizer: Any = tokenizer, **other: int) -> list[Prompt]:
         documents = [Document(f"plays.txt#{number}", "plays.txt", text) for number, text in enumerate(texts)]
         return select_prompts(
             documents, tokenizer, **({"prompts": 2, "prompt_tokens": 8, "max_new_tokens": 10} | other)
@@ -80,12 +81,21 @@ def test_only_the_beginning_of_a_long_document_is_tokenized(select: Select, monk
     read = []
     call = PreTrainedTokenizerFast.__call__
 
-    def count(self: Any, text: str, **other: Any) -> Any:
-        read.append(len(text))
-        return call(self, text, **other)
+    def count(self: Any, texts: str | list[str], **other: Any) -> Any:
+        read.append(sum(map(len, texts)))
+        return call(self, texts, **other)
 
     monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", count)
     text = " ".join(SENTENCES * 10_000)
     (prompt,) = select([text], prompts=1)
     assert len(prompt.token_ids) == 8
-    assert read == [1312, 2624], "of 4,369,999 characters"
+    assert [length for length in read if length > 1] == [1312, 2624], "of 4,369,999 characters"
+
+
+def test_a_prompt_begins_as_the_tokenizer_begins_every_text(select: Select, tokenizer_with: Any) -> None:
+    marked = tokenizer_with(eos_token="<|endoftext|>", bos_token="<mark>")
+    bos = marked.bos_token_id
+    marked.backend_tokenizer.post_processor = TemplateProcessing(single="<mark> $A", special_tokens=[("<mark>", bos)])
+    (plain,), (prompt,) = select(SENTENCES, prompts=1), select(SENTENCES, marked, prompts=1)
+    assert prompt.token_ids == (bos, *plain.token_ids) == tuple(marked(prompt.text)["input_ids"])
+    assert (prompt.text, prompt.reference_ids) == (plain.text, plain.reference_ids)

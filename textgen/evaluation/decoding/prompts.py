@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from textgen.data.document import Document
-from textgen.data.tokenization import decode_text, encode_start
+from textgen.data.tokenization import added_before, decode_text, encode_start
 from textgen.errors import UserError
 
 
@@ -16,7 +16,7 @@ class Prompt:
 
     Attributes:
         id: id of the document.
-        token_ids: tokens of the prompt.
+        token_ids: tokens of the prompt, after those that the tokenizer puts before any text, such as Llama's ``<s>``.
         text: text of the prompt.
         reference_ids: tokens that follow the prompt in the document: the human continuation.
     """
@@ -44,6 +44,7 @@ def select_prompts(
     Raises:
         UserError: no document has two tokens.
     """
+    before = tuple(added_before(tokenizer))
     min_tokens = prompt_tokens + prompt_tokens // 2 + 1
     selected: list[Prompt] = []
     short: list[Prompt] = []
@@ -52,9 +53,9 @@ def select_prompts(
             break
         ids = encode_start(tokenizer, document.text, max(min_tokens, prompt_tokens + max_new_tokens))
         if len(ids) >= min_tokens:
-            selected.append(_prompt(document, ids, prompt_tokens, max_new_tokens, tokenizer))
+            selected.append(_prompt(document, before, ids, prompt_tokens, max_new_tokens, tokenizer))
         elif len(ids) >= 2 and len(short) < prompts:  # fewer tokens than requested, so these are all of the document
-            short.append(_prompt(document, ids, len(ids) // 2, max_new_tokens, tokenizer))
+            short.append(_prompt(document, before, ids, len(ids) // 2, max_new_tokens, tokenizer))
     if not selected and not short:
         raise UserError(
             f"Decoding comparison: none of the {len(documents)} validation documents has at least two tokens, so there "
@@ -64,8 +65,15 @@ def select_prompts(
 
 
 def _prompt(
-    document: Document, ids: Sequence[int], length: int, max_new_tokens: int, tokenizer: PreTrainedTokenizerBase
+    document: Document,
+    before: tuple[int, ...],
+    ids: Sequence[int],
+    length: int,
+    max_new_tokens: int,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> Prompt:
-    beginning = tuple(ids[:length])
+    beginning = ids[:length]
     text = decode_text(tokenizer, beginning, skip_special_tokens=False)
-    return Prompt(document.id, beginning, text, tuple(ids[length : length + max_new_tokens]))
+    return Prompt(
+        document.id, (*added_before(tokenizer), *beginning), text, tuple(ids[length : length + max_new_tokens])
+    )

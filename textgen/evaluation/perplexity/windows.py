@@ -14,13 +14,12 @@ Every token of a sequence except the first is scored exactly once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from textgen.data.document import Document
-from textgen.data.tokenization import prefix_id
+from textgen.data.tokenization import encode, prefix_id
 from textgen.errors import UserError
 from textgen.evaluation.perplexity.convention import convention_problems
 
@@ -124,7 +123,7 @@ def strided_windows(length: int, context: int, stride: int) -> list[Window]:
 def rolling_token_windows(
     tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], context: int
 ) -> list[TokenWindow]:
-    """The windows of each document after the prefix token: BOS, or EOS if there is no BOS.
+    """The windows of each document after the token that precedes documents in training, usually BOS or EOS.
 
     The same numbers as lm-evaluation-harness's, except that the tokenizer is kept from adding its own BOS to the text,
     which would be scored after the prefix.
@@ -139,7 +138,7 @@ def rolling_token_windows(
             "Add one to the tokenizer, or use --convention strided."
         )
     found = []
-    encoded = _encode(tokenizer, [document.text for document in documents])["input_ids"] if documents else []
+    encoded = encode(tokenizer, [document.text for document in documents])["input_ids"] if documents else []
     for index, ids in enumerate(encoded):
         sequence = np.array([prefix, *ids], dtype=np.int64)
         found += _cut(sequence, np.full(len(sequence), index), rolling_windows(len(sequence), context))
@@ -166,24 +165,11 @@ def strided_token_windows(
     lengths = [len(document.text) + len(SEPARATOR) for document in documents]
     ends = np.cumsum(lengths)  # of each document including the separator after it, in characters
     text = SEPARATOR.join(document.text for document in documents)
-    encoded = _encode(tokenizer, [text], return_offsets_mapping=True)
+    encoded = encode(tokenizer, [text], return_offsets_mapping=True)
     ids = np.array(encoded["input_ids"][0], dtype=np.int64)
     begins = np.array(encoded["offset_mapping"][0], dtype=np.int64).reshape(-1, 2)[:, 0]
     owners = np.minimum(np.searchsorted(ends, begins, side="right"), len(documents) - 1)
     return _cut(ids, owners, strided_windows(len(ids), context, stride))
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **extra: Any) -> Any:
-    # verbose=False: no warning about texts longer than the model's context, since they are cut into windows
-    return tokenizer(
-        texts,
-        add_special_tokens=False,
-        truncation=False,
-        padding=False,
-        verbose=False,
-        return_attention_mask=False,
-        **extra,
-    )
 
 
 def _cut(sequence: np.ndarray, owners: np.ndarray, windows: Sequence[Window]) -> list[TokenWindow]:

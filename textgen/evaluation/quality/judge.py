@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from textgen.data.tokenization import prefix_id
+from textgen.data.tokenization import encode_batch, prefix_id
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.quality.teacher_forcing import Span, score_spans
 
@@ -44,12 +44,8 @@ def judge_nlls(judge: LoadedModel, prompts: Sequence[str], continuations: Sequen
 def split_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, continuation: str) -> tuple[list[int], list[int]]:
     """Token ids before the continuation (the BOS or EOS token and the prompt), and token ids of the continuation."""
     prefix = prefix_id(tokenizer)
-    before, after = (
-        # verbose=False: no warning about texts longer than the context, which are scored in windows
-        tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"] if text else []
-        for text in (prompt, continuation)
-    )
-    return [prefix, *before] if prefix is not None else list(before), list(after)
+    before, after = encode_batch(tokenizer, [prompt, continuation])
+    return [prefix, *before] if prefix is not None else before, after
 
 
 def cut_spans(before: Sequence[int], after: Sequence[int], context: int) -> list[Span]:
