@@ -52,6 +52,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.evaluation.measure_model import Evaluation
     from textgen.model.build import build_model
     from textgen.plan.dry_run import print_plan
+    from textgen.plan.resolve import resolve_block_size, resolve_schedule
     from textgen.reporting.run_log import RunLog
     from textgen.training.distributed.processes import compute_dtype, describe_launch, start_process
     from textgen.training.microbatch_size import resolve_microbatch_size
@@ -71,6 +72,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # --------------------------------------------------------------------------------------------------------- data
     corpus = load_corpus(config.data, checked.model.tokenizer, checked.sources)
     echo(f"{config.data.data}: {corpus}")
+    config = resolve_block_size(config, directory, echo, context=checked.model.context, tokens=len(corpus.tokens))
 
     # -------------------------------------------------------------------------------------------------------- model
     trainable = build_model(
@@ -97,6 +99,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         shared_mark=corpus.shared_mark,
     )
     total_steps = config.training.total_steps(batches.steps_per_epoch)
+    config = resolve_schedule(config, directory, echo, model=checked.model, total_steps=total_steps)
     prepared = prepare(accelerator, trainable, config.training, config.engine, config.adapters)
     checkpoints = prepared.checkpoints(
         directory.path / "checkpoints", keep=config.run.keep_checkpoints,

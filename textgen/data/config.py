@@ -1,6 +1,7 @@
 """Settings of the data: training and held-out text, and block size."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class DataConfig:
     validation_fraction: float = 0.1
     """Fraction of the documents of --data to hold out if there is no --validation-data; at least one document is held
     out."""
-    block_size: int = 128
-    """Tokens per block, the unit of the batch size; at most the model's context."""
+    block_size: int | Literal["auto"] = "auto"
+    """Tokens per block, the unit of the batch size; at most the model's context. auto: up to 1,024, as context and
+    amount of data allow, and 128 with little data."""
     packing: bool = True
     """Let blocks run across document boundaries; --no-packing starts a new block with each document."""
 
@@ -35,6 +37,6 @@ class DataConfig:
                 f"--validation-fraction {self.validation_fraction}: must be between 0 and 1, such as 0.1. Without "
                 "held-out text, the model cannot be evaluated."
             )
-        if self.block_size < 2:
+        if self.block_size != "auto" and self.block_size < 2:
             found.append(f"--block-size {self.block_size}: must be at least 2, to predict one token from another.")
         return found

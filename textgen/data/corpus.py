@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from textgen.data.block_size import SHORTEST
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
 from textgen.data.readers import held_out_fraction, read_documents
@@ -111,6 +112,7 @@ def preview_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sourc
     sources = sources or find_data(config)
     fraction = held_out_fraction(config, sources)
     marks = document_marks(tokenizer)
+    block_size = SHORTEST if config.block_size == "auto" else config.block_size
     read, train, tokens = 0, 0, len(marks.opening)
     validation = sum(1 for _ in islice(read_documents(sources.held_out or [], config, setting="--validation-data"), 1))
     for document in read_documents(sources.train, config):
@@ -119,12 +121,12 @@ def preview_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sourc
             validation += 1
         else:
             train += 1
-            if tokens < config.block_size:
+            if tokens < block_size:
                 tokens += len(marks.frame(encode_batch(tokenizer, [document.text])[0]))
-        if tokens >= config.block_size and validation:
+        if tokens >= block_size and validation:
             break
     _check_sizes(config, documents=train, tokens=tokens, validation=validation)
-    found = f"the first {read} documents fill a block of {config.block_size} tokens"
+    found = f"the first {read} documents fill a block of {block_size} tokens"
     return found + ("" if sources.held_out else " and hold one document out")
 
 
@@ -219,7 +221,7 @@ def _check_sizes(config: DataConfig, *, documents: int, tokens: int, validation:
         )
     if not documents:
         problems.append(f"--data {config.data}: no document is left to train on. Lower --validation-fraction.")
-    elif tokens < config.block_size and config.packing:
+    elif config.block_size != "auto" and tokens < config.block_size and config.packing:
         problems.append(
             f"--block-size {config.block_size}: the training text of {config.data} has only {tokens} tokens, fewer "
             "than one block. Provide more text or choose a smaller block."

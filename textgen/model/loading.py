@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from textgen.errors import UserError, first_line
 from textgen.model.config import ModelConfig
-from textgen.model.locate import Location, model_config
+from textgen.model.locate import FoundModel, Location, model_config
 from textgen.model.lora import as_plain_lora, quiet_peft
 from textgen.model.quantized import disable_cpu_repacking, quantization_options
 
@@ -125,6 +125,17 @@ def set_dropout(architecture: Any, dropout: float, attention_dropout: float) -> 
             previous[name] = value
             setattr(architecture, name, attention_dropout if name.startswith(("attn", "attention")) else dropout)
     return previous
+
+
+def count_parameters(found: FoundModel) -> int:
+    """Number of parameters of a model, of its base if it is an adapter; no weights are read or allocated.
+
+    Raises:
+        UserError: it is not a causal language model.
+    """
+    architecture = model_config(found.location, found.config, setting=found.setting)
+    with torch.device("meta"):
+        return parameter_counts(_random_model(found.location, found.config, architecture, 0, found.setting))[1]
 
 
 def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:

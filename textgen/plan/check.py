@@ -64,7 +64,7 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
             *config.run.problems(),
             *config.evaluation.problems(),
         ],
-        block_size=config.data.block_size,
+        block_size=None if config.data.block_size == "auto" else config.data.block_size,
         samples_during_training=config.run.sample_every > 0,
     )
     if checked.model.location.adapter:

@@ -4,8 +4,10 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from textgen.data.block_size import auto_block_size
 from textgen.data.corpus import preview_corpus
 from textgen.plan.check import Checked
+from textgen.plan.resolve import model_learning_rate
 from textgen.run.directory import RunDirectory
 from textgen.training.config import DEFAULT_EPOCHS
 from textgen.training.distributed.processes import describe_precision, describe_processes
@@ -43,8 +45,8 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
         "method": f"{config.model.method}, from {start}",
         "data": f"{config.data.data}: {preview_corpus(config.data, checked.model.tokenizer, checked.sources)}",
         "training": f"{length}, {training.optimizer}, {training.schedule}, peak learning rate "
-        f"{training.learning_rate:g}, {precision}",
-        "batches": f"{blocks} of {config.data.block_size} tokens, {share}",
+        f"{_learning_rate(config, checked)}, {precision}",
+        "batches": f"{blocks} of {_block_size(config, checked)} tokens, {share}",
         "evaluation": f"{config.evaluation.convention} perplexity; strategies "
         + ("skipped" if config.evaluation.skip_decoding else config.evaluation.strategies),
         "run directory": f"{directory.path} ({'to be resumed' if directory.exists() else 'new'})",
@@ -52,6 +54,19 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
     for name, text in rows.items():
         accelerator.print(f"{name:14} {text}")
     accelerator.print("all checks passed; this was a dry run, and nothing was written")
+
+
+def _learning_rate(config: Any, checked: Checked) -> str:
+    if config.training.learning_rate != "auto":
+        return f"{config.training.learning_rate:g}"
+    return f"{model_learning_rate(config, checked.model):g} (auto)"
+
+
+def _block_size(config: Any, checked: Checked) -> str:
+    if config.data.block_size != "auto":
+        return str(config.data.block_size)
+    longest = auto_block_size(checked.model.context, tokens=1 << 62, global_batch_size=1)
+    return f"up to {longest} (auto)"
 
 
 def _count(number: float, one: str, many: str) -> str:

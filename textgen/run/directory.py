@@ -39,7 +39,7 @@ class RunDirectory:
     Attributes:
         path: the directory.
         settings: every setting in force.
-        fingerprint: SHA-256 of the settings that a result depends on.
+        fingerprint: SHA-256 of the settings that a result depends on; of their resolved values, after :meth:`resolve`.
         created: whether :meth:`create` was called, so that the directory is this run's own.
     """
 
@@ -97,6 +97,17 @@ class RunDirectory:
                 f"({', '.join(sorted(other_files)[:5])}). Choose a new or empty directory."
             )
 
+    def resolve(self, values: Mapping[str, Any]) -> None:
+        """Record the values of settings that were ``auto``; call it before :meth:`create`.
+
+        Raises:
+            UserError: the directory holds a run with other values.
+        """
+        self.settings |= values
+        self.fingerprint = fingerprint(self.settings)
+        if self.exists():
+            self._compare_settings()
+
     def create(self) -> None:
         """Create the directory and write ``config.yaml``, which makes it this run's own; call :meth:`check` first.
 
@@ -153,7 +164,7 @@ class RunDirectory:
         names = [
             n
             for n in {**self.settings, **existing}
-            if n not in NOT_FINGERPRINTED and self.settings.get(n) != existing.get(n)
+            if n not in NOT_FINGERPRINTED and self.settings.get(n) not in (existing.get(n), "auto")
         ]
         if names:
             differences = ", ".join(

@@ -23,12 +23,13 @@ class TrainingConfig:
     microbatch_size: int | Literal["auto"] = 4
     """Blocks per forward pass; changes memory and speed, but not the result. auto: the largest size that fits into
     memory."""
-    learning_rate: float = 1e-3
-    """Peak learning rate."""
+    learning_rate: float | Literal["auto"] = "auto"
+    """Peak learning rate. auto: by the number of parameters, for full training, adapters or random weights."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Learning rate after the warm-up: decay to a tenth of the peak (cosine, linear), or constant."""
-    warmup_steps: int = 10
-    """Number of steps over which the learning rate rises linearly to its peak."""
+    warmup_steps: int | Literal["auto"] = "auto"
+    """Number of steps over which the learning rate rises linearly to its peak. auto: a tenth of the run, at most
+    500."""
     weight_decay: float = 0.1
     """Decoupled weight decay of parameters with two or more dimensions."""
     max_grad_norm: float = 1.0
@@ -60,7 +61,7 @@ class TrainingConfig:
             if value is not None and not 0 < value < math.inf:
                 found.append(f"{flag(name)} {value}: must be positive and finite.")
         found += at_least(self, {"global_batch_size": 1, "microbatch_size": 1, "warmup_steps": 0, "seed": 0})
-        if not 0 < self.learning_rate < math.inf:
+        if self.learning_rate != "auto" and not 0 < self.learning_rate < math.inf:
             found.append(f"--learning-rate {self.learning_rate}: must be positive and finite.")
         for name in ("weight_decay", "max_grad_norm"):
             if not 0 <= getattr(self, name) < math.inf:

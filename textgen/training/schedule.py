@@ -21,9 +21,12 @@ def learning_rate_at(step: int, config: TrainingConfig, total_steps: int) -> flo
     It rises linearly to its peak during the warm-up. Then it decays to a tenth of the peak, or stays constant, as
     :data:`SCHEDULES` says.
     """
+    peak = config.learning_rate
+    assert peak != "auto", "textgen.plan.resolve"
+    assert config.warmup_steps != "auto", "textgen.plan.resolve"
     warmup = min(config.warmup_steps, total_steps)
     if step <= warmup:
-        return config.learning_rate * step / warmup
+        return peak * step / warmup
     progress = (step - warmup) / max(1, total_steps - warmup)
     remaining = SCHEDULES[config.schedule](progress)
-    return config.learning_rate * (FINAL_FRACTION + (1 - FINAL_FRACTION) * remaining)
+    return peak * (FINAL_FRACTION + (1 - FINAL_FRACTION) * remaining)

@@ -1,0 +1,67 @@
+"""Settings that are auto get numbers, which the run directory records and a resumed run keeps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+from recipe_modules import CONFIG_CLASSES
+
+from textgen.config import parse
+from textgen.errors import UserError
+from textgen.model.locate import find_model
+from textgen.plan.resolve import resolve_block_size, resolve_schedule
+from textgen.run.directory import RunDirectory
+
+Resolved = tuple[Any, RunDirectory, list[str]]
+
+
+@pytest.fixture
+def resolved(tmp_path: Any) -> Callable[..., Resolved]:
+    """``resolved("--method", "lora")``: the settings of a run of 200 steps, its created directory, what was printed."""
+
+    def resolve(*flags: str) -> Resolved:
+        config: Any = parse(CONFIG_CLASSES["finetune"], ["--run-dir", str(tmp_path / "run"), *flags])
+        directory, printed = config.directory(), []
+        directory.check()
+        config = resolve_block_size(config, directory, printed.append, context=256, tokens=10**6)
+        model = find_model(config.model)
+        config = resolve_schedule(config, directory, printed.append, model=model, total_steps=200)
+        directory.create()
+        return config, directory, printed
+
+    return resolve
+
+
+def test_numbers_are_printed_and_recorded(resolved):
+    config, directory, printed = resolved()
+    assert (config.data.block_size, config.training.learning_rate, config.training.warmup_steps) == (256, 1e-3, 20)
+    assert printed == ["--block-size auto: 256", "--learning-rate auto: 0.001", "--warmup-steps auto: 20"]
+    written = yaml.safe_load((directory.path / "config.yaml").read_text())
+    assert (written["block_size"], written["learning_rate"], written["warmup_steps"]) == (256, 1e-3, 20)
+
+
+@pytest.mark.parametrize(
+    ("flags", "rate"), [(["--method", "lora"], 5e-3), (["--method", "qlora"], 5e-3), (["--from-scratch"], 2.5e-3)]
+)
+def test_the_learning_rate_depends_on_what_is_trained(resolved, flags, rate):
+    assert resolved(*flags)[0].training.learning_rate == rate
+
+
+def test_given_numbers_stay(resolved):
+    config, _, printed = resolved("--block-size", "32", "--learning-rate", "0.5", "--warmup-steps", "0")
+    assert (config.data.block_size, config.training.learning_rate, config.training.warmup_steps) == (32, 0.5, 0)
+    assert printed == []
+
+
+def test_the_same_command_and_the_recorded_settings_are_the_same_run(resolved):
+    _, directory, _ = resolved()
+    again = resolved()[1]
+    recorded = resolved("--config", str(directory.path / "config.yaml"))[1]
+    assert directory.fingerprint == again.fingerprint == recorded.fingerprint
+
+
+def test_a_run_with_another_number_is_not_continued(resolved):
+    resolved("--learning-rate", "0.5")
+    with pytest.raises(UserError, match=r"learning_rate: 0.5 \(existing\) vs 0.001 \(requested\)"):
+        resolved()

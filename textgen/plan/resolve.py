@@ -1,0 +1,64 @@
+"""Settings that are ``auto``: their numbers, once the model and the data are known."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from textgen.data.block_size import auto_block_size
+from textgen.model.loading import count_parameters
+from textgen.model.locate import FoundModel
+from textgen.run.directory import RunDirectory
+from textgen.training.auto import auto_learning_rate, auto_warmup_steps
+
+Echo = Callable[[str], None]
+
+
+def resolve_block_size(config: Any, directory: RunDirectory, echo: Echo, *, context: int, tokens: int) -> Any:
+    """The configuration with a number for ``--block-size``, which the run directory records.
+
+    Args:
+        config: the configuration of ``recipes/finetune.py``.
+        directory: the run directory.
+        echo: called with a line that says what ``auto`` was resolved to.
+        context: maximum number of tokens that the model reads at once.
+        tokens: number of training tokens.
+
+    Raises:
+        UserError: the run in the directory has another block size.
+    """
+    if config.data.block_size != "auto":
+        return config
+    size = auto_block_size(context, tokens=tokens, global_batch_size=config.training.global_batch_size)
+    echo(f"--block-size auto: {size}")
+    directory.resolve({"block_size": size})
+    return replace(config, data=replace(config.data, block_size=size))
+
+
+def resolve_schedule(config: Any, directory: RunDirectory, echo: Echo, *, model: FoundModel, total_steps: int) -> Any:
+    """The configuration with numbers for ``--learning-rate`` and ``--warmup-steps``, which the run directory records.
+
+    Args:
+        config: the configuration of ``recipes/finetune.py``.
+        directory: the run directory.
+        echo: called with a line for each setting that was ``auto``.
+        model: the model that is trained.
+        total_steps: number of steps of the whole run.
+
+    Raises:
+        UserError: the run in the directory has another learning rate or warm-up.
+    """
+    found: dict[str, Any] = {}
+    if config.training.learning_rate == "auto":
+        found["learning_rate"] = model_learning_rate(config, model)
+        echo(f"--learning-rate auto: {found['learning_rate']:g}")
+    if config.training.warmup_steps == "auto":
+        found["warmup_steps"] = auto_warmup_steps(total_steps)
+        echo(f"--warmup-steps auto: {found['warmup_steps']}")
+    directory.resolve(found)
+    return replace(config, training=replace(config.training, **found))
+
+
+def model_learning_rate(config: Any, model: FoundModel) -> float:
+    """What ``--learning-rate auto`` is for a model; no weights are read."""
+    parameters = count_parameters(model)
+    return auto_learning_rate(parameters, method=config.model.method, from_scratch=config.model.from_scratch)
