@@ -1,0 +1,74 @@
+"""Token ids of documents and examples, and which of them are targets."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from textgen.data.document import Document
+from textgen.data.examples.encode import encode_documents
+from textgen.data.tokenization import decode_text, encode_batch
+from textgen.errors import UserError
+
+TEXTS = st.text("ab <|>é\n", min_size=1, max_size=20)
+
+
+def chat(*contents: str, completion_only: bool = True) -> Document:
+    roles = ["user", "assistant"] * len(contents)
+    messages = tuple({"role": role, "content": text} for role, text in zip(roles, contents, strict=False))
+    return Document("a#0", "a", "", messages=messages, completion_only=completion_only)
+
+
+def test_plain_texts_are_encoded_as_they_are(tokenizer):
+    documents = [Document("a#0", "a", "the times"), Document("a#1", "a", "it was")]
+    encoded = encode_documents(tokenizer, documents)
+    assert [one.ids for one in encoded] == encode_batch(tokenizer, ["the times", "it was"])
+    assert {one.scored for one in encoded} == {None}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(TEXTS, TEXTS)
+def test_a_prompt_is_encoded_as_it_is_when_the_model_continues_it(tokenizer, prompt, completion):
+    (encoded,) = encode_documents(tokenizer, [Document("a", "a", prompt + completion, prompt, (), True)])
+    before, after = encode_batch(tokenizer, [prompt, completion])
+    assert encoded.ids == before + after
+    assert encoded.scored == [False] * len(before) + [True] * len(after)
+    assert encoded.prompt_length == len(before)
+
+
+def test_everything_is_scored_if_asked_for(tokenizer):
+    (encoded,) = encode_documents(tokenizer, [Document("a", "a", "the times", "the ", (), False)])
+    assert (encoded.scored, encoded.prompt_length) == (None, 0)
+
+
+def test_a_chat_is_encoded_as_transformers_encodes_it(chat_tokenizer):
+    tokenizer, document = chat_tokenizer(), chat("Hi", "Yes?", "Bye", "Bye!")
+    (encoded,) = encode_documents(tokenizer, [document])
+    assert encoded.ids == tokenizer.apply_chat_template(list(document.messages), tokenize=True)["input_ids"]
+    scored = [token for token, is_target in zip(encoded.ids, encoded.scored, strict=True) if is_target]
+    assert decode_text(tokenizer, scored, skip_special_tokens=False) == "Yes?<|end|>Bye!<|end|>"
+    prompt = tokenizer.apply_chat_template(list(document.messages[:3]), tokenize=True, add_generation_prompt=True)
+    assert encoded.ids[: encoded.prompt_length] == prompt["input_ids"]
+
+
+@pytest.mark.parametrize("text", ["Write <|end|> here.", "<|end|>", "a<|assistant|>b<|end|>"])
+def test_the_name_of_a_special_token_in_a_message_is_text(chat_tokenizer, text):
+    tokenizer = chat_tokenizer()
+    (encoded,) = encode_documents(tokenizer, [chat(text, text)])
+    marks = [token for token in encoded.ids if token in tokenizer.all_special_ids]
+    names = tokenizer.convert_ids_to_tokens(marks)
+    assert names == ["<|user|>", "<|end|>", "<|assistant|>", "<|end|>"]
+    written = decode_text(tokenizer, encoded.ids, skip_special_tokens=False)
+    assert written == f"<|user|>{text}<|end|><|assistant|>{text}<|end|>"
+
+
+def test_such_a_name_in_a_message_that_the_template_changes_is_a_user_error(chat_tokenizer):
+    upper = "{% for m in messages %}{{ m.content | upper }}<|end|>{% endfor %}"
+    with pytest.raises(UserError, match="a#0: the name of a special token is in a message that the chat template"):
+        encode_documents(chat_tokenizer(upper), [chat("a", "b <|end|>", completion_only=False)])
+
+
+def test_the_begin_of_text_that_a_template_writes_is_left_to_the_mark_before_the_document(chat_tokenizer):
+    template = "{{ bos_token }}{% for m in messages %}{{ m.content }}<|end|>{% endfor %}"
+    tokenizer = chat_tokenizer(template, bos_token="<mark>")
+    (encoded,) = encode_documents(tokenizer, [chat("a", "b", completion_only=False)])
+    assert tokenizer.bos_token_id not in encoded.ids

@@ -1,0 +1,75 @@
+"""Chats as the model's chat template writes them, cut into what is scored and what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from textgen.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Part = tuple[str, bool]  # a piece of text, and whether it is scored
+
+
+def chat_parts(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]], *, completion_only: bool
+) -> list[Part]:
+    """A chat as the tokenizer's template writes it, in parts that are scored or not.
+
+    What is scored of a message of the assistant is all that the template writes after the prompt for its answer: the
+    answer and the end of the turn, which the model must learn to write. Nothing depends on a particular template: the
+    chat is written once up to the prompt for an answer and once up to the answer's end, and the difference is scored.
+
+    Args:
+        tokenizer: has the chat template.
+        messages: the chat.
+        completion_only: False: everything is scored.
+
+    Raises:
+        UserError: there is no template, it refuses these messages, or it rewrites earlier messages when more follow, so
+            that no part of the chat can be told to be the answer.
+    """
+    whole = write_chat(tokenizer, messages)
+    if not completion_only:
+        return [(whole, True)]
+    parts: list[Part] = []
+    position = 0
+    for i, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before = write_chat(tokenizer, messages[:i], prompt_for_answer=True)
+        after = write_chat(tokenizer, messages[: i + 1])
+        if not (whole.startswith(after) and after.startswith(before) and len(before) >= position):
+            raise UserError(
+                "the chat template writes a message differently when others follow it, so that answers cannot be told "
+                "from the rest. Use --loss-on all, --chat-template with a template that does not, or chats with one "
+                "answer each."
+            )
+        parts += [(whole[position : len(before)], False), (whole[len(before) : len(after)], True)]
+        position = len(after)
+    return [part for part in [*parts, (whole[position:], False)] if part[0]]
+
+
+def write_chat(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]], *, prompt_for_answer: bool = False
+) -> str:
+    """A chat as the tokenizer's template writes it.
+
+    Raises:
+        UserError: there is no template, or it does not accept these messages.
+    """
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"--model {tokenizer.name_or_path}: its tokenizer has no chat template, which the data's messages need. "
+            "Give one with --chat-template FILE, or use a chat model."
+        )
+    try:
+        text = tokenizer.apply_chat_template(
+            [dict(message) for message in messages], tokenize=False, add_generation_prompt=prompt_for_answer
+        )
+    except Exception as error:  # templates raise errors of their own, such as "roles must alternate"
+        raise UserError(f"the chat template does not accept a chat of the data: {error}") from None
+    assert isinstance(text, str)
+    return text
