@@ -37,21 +37,27 @@ class ModelWithLoss(torch.nn.Module):
         # The layers that Accelerate shards separately with FSDP; without this, it shards the model as one layer.
         self._no_split_modules = sorted({type(block).__name__ for block in transformer_blocks(model)})
 
-    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, input_ids: torch.Tensor, labels: torch.Tensor, position_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Summed negative log-likelihood of all targets, in nats: a scalar in float32, with gradient.
 
         Args:
             input_ids: token ids, (rows, length).
             labels: token ids, (rows, length), not shifted: the prediction at i is compared with the label at i + 1.
+            position_ids: (rows, length); those that start again with each document keep the documents of a row apart
+                (:mod:`textgen.model.packing`). None: one sequence a row.
         """
+        # Without position_ids, the argument is left out: not every model has it.
+        where = {} if position_ids is None else {"position_ids": position_ids}
         targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED).reshape(-1)
         head = self.head[0]
         if head is None:
-            logits = self.model(input_ids=input_ids, use_cache=False).logits
+            logits = self.model(input_ids=input_ids, use_cache=False, **where).logits
             nll = F.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="none")
             return nll.sum()
         with override_forward(head, identity), accumulate_tied_gradient(self.model, head) as deferred:
-            hidden = self.model(input_ids=input_ids, use_cache=False).logits
+            hidden = self.model(input_ids=input_ids, use_cache=False, **where).logits
         return fused_linear_cross_entropy(hidden.flatten(0, 1), head.weight, head.bias, targets, deferred=deferred)
 
 
