@@ -277,3 +277,20 @@ except SystemExit as ended:
     assert "--block-size" in help_text
     assert "Tokens per block" in help_text
     assert "data options" in help_text
+
+
+@pytest.mark.parametrize(
+    ("flags", "text", "packing"),
+    [
+        (["--no-packing"], "", "none"),
+        (["--packing", "--steps", "3"], "", "joined"),
+        (["--packing"], "", "joined"),
+        (["--packing", "isolated"], "packing: false", "isolated"),
+        ([], "packing: false", "none"),
+        ([], "packing: true", "joined"),
+        ([], "packing: isolated", "isolated"),
+        ([], "", "auto"),
+    ],
+)
+def test_packing_can_be_switched_on_and_off(write, flags, text, packing):
+    assert parse(CONFIG_CLASSES["finetune"], [*write(text), *flags]).data.packing == packing

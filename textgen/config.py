@@ -18,6 +18,8 @@ from textgen.errors import UserError
 
 T = TypeVar("T")
 
+_SWITCHES = {"--no-packing": "--packing=none"}
+
 
 def settings(config: object) -> dict[str, Any]:
     """All settings as one flat dictionary, in the order of the groups: the contents of ``config.yaml``."""
@@ -47,7 +49,7 @@ def parse(config_class: type[T], argv: Sequence[str] | None = None, *, descripti
     """
     import tyro
 
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = _spelled_out(list(sys.argv[1:] if argv is None else argv))
     if not {"-h", "--help"}.isdisjoint(arguments):
         _join_help_lines(config_class)
     path = _config_path(arguments)
@@ -73,6 +75,15 @@ def at_least(config: object, minimums: Mapping[str, float]) -> list[str]:
         for name, value in values.items()
         if isinstance(value, int | float) and value < minimums[name]
     ]
+
+
+def _spelled_out(arguments: list[str]) -> list[str]:
+    """``--packing`` and ``--no-packing`` as a switch, which it was before it had more values than two."""
+    found = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        switched_on = argument == "--packing" and following.startswith("--")
+        found.append("--packing=joined" if switched_on else _SWITCHES.get(argument, argument))
+    return found
 
 
 def _join_help_lines(config_class: type) -> None:
@@ -135,6 +146,8 @@ def _yaml_tokens(config_class: type, path: Path) -> list[str]:
                 problems.append(f"--config {path}: '{key}: {value}' must be true or false.")
             else:
                 tokens.append(flag(name) if value else flag("no_" + name))
+        elif isinstance(value, bool) and name == "packing":  # as a switch, see _spelled_out
+            tokens.append("--packing=joined" if value else "--packing=none")
         elif value is None and type(None) not in getattr(types[name], "__args__", ()):
             problems.append(f"--config {path}: '{key}' has no value. Set one or delete the line.")
         else:

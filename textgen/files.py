@@ -72,6 +72,18 @@ def read_bytes(path: Path, remedy: str = RESTORE) -> bytes:
         return file.read()
 
 
+def read_text(path: Path, remedy: str = RESTORE) -> str:
+    """The contents of a text file.
+
+    Raises:
+        UserError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return read_bytes(path, remedy).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}. {remedy}") from None
+
+
 def _open(path: Path, remedy: str) -> BinaryIO:
     try:
         return path.open("rb")

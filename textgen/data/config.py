@@ -15,7 +15,8 @@ class DataConfig:
     data_config: str | None = None
     """Configuration (subset) of a hub dataset."""
     text_column: str = "text"
-    """Column that contains the text, in .jsonl, .csv, .parquet and hub data."""
+    """Column that contains the text, in .jsonl, .csv, .parquet and hub data. Without it, the columns prompt and
+    completion, or messages (a chat), are examples of a task."""
     one_document: bool = False
     """Treat each .txt file as one document. By default, blank lines separate documents."""
     validation_data: str | None = None
@@ -26,8 +27,12 @@ class DataConfig:
     block_size: int | Literal["auto"] = "auto"
     """Tokens per block, the unit of the batch size; at most the model's context. auto: up to 1,024, as context and
     amount of data allow, and 128 with little data."""
-    packing: bool = True
-    """Let blocks run across document boundaries; --no-packing starts a new block with each document."""
+    packing: Literal["auto", "joined", "isolated", "none"] = "auto"
+    """How documents fill blocks. joined: one after another, across the ends of blocks; isolated: the same, but documents
+    in a block do not see each other; none: each document starts a new block. auto: joined for texts, and for examples of
+    a task isolated, or none with models that cannot isolate. --no-packing is short for --packing none."""
+    loss_on: Literal["completion", "all"] = "completion"
+    """What is trained on and scored of examples of a task: the completion, or the assistant's messages; or all."""
 
     def problems(self) -> list[str]:
         """Invalid settings, one message each."""

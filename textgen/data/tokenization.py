@@ -145,7 +145,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
     marks = f"{tokenizer.eos_token}{tokenizer.bos_token}{added_before(tokenizer)}{_splits(tokenizer)}"
-    return hashlib.sha256(f"{content}{marks}".encode()).hexdigest()
+    return hashlib.sha256(f"{content}{marks}{tokenizer.chat_template}".encode()).hexdigest()
 
 
 def _splits(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -27,6 +27,8 @@ class ModelConfig:
     special_tokens_in_text: bool = False
     """Read the name of a special token in a text, such as <|endoftext|>, as that token. By default it is text like any
     other, so that a page about the token does not end there."""
+    chat_template: str | None = None
+    """File with a Jinja chat template, for data of chats. Default: the tokenizer's own."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Read that code first."""
 

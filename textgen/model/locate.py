@@ -8,6 +8,7 @@ from typing import Any
 
 from textgen.data.tokenization import keep_special_tokens
 from textgen.errors import UserError, first_line
+from textgen.files import read_text
 from textgen.model.config import ModelConfig
 
 BUNDLED_MODELS = {"tiny-gpt2": Path(__file__).parent.parent / "assets" / "tiny-gpt2"}
@@ -130,6 +131,8 @@ def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "-
         raise UserError(f"{setting} {place}: the tokenizer cannot be loaded: {first_line(error)}") from None
     if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # transformers makes an empty one if there is no file
         raise UserError(f"{setting} {place}: there is no tokenizer. Save the model's tokenizer in the same directory.")
+    if config.chat_template:
+        tokenizer.chat_template = read_text(Path(config.chat_template), "Correct --chat-template.")
     if config.special_tokens_in_text:
         keep_special_tokens(tokenizer)
     return tokenizer
