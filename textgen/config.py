@@ -10,6 +10,7 @@ import difflib
 import sys
 import typing
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -80,7 +81,7 @@ def at_least(config: object, minimums: Mapping[str, float]) -> list[str]:
 def _spelled_out(arguments: list[str]) -> list[str]:
     """``--packing`` and ``--no-packing`` as a switch, which it was before it had more values than two."""
     found = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in pairwise([*arguments, "--"]):
         switched_on = argument == "--packing" and following.startswith("--")
         found.append("--packing=joined" if switched_on else _SWITCHES.get(argument, argument))
     return found

@@ -28,9 +28,9 @@ class DataConfig:
     """Tokens per block, the unit of the batch size; at most the model's context. auto: up to 1,024, as context and
     amount of data allow, and 128 with little data."""
     packing: Literal["auto", "joined", "isolated", "none"] = "auto"
-    """How documents fill blocks. joined: one after another, across the ends of blocks; isolated: the same, but documents
-    in a block do not see each other; none: each document starts a new block. auto: joined for texts, and for examples of
-    a task isolated, or none with models that cannot isolate. --no-packing is short for --packing none."""
+    """How documents fill blocks. joined: one after another, across the ends of blocks; isolated: the same, but
+    documents in a block do not see each other; none: each document starts a new block. auto: joined for texts, and for
+    examples of a task isolated, or none with models that cannot isolate. --no-packing is short for --packing none."""
     loss_on: Literal["completion", "all"] = "completion"
     """What is trained on and scored of examples of a task: the completion, or the assistant's messages; or all."""
 
