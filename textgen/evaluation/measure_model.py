@@ -114,4 +114,5 @@ class Evaluation:
             prompts=self.config.prompts,
             prompt_tokens=self.config.prompt_tokens,
             max_new_tokens=self.config.max_new_tokens,
+            context=loaded.context,
         )

@@ -67,8 +67,11 @@ def test_such_a_name_in_a_message_that_the_template_changes_is_a_user_error(chat
         encode_documents(chat_tokenizer(upper), [chat("a", "b <|end|>", completion_only=False)])
 
 
-def test_the_begin_of_text_that_a_template_writes_is_left_to_the_mark_before_the_document(chat_tokenizer):
+def test_the_begin_of_text_that_a_template_writes_is_the_mark_before_the_document(chat_tokenizer):
     template = "{{ bos_token }}{% for m in messages %}{{ m.content }}<|end|>{% endfor %}"
     tokenizer = chat_tokenizer(template, bos_token="<mark>")
     (encoded,) = encode_documents(tokenizer, [chat("a", "b", completion_only=False)])
-    assert tokenizer.bos_token_id not in encoded.ids
+    bos = tokenizer.bos_token_id
+    assert encoded.ids[0] == bos
+    assert bos not in encoded.after(bos).ids
+    assert encoded.after(bos).after(bos) == encoded.after(bos)

@@ -28,7 +28,7 @@ def select(tokenizer: Any) -> Select:
     def call(texts: list[str], tokenizer: Any = tokenizer, **other: int) -> list[Prompt]:
         documents = [Document(f"plays.txt#{number}", "plays.txt", text) for number, text in enumerate(texts)]
         return select_prompts(
-            documents, tokenizer, **({"prompts": 2, "prompt_tokens": 8, "max_new_tokens": 10} | other)
+            documents, tokenizer, **({"prompts": 2, "prompt_tokens": 8, "max_new_tokens": 10, "context": 64} | other)
         )
 
     return call
@@ -99,3 +99,16 @@ def test_a_prompt_begins_as_the_tokenizer_begins_every_text(select: Select, toke
     (plain,), (prompt,) = select(SENTENCES, prompts=1), select(SENTENCES, marked, prompts=1)
     assert prompt.token_ids == (bos, *plain.token_ids) == tuple(marked(prompt.text)["input_ids"])
     assert (prompt.text, prompt.reference_ids) == (plain.text, plain.reference_ids)
+
+
+def test_the_prompt_of_an_example_is_its_own_and_must_fit(select: Select, tokenizer: Any) -> None:
+    examples = [
+        Document("a#0", "a", f"{question} 4", question, (), True) for question in ("2 + 2?" * 40, "2 + 2?", "1 + 3?")
+    ]
+    found = select_prompts(examples, tokenizer, prompts=9, prompt_tokens=2, max_new_tokens=10, context=64)
+    assert [(prompt.text, tokenizer.decode(prompt.reference_ids)) for prompt in found] == [
+        ("2 + 2?", " 4"),
+        ("1 + 3?", " 4"),
+    ]
+    with pytest.raises(UserError, match="none of the prompts of the 1 validation examples fits"):
+        select_prompts(examples[:1], tokenizer, prompts=9, prompt_tokens=2, max_new_tokens=10, context=64)

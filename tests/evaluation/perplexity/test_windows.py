@@ -3,13 +3,20 @@
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from perplexity_examples import DOCUMENTS
 
+from textgen.data.document import Document
 from textgen.errors import UserError
-from textgen.evaluation.perplexity.windows import WindowSettings, rolling_windows, strided_windows
+from textgen.evaluation.perplexity.windows import (
+    WindowSettings,
+    rolling_token_windows,
+    rolling_windows,
+    strided_token_windows,
+    strided_windows,
+)
 
 lengths = st.integers(1, 200)
 contexts = st.integers(1, 40)
@@ -96,3 +103,22 @@ def test_strided_needs_a_tokenizer_that_reports_offsets():
     slow = SimpleNamespace(is_fast=False)
     with pytest.raises(UserError, match="not a fast one"):
         WindowSettings.resolve("strided", 32).cut(slow, DOCUMENTS)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text("ab ", min_size=1, max_size=30), st.text("ab ", min_size=1, max_size=30), st.integers(1, 12))
+def test_of_an_example_the_completion_is_scored_after_its_prompt(tokenizer, prompt, completion, context):
+    example = Document("a#0", "a", prompt + completion, prompt, (), True)
+    windows = rolling_token_windows(tokenizer, [example], context)
+    before, after = (tokenizer(text)["input_ids"] for text in (prompt, completion))
+    assert [token for window in windows for token in window.targets] == after
+    sequence = [0, *before, *after]
+    for window in windows:
+        assert len(window.inputs) <= context
+        read = [*window.inputs, window.targets[-1]]
+        assert any(sequence[i : i + len(read)] == read for i in range(len(sequence)))
+
+
+def test_examples_are_not_joined_into_one_text(tokenizer):
+    with pytest.raises(UserError, match="--convention rolling, or --loss-on all"):
+        strided_token_windows(tokenizer, [Document("a#0", "a", "a b", "a", (), True)], 8, 4)

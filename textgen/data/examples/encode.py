@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from textgen.data.document import Document, content
 from textgen.data.examples.chat import Part, chat_parts, write_chat
-from textgen.data.tokenization import encode_batch, prefix_id
+from textgen.data.tokenization import encode_batch
 from textgen.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,13 +32,26 @@ class EncodedDocument:
     ids: list[int]
     scored: list[bool] | None = None
 
+    def after(self, prefix: int) -> EncodedDocument:
+        """What follows the token before a document: without that token, if a chat template has written it already."""
+        if self.ids[:1] != [prefix]:
+            return self
+        return EncodedDocument(self.ids[1:], None if self.scored is None else self.scored[1:])
+
+    def scored_runs(self) -> list[tuple[int, int]]:
+        """Start and end of each run of targets, in order."""
+        if self.scored is None:
+            return [(0, len(self.ids))]
+        edges = [False, *self.scored, False]
+        starts = [i for i in range(len(self.ids)) if edges[i + 1] and not edges[i]]
+        ends = [i for i in range(1, len(self.ids) + 1) if edges[i] and not edges[i + 1]]
+        return list(zip(starts, ends, strict=True))
+
     @property
     def prompt_length(self) -> int:
-        """Number of tokens before the last scored run of tokens; 0 if everything is scored."""
-        if self.scored is None or True not in self.scored:
-            return 0
-        end = len(self.scored) - self.scored[::-1].index(True)
-        return next((i for i in range(end - 1, -1, -1) if not self.scored[i]), -1) + 1
+        """Number of tokens before the last run of targets; 0 if everything is scored."""
+        runs = self.scored_runs()
+        return runs[-1][0] if runs else 0
 
 
 def document_parts(tokenizer: PreTrainedTokenizerBase, document: Document) -> list[Part]:
@@ -69,13 +82,11 @@ def encode_documents(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Doc
         cut = _cut_at_special_tokens(tokenizer, document, parts) if document.messages else parts
         pieces.append(list(cut))
     texts = [piece for document_pieces in pieces for piece, _ in document_pieces if isinstance(piece, str)]
-    ids, prefix = iter(encode_batch(tokenizer, texts)), prefix_id(tokenizer)
+    ids = iter(encode_batch(tokenizer, texts))
     found = []
     for document, document_pieces in zip(documents, pieces, strict=True):
         encoded = [([piece] if isinstance(piece, int) else next(ids), scored) for piece, scored in document_pieces]
         flat = [(token, scored) for tokens, scored in encoded for token in tokens]
-        if document.messages and flat and flat[0][0] == prefix:
-            flat = flat[1:]  # the template writes begin-of-text, which every document follows anyway
         scored = [is_scored for _, is_scored in flat]
         found.append(EncodedDocument([token for token, _ in flat], None if all(scored) else scored))
     return found

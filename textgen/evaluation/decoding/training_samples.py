@@ -42,6 +42,7 @@ class TextSampler:
     ) -> None:
         self.loaded, self.max_new_tokens, self.seed = loaded, config.max_new_tokens, seed
         lengths = {"prompt_tokens": config.prompt_tokens, "max_new_tokens": config.max_new_tokens}
+        lengths["context"] = loaded.context
         self.prompts = select_prompts(documents, loaded.tokenizer, prompts=PROMPTS, **lengths)
 
     def __call__(self, step: int) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from textgen.data.document import Document
+from textgen.data.examples.encode import encode_documents
 from textgen.data.tokenization import encode, prefix_id
 from textgen.errors import UserError
 from textgen.evaluation.perplexity.convention import convention_problems
@@ -88,15 +89,15 @@ class TokenWindow:
     owners: np.ndarray
 
 
-def rolling_windows(length: int, context: int) -> list[Window]:
-    """Windows over a prefix token and its document, ``length`` tokens in total, that score all but the prefix once.
+def rolling_windows(length: int, context: int, first: int = 1) -> list[Window]:
+    """Windows over a prefix token and its document, ``length`` tokens in total, that score all from ``first`` on once.
 
     Same as lm-evaluation-harness's ``get_rolling_token_windows`` with one token of context: disjoint targets,
     ``context`` of them per window, and the last window extended to the left to read a full context if possible.
     """
     assert context >= 1, context
     windows = []
-    for scored in range(1, length, context):
+    for scored in range(first, length, context):
         end = min(scored + context, length)
         windows.append(Window(max(0, end - 1 - context), scored, end))
     return windows
@@ -125,6 +126,8 @@ def rolling_token_windows(
 ) -> list[TokenWindow]:
     """The windows of each document after the token that precedes documents in training, usually BOS or EOS.
 
+    Of an example of a task, only the completion or the answers are scored, after all that precedes them.
+
     The same numbers as lm-evaluation-harness's, except that the tokenizer is kept from adding its own BOS to the text,
     which would be scored after the prefix.
 
@@ -138,10 +141,12 @@ def rolling_token_windows(
             "Add one to the tokenizer, or use --convention strided."
         )
     found = []
-    encoded = encode(tokenizer, [document.text for document in documents])["input_ids"] if documents else []
-    for index, ids in enumerate(encoded):
-        sequence = np.array([prefix, *ids], dtype=np.int64)
-        found += _cut(sequence, np.full(len(sequence), index), rolling_windows(len(sequence), context))
+    for index, written in enumerate(encode_documents(tokenizer, documents)):
+        encoded = written.after(prefix)
+        sequence = np.array([prefix, *encoded.ids], dtype=np.int64)
+        owners = np.full(len(sequence), index)
+        for first, end in encoded.scored_runs():
+            found += _cut(sequence, owners, rolling_windows(end + 1, context, first + 1))
     return found
 
 
@@ -159,6 +164,11 @@ def strided_token_windows(
         raise UserError(
             "--convention strided: this tokenizer does not report where its tokens begin in the text (it is not a "
             "fast one), so they cannot be assigned to documents. Use --convention rolling."
+        )
+    if any(document.completion_only for document in documents):
+        raise UserError(
+            "--convention strided: it joins the documents into one text, in which prompts would be scored too. Use "
+            "--convention rolling, or --loss-on all."
         )
     if not documents:
         return []
