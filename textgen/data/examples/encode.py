@@ -84,7 +84,7 @@ def encode_documents(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Doc
     texts = [piece for document_pieces in pieces for piece, _ in document_pieces if isinstance(piece, str)]
     ids = iter(encode_batch(tokenizer, texts))
     found = []
-    for document, document_pieces in zip(documents, pieces, strict=True):
+    for document_pieces in pieces:
         encoded = [([piece] if isinstance(piece, int) else next(ids), scored) for piece, scored in document_pieces]
         flat = [(token, scored) for tokens, scored in encoded for token in tokens]
         scored = [is_scored for _, is_scored in flat]
