@@ -90,13 +90,12 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         previous=directory.environment().get("microbatch_size"),  # a resumed run keeps the size that auto chose
     )
     batches = GlobalBatches(
-        corpus.tokens,
+        corpus.stream,
         block_size=config.data.block_size,
         global_batch_size=config.training.global_batch_size,
         microbatch_size=microbatch_size,
         seed=config.training.seed,
-        offsets=None if config.data.packing else corpus.offsets,  # without packing, each document starts a block
-        shared_mark=corpus.shared_mark,
+        packing=config.data.packing,
     )
     total_steps = config.training.total_steps(batches.steps_per_epoch)
     config = resolve_schedule(config, directory, echo, model=checked.model, total_steps=total_steps)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.data.blocks import IGNORED, GlobalBatches, block, block_spans, epoch_order
+from textgen.data.blocks import IGNORED, GlobalBatches, Microbatch, TokenStream, block_spans, epoch_order
 
 
 class Layout(NamedTuple):
@@ -21,21 +21,30 @@ class Layout(NamedTuple):
     per_rank: int
     world_size: int
     seed: int
-    starts: frozenset[int] | None  # of the second and later documents; None: packed
+    packing: str
+    starts: frozenset[int]  # of the second and later documents
+    context_only: frozenset[int]  # tokens that are no targets
 
-    def offsets(self) -> np.ndarray | None:
-        if self.starts is None:
-            return None
+    def offsets(self) -> np.ndarray:
         return np.array(sorted({1} | {start for start in self.starts if start < self.tokens}), np.int64)
+
+    def spans(self) -> np.ndarray:
+        return block_spans(self.tokens, self.block_size, self.offsets() if self.packing == "none" else None)
+
+    def stream(self) -> TokenStream:
+        scored = np.array([token not in self.context_only for token in range(self.tokens)], np.uint8)
+        return TokenStream(
+            np.arange(self.tokens, dtype=np.uint16), self.offsets(), scored if self.context_only else None
+        )
 
     def batches(self) -> GlobalBatches:
         return GlobalBatches(
-            np.arange(self.tokens, dtype=np.uint16),
+            self.stream(),
             block_size=self.block_size,
             global_batch_size=self.microbatch * self.per_rank * self.world_size,
             microbatch_size=self.microbatch,
             seed=self.seed,
-            offsets=self.offsets(),
+            packing=self.packing,
         )
 
 
@@ -47,8 +56,14 @@ layouts = st.builds(
     per_rank=st.integers(1, 3),
     world_size=st.integers(1, 4),
     seed=st.integers(0, 2**63),
-    starts=st.none() | st.frozensets(st.integers(2, 300), max_size=40),
+    packing=st.sampled_from(["joined", "isolated", "none"]),
+    starts=st.frozensets(st.integers(2, 300), max_size=40),
+    context_only=st.frozensets(st.integers(0, 300), max_size=40),
 )
+
+
+def plain(tokens: int) -> TokenStream:
+    return TokenStream(np.arange(tokens), np.array([1]))
 
 
 def targets(labels: torch.Tensor) -> list[int]:
@@ -56,9 +71,7 @@ def targets(labels: torch.Tensor) -> list[int]:
     return scored[scored != IGNORED].tolist()
 
 
-def shares(
-    batches: GlobalBatches, step: int, world_size: int
-) -> Iterator[list[tuple[int, torch.Tensor, torch.Tensor]]]:
+def shares(batches: GlobalBatches, step: int, world_size: int) -> Iterator[list[Microbatch]]:
     return (list(batches.process_share(step, rank, world_size)) for rank in range(world_size))
 
 
@@ -66,10 +79,10 @@ def shares(
 def test_an_epoch_trains_on_every_target_once(layout):
     batches, trained_on = layout.batches(), []
     for step in range(1, batches.steps_per_epoch + 1):
-        in_step = [t for share in shares(batches, step, layout.world_size) for _, _, y in share for t in targets(y)]
+        in_step = [t for share in shares(batches, step, layout.world_size) for m in share for t in targets(m.labels)]
         assert batches.targets(step) == len(in_step)
         trained_on += in_step
-    assert sorted(trained_on) == list(range(1, layout.tokens))
+    assert sorted(trained_on) == sorted(set(range(1, layout.tokens)) - layout.context_only)
 
 
 @given(layouts, st.integers(1, 50))
@@ -77,55 +90,78 @@ def test_the_global_batch_does_not_depend_on_the_number_of_processes(layout, ste
     batches = layout.batches()
     together = [piece for share in shares(batches, step, layout.world_size) for piece in share]
     alone = list(batches.process_share(step, 0, 1))
-    assert [index for index, _, _ in together] == [index for index, _, _ in alone] == list(range(batches.microbatches))
-    for (_, ids, labels), (_, alone_ids, alone_labels) in zip(together, alone, strict=True):
-        assert torch.equal(ids, alone_ids)
-        assert torch.equal(labels, alone_labels)
+    assert [m.index for m in together] == [m.index for m in alone] == list(range(batches.microbatches))
+    for one, other in zip(together, alone, strict=True):
+        inputs, expected = one.inputs(torch.device("cpu")), other.inputs(torch.device("cpu"))
+        assert len(inputs) == len(expected) == (3 if layout.packing == "isolated" else 2)
+        assert all(map(torch.equal, inputs, expected))
 
 
 @given(layouts, st.integers(1, 50))
 def test_every_process_makes_the_same_number_of_passes_over_blocks_that_fit(layout, step):
     for share in shares(layout.batches(), step, layout.world_size):
         assert len(share) == layout.per_rank
-        for _, ids, labels in share:
-            assert ids.shape == labels.shape
-            assert 1 <= ids.shape[0] <= layout.microbatch
-            assert (
-                ids.shape[1] == layout.block_size if layout.starts is None else 2 <= ids.shape[1] <= layout.block_size
-            )
-            assert ids.dtype == labels.dtype == torch.int64
+        for microbatch in share:
+            inputs = microbatch.inputs(torch.device("cpu"))
+            rows, length = microbatch.input_ids.shape
+            assert {tuple(tensor.shape) for tensor in inputs} == {(rows, length)}
+            assert {tensor.dtype for tensor in inputs} == {torch.int64}
+            assert 1 <= rows <= layout.microbatch
+            assert 2 <= length <= layout.block_size
+            assert layout.packing == "none" or length == layout.block_size
 
 
 @given(layouts)
 def test_a_target_is_predicted_from_the_tokens_right_before_it(layout):
-    tokens = np.arange(layout.tokens, dtype=np.uint16)
-    for span in block_spans(layout.tokens, layout.block_size, layout.offsets()):
-        ids, labels = block(tokens, span, layout.block_size)
-        scored = labels != IGNORED
-        assert (ids[scored] == labels[scored]).all()
-        assert (np.diff(ids[scored]) == 1).all()
-        assert not scored[scored.sum() :].any(), "padding is to the right of every target"
-        assert span[1] - span[0] == scored.sum() >= 2
+    for span in layout.spans():
+        ids, labels, _ = layout.stream().block(span, layout.block_size)
+        size = span[1] - span[0]
+        assert ids.tolist() == [*range(*span), *[0] * (layout.block_size - size)]
+        scored = [IGNORED if token in layout.context_only else token for token in range(*span)]
+        assert labels.tolist() == [*scored, *[IGNORED] * (layout.block_size - size)], "padding is on the right"
+        assert size >= 2
 
 
 @given(layouts)
 def test_without_packing_no_block_continues_into_the_next_document(layout):
-    offsets = layout.offsets()
-    spans = block_spans(layout.tokens, layout.block_size, offsets)
-    if offsets is None:
-        assert len(spans) == -(-(layout.tokens - 1) // (layout.block_size - 1)), (
-            "with packing, only the last block can be short"
-        )
+    spans = layout.spans()
+    if layout.packing != "none":
+        expected = -(-(layout.tokens - 1) // (layout.block_size - 1))
+        assert len(spans) == expected, "with packing, only the last block can be short"
         return
-    owner = np.searchsorted(offsets - 1, np.arange(layout.tokens), side="left") - 1  # of each target
+    owner = np.searchsorted(layout.offsets() - 1, np.arange(layout.tokens), side="left") - 1  # of each target
     for start, end in spans:
         assert len(set(owner[start + 1 : end])) == 1
 
 
+@given(layouts)
+def test_isolated_positions_start_again_at_the_token_before_each_document(layout):
+    starts = set((layout.offsets() - 1).tolist())
+    for span in layout.spans():
+        _, _, positions = layout.stream().block(span, layout.block_size, isolated=True)
+        expected = 0
+        for index, token in enumerate(range(span[0], span[0] + layout.block_size)):
+            expected = 0 if index == 0 or (token in starts and token < span[1]) else expected + 1
+            assert positions[index] == expected
+
+
+def test_with_two_marks_the_one_before_a_document_is_no_target():
+    # begin 5 end, begin 6 7 end
+    stream = TokenStream(np.array([1, 5, 2, 1, 6, 7, 2]), np.array([1, 4]), shared_mark=False)
+    ids, labels, positions = stream.block(np.array([0, 7]), 8, isolated=True)
+    assert ids.tolist() == [1, 5, 2, 1, 6, 7, 2, 0]
+    assert labels.tolist() == [IGNORED, 5, 2, IGNORED, 6, 7, 2, IGNORED]
+    assert positions.tolist() == [0, 1, 2, 0, 1, 2, 3, 4]
+    assert stream.targets(np.array([0, 7])) == 5
+    alone = [span.tolist() for span in block_spans(7, 8, stream.offsets, shared_mark=False)]
+    assert alone == [[0, 3], [3, 7]]
+
+
 def test_blocks_by_hand():
-    tokens = np.array([5, 6, 7, 8, 9, 10], np.uint16)
-    assert [block(tokens, span, 4)[0].tolist() for span in block_spans(6, 4)] == [[5, 6, 7, 8], [8, 9, 10, 0]]
-    assert block(tokens, block_spans(6, 4)[1], 4)[1].tolist() == [8, 9, 10, IGNORED]
+    stream = TokenStream(np.array([5, 6, 7, 8, 9, 10], np.uint16), np.array([1]))
+    blocks = [stream.block(span, 4) for span in block_spans(6, 4)]
+    assert [ids.tolist() for ids, _, _ in blocks] == [[5, 6, 7, 8], [8, 9, 10, 0]]
+    assert blocks[1][1].tolist() == [8, 9, 10, IGNORED]
     assert [len(block_spans(n, 4)) for n in (0, 1, 2, 4, 5, 7, 8)] == [0, 0, 1, 1, 2, 2, 3]
 
 
@@ -148,10 +184,10 @@ def test_the_order_is_the_same_as_in_earlier_versions():
 
 
 def test_a_short_batch_at_the_end_of_an_epoch_is_spread_over_all_microbatches():
-    batches = GlobalBatches(np.arange(31), block_size=4, global_batch_size=8, microbatch_size=2, seed=0)
+    batches = GlobalBatches(plain(31), block_size=4, global_batch_size=8, microbatch_size=2, seed=0)
     assert (batches.blocks, batches.steps_per_epoch, batches.microbatches) == (10, 2, 4)
-    rows = [len(labels) for _, _, labels in batches.process_share(2, 0, 1)]
-    counts = [len(targets(labels)) for _, _, labels in batches.process_share(2, 0, 1)]
+    rows = [len(m.labels) for m in batches.process_share(2, 0, 1)]
+    counts = [len(targets(m.labels)) for m in batches.process_share(2, 0, 1)]
     assert rows == [1, 1, 1, 1]
     assert counts == [3, 3, 0, 0], "two blocks are left; the other microbatches are a row without targets"
     assert batches.indices(3).tolist() == epoch_order(0, 1, 10)[:8].tolist()
@@ -159,7 +195,7 @@ def test_a_short_batch_at_the_end_of_an_epoch_is_spread_over_all_microbatches():
 
 def test_a_batch_that_does_not_divide_is_an_internal_error():
     with pytest.raises(AssertionError):
-        GlobalBatches(np.arange(9), block_size=3, global_batch_size=4, microbatch_size=3, seed=0)
-    batches = GlobalBatches(np.arange(9), block_size=3, global_batch_size=4, microbatch_size=2, seed=0)
+        GlobalBatches(plain(9), block_size=3, global_batch_size=4, microbatch_size=3, seed=0)
+    batches = GlobalBatches(plain(9), block_size=3, global_batch_size=4, microbatch_size=2, seed=0)
     with pytest.raises(AssertionError):
         list(batches.process_share(1, 0, 4))

@@ -72,10 +72,9 @@ def test_tokens_are_the_documents_with_end_of_text_before_between_and_after_them
 def test_documents_are_between_begin_and_end_of_text_and_have_blocks_of_their_own(config, tokenizer_with):
     marked = tokenizer_with(eos_token="<|endoftext|>", bos_token="<mark>")
     corpus = load_corpus(config(), marked)
-    assert not corpus.shared_mark
+    assert not corpus.stream.shared_mark
     batches = GlobalBatches(
-        corpus.tokens, block_size=10_000, global_batch_size=1, microbatch_size=1, seed=0,
-        offsets=corpus.offsets, shared_mark=corpus.shared_mark,
+        corpus.stream, block_size=10_000, global_batch_size=1, microbatch_size=1, seed=0, packing="none"
     )  # fmt: skip
     assert batches.blocks == len(corpus.offsets)
     for start, end in batches.spans:

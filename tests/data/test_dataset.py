@@ -71,7 +71,7 @@ def test_a_tokenizer_needs_an_end_of_text_or_begin_of_text_token(tokenizer_with)
 
 def test_documents_begin_with_begin_of_text_if_the_tokenizer_has_one(tokenizer_with):
     marked = tokenizer_with(eos_token="<|endoftext|>", bos_token="<mark>")
-    tokens = TextDataset(["a", "b"], marked, block_size=4).tokens.tolist()
+    tokens = TextDataset(["a", "b"], marked, block_size=4).stream.ids.tolist()
     bos, (a, b) = marked.bos_token_id, marked.convert_tokens_to_ids(["a", "b"])
     assert tokens == [bos, a, 0, bos, b, 0]
 

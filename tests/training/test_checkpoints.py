@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgen.data.blocks import GlobalBatches
+from textgen.data.blocks import GlobalBatches, TokenStream
 from textgen.errors import UserError
 from textgen.model.config import AdapterConfig
 from textgen.model.lora import add_adapters
@@ -29,6 +29,7 @@ from textgen.training.train_state import TrainState
 FILES = ("manifest.json", "optimizer.safetensors", "parameters.safetensors", "state.json")
 FINGERPRINTS = {"settings": "a" * 64, "data": "b" * 64, "model": "c" * 64}
 TOKENS = np.random.default_rng(0).integers(0, 300, 200).astype(np.uint16)
+STREAM = TokenStream(TOKENS, np.array([1]))
 
 
 def silent(message: str) -> None:
@@ -67,7 +68,7 @@ def bits(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
 def trainer(accelerator: Any, model: Any) -> tuple[Any, Any, Callable[[int, int], None]]:
     """A model, its optimizer, and a function that trains from one step to another."""
     scored, optimizer = accelerator.prepare(ModelWithLoss(model), build_optimizer(model, TrainingConfig()))
-    data = GlobalBatches(TOKENS, block_size=8, global_batch_size=4, microbatch_size=2, seed=0)
+    data = GlobalBatches(STREAM, block_size=8, global_batch_size=4, microbatch_size=2, seed=0)
 
     def train(first: int, last: int) -> None:
         for step in range(first, last + 1):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from textgen.data.blocks import GlobalBatches
+from textgen.data.blocks import GlobalBatches, TokenStream
 from textgen.errors import Diverged
 from textgen.model.loss import ModelWithLoss
 from textgen.training.config import EngineConfig, TrainingConfig
@@ -18,6 +18,7 @@ from textgen.training.prepare import wrap
 from textgen.training.step import training_step
 
 TOKENS = np.random.default_rng(0).integers(0, 300, 200).astype(np.uint16)
+STREAM = TokenStream(TOKENS, np.array([1]))
 
 
 @pytest.mark.parametrize("instructions", [[], ["avx512_bf16"], ["amx_bf16"]])
@@ -44,7 +45,7 @@ def test_an_explicit_precision_is_used():
 def run(accelerator: Any, model: Any, steps: range, scale: Any = None) -> list[Any]:
     scored, optimizer = wrap(accelerator, ModelWithLoss(model), build_optimizer(model, TrainingConfig()))
     restore_loss_scale(accelerator.scaler, scale)
-    data = GlobalBatches(TOKENS, block_size=16, global_batch_size=4, microbatch_size=2, seed=0)
+    data = GlobalBatches(STREAM, block_size=16, global_batch_size=4, microbatch_size=2, seed=0)
     scored.train()
     return [
         training_step(accelerator, scored, optimizer, data, step=step, learning_rate=3e-3, max_grad_norm=1.0)

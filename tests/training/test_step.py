@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from textgen.data.blocks import GlobalBatches
+from textgen.data.blocks import GlobalBatches, TokenStream
 from textgen.errors import Diverged
 from textgen.model.loss import ModelWithLoss
 from textgen.training.config import TrainingConfig
@@ -16,10 +16,11 @@ from textgen.training.step import StepResult, seed_everything, training_step
 
 BLOCKS, BLOCK_SIZE = 11, 6
 TOKENS = np.random.default_rng(0).integers(0, 300, BLOCKS * (BLOCK_SIZE - 1) - 1).astype(np.uint16)  # last one is short
+STREAM = TokenStream(TOKENS, np.array([1]))
 
 
 def batches(microbatch: int = 4, seed: int = 0) -> GlobalBatches:
-    return GlobalBatches(TOKENS, block_size=BLOCK_SIZE, global_batch_size=8, microbatch_size=microbatch, seed=seed)
+    return GlobalBatches(STREAM, block_size=BLOCK_SIZE, global_batch_size=8, microbatch_size=microbatch, seed=seed)
 
 
 def run(accelerator: Any, model: Any, steps: int, data: GlobalBatches, **changed: Any) -> tuple[list[StepResult], Any]:
@@ -63,9 +64,9 @@ def test_the_loss_is_the_mean_over_all_targets_of_a_ragged_batch(accelerator, ti
     """Not the mean of the microbatches' means: their numbers of targets differ."""
     data, model = batches(4), ModelWithLoss(tiny_gpt2())
     pieces = list(data.process_share(2, 0, 1))
-    counts = [int((labels[:, 1:] != -100).sum()) for _, _, labels in pieces]
+    counts = [int((piece.labels[:, 1:] != -100).sum()) for piece in pieces]
     assert counts == [10, 5]
-    sums = [float(model(ids, labels).detach()) for _, ids, labels in pieces]
+    sums = [float(model(piece.input_ids, piece.labels).detach()) for piece in pieces]
     optimizer = torch.optim.SGD(model.parameters())
     result = training_step(accelerator, model, optimizer, data, step=2, learning_rate=0.1, max_grad_norm=0.0)
     assert result.targets == sum(counts) == data.targets(2)
@@ -103,7 +104,7 @@ def test_a_step_depends_on_seed_and_step_and_not_on_earlier_random_numbers(accel
         model = tiny_gpt2(resid_pdrop=0.5)
         torch.manual_seed(noise)
         torch.rand(noise)
-        data = GlobalBatches(TOKENS, block_size=BLOCK_SIZE, global_batch_size=8, microbatch_size=4, seed=0)
+        data = GlobalBatches(STREAM, block_size=BLOCK_SIZE, global_batch_size=8, microbatch_size=4, seed=0)
         data.indices(1)  # determines the order of blocks, so that the seed changes dropout only
         data.seed = seed
         _, trained = run(accelerator, model, 1, data)
@@ -168,3 +169,17 @@ def test_the_loss_falls(accelerator, tiny_gpt2):
     results, _ = run(accelerator, tiny_gpt2(), 60, batches())
     assert results[0].loss == pytest.approx(math.log(300), rel=0.02)
     assert results[-1].loss < 0.5 * results[0].loss
+
+
+def test_a_batch_without_targets_changes_nothing(accelerator, tiny_gpt2):
+    """All blocks of a short batch can be parts of long prompts."""
+    data = GlobalBatches(
+        TokenStream(TOKENS, np.array([1]), np.zeros(len(TOKENS), np.uint8)),
+        block_size=BLOCK_SIZE, global_batch_size=8, microbatch_size=4, seed=0,
+    )  # fmt: skip
+    model = ModelWithLoss(tiny_gpt2())
+    before = [parameter.clone() for parameter in model.parameters()]
+    optimizer = torch.optim.SGD(model.parameters())
+    result = training_step(accelerator, model, optimizer, data, step=1, learning_rate=0.1, max_grad_norm=1.0)
+    assert (result.loss, result.grad_norm) == (0, 0)
+    assert all(map(torch.equal, before, model.parameters()))

@@ -20,6 +20,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from textgen.data.block_size import SHORTEST
+from textgen.data.blocks import TokenStream
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
 from textgen.data.readers import held_out_fraction, read_documents
@@ -50,9 +51,9 @@ class Corpus:
     fingerprint: str
 
     @property
-    def shared_mark(self) -> bool:
-        """Whether the special token after a document is also the one before the next."""
-        return bool(self.tokens[0] == self.tokens[-1])
+    def stream(self) -> TokenStream:
+        """The training documents for :class:`textgen.data.blocks.GlobalBatches`."""
+        return TokenStream(self.tokens, self.offsets, shared_mark=bool(self.tokens[0] == self.tokens[-1]))
 
     def facts(self) -> dict[str, Any]:
         """The entries of ``environment.json`` about the data."""
@@ -203,7 +204,7 @@ def _encoded(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase) 
 def _open(entry: Path, config: DataConfig, fingerprint: str) -> Corpus:
     meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
     with (entry / "validation.jsonl").open(encoding="utf-8") as lines:
-        validation = [Document(**json.loads(line)) for line in lines]
+        validation = [Document.from_row(json.loads(line)) for line in lines]
     _check_sizes(config, documents=meta["documents"], tokens=meta["tokens"], validation=len(validation))
     tokens = np.memmap(entry / "tokens.bin", dtype=meta["dtype"], mode="r", shape=(meta["tokens"],))
     return Corpus(tokens, np.fromfile(entry / "offsets.bin", np.int64), validation, fingerprint)
@@ -221,7 +222,7 @@ def _check_sizes(config: DataConfig, *, documents: int, tokens: int, validation:
         )
     if not documents:
         problems.append(f"--data {config.data}: no document is left to train on. Lower --validation-fraction.")
-    elif config.block_size != "auto" and tokens < config.block_size and config.packing:
+    elif config.block_size != "auto" and tokens < config.block_size and config.packing != "none":
         problems.append(
             f"--block-size {config.block_size}: the training text of {config.data} has only {tokens} tokens, fewer "
             "than one block. Provide more text or choose a smaller block."

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from textgen.data.blocks import block, block_spans
+from textgen.data.blocks import TokenStream, block_spans
 from textgen.data.tokenization import document_marks, encode_batch
 from textgen.errors import UserError
 
@@ -17,9 +17,9 @@ class TextDataset(Dataset[dict[str, torch.Tensor]]):
 
     The texts are tokenized and joined into one sequence with the end-of-text token before, between and after them; if
     the tokenizer has a begin-of-text token as well, that is before and end-of-text after each. The sequence is cut into
-    blocks of ``block_size`` tokens. A block's last token is also the next block's first, so that every token except the
-    very first is predicted exactly once. The last block is padded to the same length; padding has the label -100, which
-    the loss ignores.
+    blocks of ``block_size`` tokens. A block's last token is also the next block's first, so that every token except
+    those before the texts is predicted exactly once. The last block is padded to the same length; padding has the label
+    -100, which the loss ignores.
 
     Each item is ``{"input_ids": (block_size,), "labels": (block_size,)}``, both int64. The labels are *not* shifted:
     Hugging Face models, and textgen's own loss, compare the prediction at position i with the label at i + 1.
@@ -43,12 +43,13 @@ class TextDataset(Dataset[dict[str, torch.Tensor]]):
         if block_size < 2:
             raise UserError(f"block_size {block_size}: must be at least 2, to predict one token from another.")
         marks = document_marks(tokenizer)
-        tokens = marks.opening
+        tokens, offsets = marks.opening, []
         for ids in encode_batch(tokenizer, [text for text in texts if text.strip()]):
             tokens += marks.frame(ids)
+            offsets.append(len(tokens) - len(ids) - 1)
         if len(tokens) < block_size:
             raise UserError(f"block_size {block_size}: the texts have only {len(tokens)} tokens, fewer than one block.")
-        self.tokens = np.array(tokens, np.int64)
+        self.stream = TokenStream(np.array(tokens, np.int64), np.array(offsets), shared_mark=bool(marks.opening))
         self.block_size = block_size
         self.spans = block_spans(len(tokens), block_size)
 
@@ -58,5 +59,5 @@ class TextDataset(Dataset[dict[str, torch.Tensor]]):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"block {index} of {len(self)}")
-        input_ids, labels = block(self.tokens, self.spans[index], self.block_size)
+        input_ids, labels, _ = self.stream.block(self.spans[index], self.block_size)
         return {"input_ids": torch.from_numpy(input_ids), "labels": torch.from_numpy(labels)}

@@ -26,6 +26,11 @@ class Document:
     messages: tuple[Mapping[str, Any], ...] = ()
     completion_only: bool = False
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Document":
+        """A document from its fields as JSON has them."""
+        return cls(**{**row, "messages": tuple(row.get("messages", ()))})
+
     @property
     def is_example(self) -> bool:
         """Whether it is an example of a task, not just a text."""

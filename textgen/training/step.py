@@ -79,7 +79,7 @@ def training_step(
     started = time.perf_counter()
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get("lr_scale", 1.0)
-    targets = batches.targets(step)
+    targets = max(1, batches.targets(step))  # all blocks of a short batch can be parts of long prompts
     backward = _exact_backward if exact else _backward
     while True:
         loss = float(backward(accelerator, model, batches, step, targets)) / targets
@@ -107,11 +107,11 @@ def _backward(
     """Accumulate the gradient of the step's mean loss; returns the summed nll over all processes."""
     share = list(batches.process_share(step, accelerator.process_index, accelerator.num_processes))
     total = torch.zeros((), dtype=torch.float64, device=accelerator.device)
-    for position, (index, input_ids, labels) in enumerate(share):
-        seed_everything(batches.seed, step, index)
+    for position, microbatch in enumerate(share):
+        seed_everything(batches.seed, step, microbatch.index)
         # Gradients are accumulated locally and synchronized once, with the last microbatch.
         with nullcontext() if position == len(share) - 1 else _without_sync(accelerator, model):
-            nll = model(input_ids.to(accelerator.device), labels.to(accelerator.device))
+            nll = model(*microbatch.inputs(accelerator.device))
             # DDP and FSDP average gradients over processes; the factor num_processes turns that into a sum.
             accelerator.backward(nll * (accelerator.num_processes / targets))
         total += nll.detach()
@@ -136,11 +136,9 @@ def _exact_backward(
     parameters = [p for p in model.parameters() if p.requires_grad]
 
     def microbatches() -> Iterator[Tensors]:
-        for index, input_ids, labels in batches.process_share(
-            step, accelerator.process_index, accelerator.num_processes
-        ):
-            seed_everything(batches.seed, step, index)
-            nll = model(input_ids.to(accelerator.device), labels.to(accelerator.device))
+        for microbatch in batches.process_share(step, accelerator.process_index, accelerator.num_processes):
+            seed_everything(batches.seed, step, microbatch.index)
+            nll = model(*microbatch.inputs(accelerator.device))
             accelerator.backward(nll / targets)
             yield [nll.detach().double(), *pop_gradients(parameters)]
 

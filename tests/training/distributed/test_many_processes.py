@@ -31,7 +31,7 @@ def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
     from accelerate.state import AcceleratorState
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from textgen.data.blocks import GlobalBatches
+    from textgen.data.blocks import GlobalBatches, TokenStream
     from textgen.model.config import AdapterConfig
     from textgen.model.lora import add_adapters
     from textgen.model.loss import ModelWithLoss
@@ -50,7 +50,9 @@ def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
     if method == "lora":
         model = add_adapters(model, AdapterConfig(lora_dropout=0.1), "base", seed=0)
     tokens = np.random.default_rng(0).zipf(1.5, 21 * 11 + 4).clip(max=299).astype(np.uint16)
-    data = GlobalBatches(tokens, block_size=12, global_batch_size=8, microbatch_size=2, seed=0)
+    data = GlobalBatches(
+        TokenStream(tokens, np.array([1])), block_size=12, global_batch_size=8, microbatch_size=2, seed=0
+    )
     assert data.blocks % 8, "the last batch of an epoch is short"
     scored, optimizer = wrap(accelerator, ModelWithLoss(model), build_optimizer(model, TrainingConfig()), exact=exact)
     assert getattr(scored, "gradient_as_bucket_view", True), "DDP stores gradients once, not in its buckets as well"
