@@ -94,6 +94,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         microbatch_size=microbatch_size,
         seed=config.training.seed,
         offsets=None if config.data.packing else corpus.offsets,  # without packing, each document starts a block
+        block_counts=None if config.data.packing else corpus.block_counts(config.data.block_size),
     )
     total_steps = config.training.total_steps(batches.steps_per_epoch)
     prepared = prepare(accelerator, trainable, config.training, config.engine, config.adapters)

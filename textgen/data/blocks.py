@@ -6,30 +6,108 @@ exceeds the model's context. This holds with packing, where blocks run across do
 every document has its own blocks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
+from textgen.data.order import block_at
+
 IGNORED = -100  # the label that torch's cross-entropy ignores
+GROUP = 64  # documents whose blocks are counted together; a block's document is searched for among so many
+_COUNTED_AT_A_TIME = GROUP << 14
 
 
-def block_spans(token_count: int, block_size: int, offsets: np.ndarray | None = None) -> np.ndarray:
-    """Start and end of each block, (blocks, 2); a block's first token is context, the others are targets.
+class BlockSpans(Sequence[np.ndarray]):
+    """Start and end of each block, computed when asked for; a block's first token is context, the others are targets.
+
+    ``spans[index]`` is (start, end), int64 of shape (2,); ``spans[indices]`` has shape (n, 2).
 
     Args:
         token_count: number of tokens in the corpus.
         block_size: tokens in a block; the last block, or with ``offsets`` each document's last block, can be shorter.
         offsets: (D,) position of each document's first token, to give every document its own blocks; None packs
-            documents together. A document's first block starts with the separator before the document, from which its
-            first token is predicted.
+            documents together. A document's first block starts with the special token before the document, from which
+            its first token is predicted.
+        block_counts: what :func:`count_blocks` returns for the same corpus; None counts again.
     """
-    first = np.zeros(1, np.int64) if offsets is None else offsets - 1  # the stretches that are cut into blocks
-    last = np.append(first[1:], token_count - 1)
-    counts = np.maximum(0, -(-(last - first) // (block_size - 1)))
-    index = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # of a block in its stretch
-    starts = np.repeat(first, counts) + index * (block_size - 1)
-    return np.stack([starts, np.minimum(starts + block_size, np.repeat(last, counts) + 1)], axis=1)
+
+    def __init__(
+        self,
+        token_count: int,
+        block_size: int,
+        offsets: np.ndarray | None = None,
+        *,
+        block_counts: np.ndarray | None = None,
+    ) -> None:
+        self._token_count, self._targets, self._offsets = token_count, block_size - 1, offsets
+        if offsets is None:
+            self._length = max(0, -(-(token_count - 1) // self._targets))
+            return
+        self._counts = count_blocks(token_count, block_size, offsets) if block_counts is None else block_counts
+        self._length = int(self._counts[-1])
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        if np.ndim(index) == 0:
+            return self._spans(np.array([range(self._length)[index]]))[0]
+        return self._spans(np.asarray(index))
+
+    def _spans(self, indices: np.ndarray) -> np.ndarray:
+        if self._offsets is None:
+            starts = indices * self._targets
+            ends = np.minimum(starts + self._targets, self._token_count - 1) + 1
+        else:
+            document, number = self._documents(indices)
+            first, last = _stretches(self._offsets, self._token_count, document)
+            starts = first + number * self._targets
+            ends = np.minimum(starts + self._targets, last) + 1
+        return np.stack([starts, ends], axis=1)
+
+    def _documents(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The document that each block belongs to, and the number of the block in its document."""
+        assert self._offsets is not None
+        group = np.searchsorted(self._counts, indices, side="right") - 1
+        documents = group[:, None] * GROUP + np.arange(GROUP)
+        inside = documents < len(self._offsets)
+        first, last = _stretches(self._offsets, self._token_count, np.where(inside, documents, 0))
+        ends = np.cumsum(np.where(inside, _blocks_in(first, last, self._targets), 0), axis=1)
+        number = indices - self._counts[group]  # of the block in its group
+        place = (ends <= number[:, None]).sum(axis=1)  # of the document in its group
+        before = np.where(place, np.take_along_axis(ends, np.maximum(place - 1, 0)[:, None], axis=1)[:, 0], 0)
+        return group * GROUP + place, number - before
+
+
+def count_blocks(token_count: int, block_size: int, offsets: np.ndarray) -> np.ndarray:
+    """Number of blocks in all documents before every ``GROUP``-th one, and last the number of all blocks.
+
+    One pass over the offsets, in bounded memory; the result, int64 of shape (ceil(D / GROUP) + 1,), is small.
+
+    Args:
+        token_count: number of tokens in the corpus.
+        block_size: tokens in a block.
+        offsets: (D,) position of each document's first token.
+    """
+    counts = [np.zeros(1, np.int64)]
+    for begin in range(0, len(offsets), _COUNTED_AT_A_TIME):
+        documents = np.arange(begin, min(begin + _COUNTED_AT_A_TIME, len(offsets)))
+        blocks = _blocks_in(*_stretches(offsets, token_count, documents), block_size - 1)
+        counts.append(np.add.reduceat(blocks, np.arange(0, len(blocks), GROUP)))
+    return np.cumsum(np.concatenate(counts))
+
+
+def _stretches(offsets: np.ndarray, token_count: int, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the first and the last token of the stretches that some documents' blocks are cut from."""
+    following = np.minimum(documents + 1, len(offsets) - 1)
+    last = np.where(following > documents, offsets[following] - 1, token_count - 1)
+    return offsets[documents] - 1, last
+
+
+def _blocks_in(first: np.ndarray, last: np.ndarray, targets: int) -> np.ndarray:
+    return np.maximum(0, -(-(last - first) // targets))
 
 
 def block(tokens: np.ndarray, span: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -43,11 +121,6 @@ def block(tokens: np.ndarray, span: np.ndarray, length: int) -> tuple[np.ndarray
     content = tokens[span[0] : span[1]]
     ids[: len(content)] = labels[: len(content)] = content
     return ids, labels
-
-
-def epoch_order(seed: int, epoch: int, blocks: int) -> np.ndarray:
-    """The random order in which an epoch visits the blocks: a permutation that depends on the seed and the epoch."""
-    return np.random.default_rng([seed, epoch]).permutation(blocks)
 
 
 class GlobalBatches:
@@ -65,6 +138,7 @@ class GlobalBatches:
         seed: random seed of the order of blocks, combined with the epoch.
         offsets: (D,) position of each document's first token, to give every document its own blocks; None packs
             documents together.
+        block_counts: what :func:`count_blocks` returns for these offsets, to save counting again.
 
     Attributes:
         blocks: number of blocks, which is the length of an epoch.
@@ -81,22 +155,22 @@ class GlobalBatches:
         microbatch_size: int,
         seed: int,
         offsets: np.ndarray | None = None,
+        block_counts: np.ndarray | None = None,
     ) -> None:
         assert global_batch_size % microbatch_size == 0, "TrainingConfig.problems reports this"
         self.tokens, self.block_size, self.seed, self.packed = tokens, block_size, seed, offsets is None
-        self.spans = block_spans(len(tokens), block_size, offsets)
+        self.spans = BlockSpans(len(tokens), block_size, offsets, block_counts=block_counts)
         self.global_batch_size = global_batch_size
         self.microbatches = global_batch_size // microbatch_size
         self.blocks = len(self.spans)
         self.steps_per_epoch = -(-self.blocks // global_batch_size)
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))  # of the latest epoch, as a cache
 
     def indices(self, step: int) -> np.ndarray:
         """Indices of the blocks in the global batch of a step, in order; the first step is 1."""
-        epoch, position = divmod(step - 1, self.steps_per_epoch)
-        if self._order[0] != epoch:
-            self._order = (epoch, epoch_order(self.seed, epoch, self.blocks))
-        return self._order[1][position * self.global_batch_size : (position + 1) * self.global_batch_size]
+        epoch, batch = divmod(step - 1, self.steps_per_epoch)
+        first = batch * self.global_batch_size
+        positions = np.arange(first, min(first + self.global_batch_size, self.blocks))
+        return block_at(positions, blocks=self.blocks, seed=self.seed, epoch=epoch)
 
     def targets(self, step: int) -> int:
         """Number of target tokens in the global batch of a step; every process computes the same number."""

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from textgen.data.blocks import block, block_spans
+from textgen.data.blocks import BlockSpans, block
 from textgen.data.tokenization import encode_batch, separator_id
 from textgen.errors import UserError
 
@@ -49,7 +49,7 @@ class TextDataset(Dataset[dict[str, torch.Tensor]]):
             raise UserError(f"block_size {block_size}: the texts have only {len(tokens)} tokens, fewer than one block.")
         self.tokens = np.array(tokens, np.int64)
         self.block_size = block_size
-        self.spans = block_spans(len(tokens), block_size)
+        self.spans = BlockSpans(len(tokens), block_size)
 
     def __len__(self) -> int:
         return len(self.spans)
