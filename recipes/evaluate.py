@@ -41,7 +41,7 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     checked = check_evaluation(config, directory)
 
     # These imports take seconds, so they come after the cheap checks.
-    from textgen.data.readers import held_out_documents
+    from textgen.data.corpus import load_held_out
     from textgen.evaluation.loaded_model import LoadedModel
     from textgen.evaluation.measure_model import Evaluation
     from textgen.reporting.run_log import RunLog
@@ -52,10 +52,13 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     if directory.is_complete():
         echo(f"Evaluation already complete: {directory.path}. Use --resume=never to start another alongside.")
         return
-    documents = held_out_documents(config.data, checked.sources)
+    documents = load_held_out(config.data, checked.sources)
     if config.output.dry_run:
         names = " and the baseline ".join(found.config.model for found in reversed(checked.models.values()))
-        echo(f"would measure {names} on {len(documents)} documents, into {directory.path}; nothing was written")
+        echo(
+            f"would measure {names} on {len(documents)} documents, into {directory.path}; "
+            "nothing was written outside the cache"
+        )
         return
 
     # ---------------------------------------------------------------------------------------- the output directory

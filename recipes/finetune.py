@@ -96,6 +96,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         microbatch_size=microbatch_size,
         seed=config.training.seed,
         packing=config.data.packing,
+        block_counts=corpus.block_counts(config.data.block_size) if config.data.packing == "none" else None,
     )
     total_steps = config.training.total_steps(batches.steps_per_epoch)
     config = resolve_schedule(config, directory, echo, model=checked.model, total_steps=total_steps)

@@ -9,7 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.data.blocks import IGNORED, GlobalBatches, Microbatch, TokenStream, block_spans, epoch_order
+from textgen.data.blocks import BlockSpans, GlobalBatches
+from textgen.data.order import block_at
+from textgen.data.token_stream import IGNORED, Microbatch, TokenStream
 
 
 class Layout(NamedTuple):
@@ -28,14 +30,12 @@ class Layout(NamedTuple):
     def offsets(self) -> np.ndarray:
         return np.array(sorted({1} | {start for start in self.starts if start < self.tokens}), np.int64)
 
-    def spans(self) -> np.ndarray:
-        return block_spans(self.tokens, self.block_size, self.offsets() if self.packing == "none" else None)
+    def spans(self) -> BlockSpans:
+        return BlockSpans(self.tokens, self.block_size, self.offsets() if self.packing == "none" else None)
 
     def stream(self) -> TokenStream:
-        scored = np.array([token not in self.context_only for token in range(self.tokens)], np.uint8)
-        return TokenStream(
-            np.arange(self.tokens, dtype=np.uint16), self.offsets(), scored if self.context_only else None
-        )
+        edges = [edge for token in sorted(self.context_only) if token < self.tokens for edge in (token, token + 1)]
+        return TokenStream(np.arange(self.tokens, dtype=np.uint16), self.offsets(), np.array(edges, np.int64))
 
     def batches(self) -> GlobalBatches:
         return GlobalBatches(
@@ -145,24 +145,12 @@ def test_isolated_positions_start_again_at_the_token_before_each_document(layout
             assert positions[index] == expected
 
 
-def test_with_two_marks_the_one_before_a_document_is_no_target():
-    # begin 5 end, begin 6 7 end
-    stream = TokenStream(np.array([1, 5, 2, 1, 6, 7, 2]), np.array([1, 4]), shared_mark=False)
-    ids, labels, positions = stream.block(np.array([0, 7]), 8, isolated=True)
-    assert ids.tolist() == [1, 5, 2, 1, 6, 7, 2, 0]
-    assert labels.tolist() == [IGNORED, 5, 2, IGNORED, 6, 7, 2, IGNORED]
-    assert positions.tolist() == [0, 1, 2, 0, 1, 2, 3, 4]
-    assert stream.targets(np.array([0, 7])) == 5
-    alone = [span.tolist() for span in block_spans(7, 8, stream.offsets, shared_mark=False)]
-    assert alone == [[0, 3], [3, 7]]
-
-
 def test_blocks_by_hand():
     stream = TokenStream(np.array([5, 6, 7, 8, 9, 10], np.uint16), np.array([1]))
-    blocks = [stream.block(span, 4) for span in block_spans(6, 4)]
+    blocks = [stream.block(span, 4) for span in BlockSpans(6, 4)]
     assert [ids.tolist() for ids, _, _ in blocks] == [[5, 6, 7, 8], [8, 9, 10, 0]]
     assert blocks[1][1].tolist() == [8, 9, 10, IGNORED]
-    assert [len(block_spans(n, 4)) for n in (0, 1, 2, 4, 5, 7, 8)] == [0, 0, 1, 1, 2, 2, 3]
+    assert [len(BlockSpans(n, 4)) for n in (0, 1, 2, 4, 5, 7, 8)] == [0, 0, 1, 1, 2, 2, 3]
 
 
 @given(layouts, st.lists(st.integers(1, 60), min_size=1, max_size=8))
@@ -172,17 +160,6 @@ def test_a_step_does_not_depend_on_the_steps_before_it(layout, steps):
         assert reused.indices(step).tolist() == layout.batches().indices(step).tolist()
 
 
-def test_the_order_changes_with_the_epoch_and_the_seed():
-    orders = [tuple(epoch_order(seed, epoch, 50)) for seed in (0, 1) for epoch in (0, 1)]
-    assert len(set(orders)) == 4
-    assert all(sorted(order) == list(range(50)) for order in orders)
-
-
-def test_the_order_is_the_same_as_in_earlier_versions():
-    # With another order, runs could not resume from the checkpoints of earlier versions.
-    assert epoch_order(0, 0, 8).tolist() == [2, 4, 3, 6, 5, 0, 1, 7]
-
-
 def test_a_short_batch_at_the_end_of_an_epoch_is_spread_over_all_microbatches():
     batches = GlobalBatches(plain(31), block_size=4, global_batch_size=8, microbatch_size=2, seed=0)
     assert (batches.blocks, batches.steps_per_epoch, batches.microbatches) == (10, 2, 4)
@@ -190,7 +167,7 @@ def test_a_short_batch_at_the_end_of_an_epoch_is_spread_over_all_microbatches():
     counts = [len(targets(m.labels)) for m in batches.process_share(2, 0, 1)]
     assert rows == [1, 1, 1, 1]
     assert counts == [3, 3, 0, 0], "two blocks are left; the other microbatches are a row without targets"
-    assert batches.indices(3).tolist() == epoch_order(0, 1, 10)[:8].tolist()
+    assert batches.indices(3).tolist() == block_at(np.arange(8), blocks=10, seed=0, epoch=1).tolist()
 
 
 def test_a_batch_that_does_not_divide_is_an_internal_error():

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgen.data.blocks import IGNORED
+from textgen.data.token_stream import IGNORED
 from textgen.model.loss import ModelWithLoss, fused_linear_cross_entropy, separable_head
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BloomConfig, GPTNeoXConfig, MambaConfig
 
-from textgen.data.blocks import IGNORED
+from textgen.data.token_stream import IGNORED
 from textgen.errors import UserError
 from textgen.model.loss import ModelWithLoss
 from textgen.model.packing import check_isolation, isolates_documents

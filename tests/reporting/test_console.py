@@ -6,7 +6,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from textgen.reporting.console import duration, print_decoding, print_perplexity, step_line
+from textgen.reporting.console import print_decoding, print_perplexity, step_line
 
 
 def printed(function, value, width=100, **options) -> str:
@@ -114,9 +114,3 @@ def test_step_line():
         "step 120/400 · loss 3.214 · lr 3.0e-04 · grad 0.81 · 5,120 tok/s · 0:42 left"
     )
     assert step_line({"step": 5, "train/loss": None, "eval/loss": 2.0}, 400) == "step   5/400 · eval loss 2.000"
-
-
-def test_durations():
-    assert [duration(seconds) for seconds in (0, 42.4, 725, 3600, 90061, -1)] == [
-        "0:00", "0:42", "12:05", "1:00:00", "25:01:01", "0:00",
-    ]  # fmt: skip

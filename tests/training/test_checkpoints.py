@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgen.data.blocks import GlobalBatches, TokenStream
+from textgen.data.blocks import GlobalBatches
+from textgen.data.token_stream import TokenStream
 from textgen.errors import UserError
 from textgen.model.config import AdapterConfig
 from textgen.model.lora import add_adapters

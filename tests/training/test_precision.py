@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from textgen.data.blocks import GlobalBatches, TokenStream
+from textgen.data.blocks import GlobalBatches
+from textgen.data.token_stream import TokenStream
 from textgen.errors import Diverged
 from textgen.model.loss import ModelWithLoss
 from textgen.training.config import EngineConfig, TrainingConfig

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from textgen.data.blocks import GlobalBatches, TokenStream
+from textgen.data.blocks import GlobalBatches
+from textgen.data.token_stream import TokenStream
 from textgen.errors import Diverged
 from textgen.model.loss import ModelWithLoss
 from textgen.training.config import TrainingConfig
@@ -174,7 +175,7 @@ def test_the_loss_falls(accelerator, tiny_gpt2):
 def test_a_batch_without_targets_changes_nothing(accelerator, tiny_gpt2):
     """All blocks of a short batch can be parts of long prompts."""
     data = GlobalBatches(
-        TokenStream(TOKENS, np.array([1]), np.zeros(len(TOKENS), np.uint8)),
+        TokenStream(TOKENS, np.array([1]), np.array([0, len(TOKENS)])),
         block_size=BLOCK_SIZE, global_batch_size=8, microbatch_size=4, seed=0,
     )  # fmt: skip
     model = ModelWithLoss(tiny_gpt2())

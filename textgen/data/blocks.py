@@ -2,22 +2,27 @@
 
 Consecutive blocks overlap by one token: the last token of a block is also the first of the next, where it serves as
 context only. So every target of the corpus is in exactly one block, and a block never exceeds the model's context. This
-holds with packing, where blocks run across document boundaries, and without it, where every document has its own blocks.
+holds with packing, where blocks run across document boundaries, and without it, where every document has blocks of its
+own.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
-IGNORED = -100  # the label that torch's cross-entropy ignores
+from textgen.data.order import block_at
+from textgen.data.token_stream import IGNORED, Microbatch, TokenStream
+
+GROUP = 64  # documents whose blocks are counted together; a block's document is searched for among so many
+_COUNTED_AT_A_TIME = GROUP << 14
 
 
-def block_spans(
-    token_count: int, block_size: int, offsets: np.ndarray | None = None, *, shared_mark: bool = True
-) -> np.ndarray:
-    """Start and end of each block, (blocks, 2); a block's first token is context, the others are targets.
+class BlockSpans(Sequence[np.ndarray]):
+    """Start and end of each block, computed when asked for; a block's first token is context, the others are targets.
+
+    ``spans[index]`` is (start, end), int64 of shape (2,); ``spans[indices]`` has shape (n, 2).
 
     Args:
         token_count: number of tokens in the corpus.
@@ -25,105 +30,96 @@ def block_spans(
         offsets: (D,) position of each document's first token, to give every document its own blocks; None packs
             documents together. A document's first block starts with the special token before the document, from which
             its first token is predicted.
-        shared_mark: the token that ends a document is also the one before the next document, as for GPT-2.
+        block_counts: what :func:`count_blocks` returns for the same corpus; None counts again.
+        shared_mark: the token that ends a document is also the one before the next, as for GPT-2.
     """
-    first = np.zeros(1, np.int64) if offsets is None else offsets - 1  # the stretches that are cut into blocks
-    last = np.append(first[1:] - (0 if shared_mark else 1), token_count - 1)
-    counts = np.maximum(0, -(-(last - first) // (block_size - 1)))
-    index = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # of a block in its stretch
-    starts = np.repeat(first, counts) + index * (block_size - 1)
-    return np.stack([starts, np.minimum(starts + block_size, np.repeat(last, counts) + 1)], axis=1)
+
+    def __init__(
+        self,
+        token_count: int,
+        block_size: int,
+        offsets: np.ndarray | None = None,
+        *,
+        block_counts: np.ndarray | None = None,
+        shared_mark: bool = True,
+    ) -> None:
+        self._token_count, self._targets, self._offsets = token_count, block_size - 1, offsets
+        self._shared_mark = shared_mark
+        if offsets is None:
+            self._length = max(0, -(-(token_count - 1) // self._targets))
+            return
+        if block_counts is None:
+            block_counts = count_blocks(token_count, block_size, offsets, shared_mark=shared_mark)
+        self._counts = block_counts
+        self._length = int(self._counts[-1])
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        if np.ndim(index) == 0:
+            return self._spans(np.array([range(self._length)[index]]))[0]
+        return self._spans(np.asarray(index))
+
+    def _spans(self, indices: np.ndarray) -> np.ndarray:
+        if self._offsets is None:
+            starts = indices * self._targets
+            ends = np.minimum(starts + self._targets, self._token_count - 1) + 1
+        else:
+            document, number = self._documents(indices)
+            first, last = self._stretches(document)
+            starts = first + number * self._targets
+            ends = np.minimum(starts + self._targets, last) + 1
+        return np.stack([starts, ends], axis=1)
+
+    def _documents(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The document that each block belongs to, and the number of the block in its document."""
+        assert self._offsets is not None
+        group = np.searchsorted(self._counts, indices, side="right") - 1
+        documents = group[:, None] * GROUP + np.arange(GROUP)
+        inside = documents < len(self._offsets)
+        first, last = self._stretches(np.where(inside, documents, 0))
+        ends = np.cumsum(np.where(inside, _blocks_in(first, last, self._targets), 0), axis=1)
+        number = indices - self._counts[group]  # of the block in its group
+        place = (ends <= number[:, None]).sum(axis=1)  # of the document in its group
+        before = np.where(place, np.take_along_axis(ends, np.maximum(place - 1, 0)[:, None], axis=1)[:, 0], 0)
+        return group * GROUP + place, number - before
+
+    def _stretches(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert self._offsets is not None
+        return _stretches(self._offsets, self._token_count, documents, self._shared_mark)
 
 
-def document_starts(span: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Where in a block the special tokens before documents are: indices of the block's tokens, ascending.
+def count_blocks(token_count: int, block_size: int, offsets: np.ndarray, *, shared_mark: bool = True) -> np.ndarray:
+    """Number of blocks in all documents before every ``GROUP``-th one, and last the number of all blocks.
+
+    One pass over the offsets, in bounded memory; the result, int64 of shape (ceil(D / GROUP) + 1,), is small.
 
     Args:
-        span: start and end of the block.
+        token_count: number of tokens in the corpus.
+        block_size: tokens in a block.
         offsets: (D,) position of each document's first token.
+        shared_mark: see :class:`BlockSpans`.
     """
-    first, last = np.searchsorted(offsets, [span[0] + 1, span[1] + 1])
-    return np.asarray(offsets[first:last]) - 1 - span[0]
+    counts = [np.zeros(1, np.int64)]
+    for begin in range(0, len(offsets), _COUNTED_AT_A_TIME):
+        documents = np.arange(begin, min(begin + _COUNTED_AT_A_TIME, len(offsets)))
+        blocks = _blocks_in(*_stretches(offsets, token_count, documents, shared_mark), block_size - 1)
+        counts.append(np.add.reduceat(blocks, np.arange(0, len(blocks), GROUP)))
+    return np.cumsum(np.concatenate(counts))
 
 
-def positions_in_documents(length: int, starts: np.ndarray) -> np.ndarray:
-    """Position ids of a block that start again with each document, (length,)."""
-    latest = np.zeros(length, np.int64)
-    latest[starts] = starts
-    return np.arange(length) - np.maximum.accumulate(latest)
+def _stretches(
+    offsets: np.ndarray, token_count: int, documents: np.ndarray, shared_mark: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the first and the last token of the stretches that some documents' blocks are cut from."""
+    following = np.minimum(documents + 1, len(offsets) - 1)
+    last = np.where(following > documents, offsets[following] - (1 if shared_mark else 2), token_count - 1)
+    return offsets[documents] - 1, last
 
 
-def epoch_order(seed: int, epoch: int, blocks: int) -> np.ndarray:
-    """The random order in which an epoch visits the blocks: a permutation that depends on the seed and the epoch."""
-    return np.random.default_rng([seed, epoch]).permutation(blocks)
-
-
-@dataclass(frozen=True)
-class TokenStream:
-    """Tokenized documents, one after another.
-
-    Attributes:
-        ids: (T,) token ids: documents with the special tokens around them.
-        offsets: (D,) position of each document's first own token, which its special token precedes.
-        scored: (T,) 1 for targets, 0 for prompts and other tokens that are context only; None: all are targets.
-        shared_mark: the token that ends a document is also the one before the next, as for GPT-2. Otherwise the token
-            before a document is no target: a document is never expected to follow another.
-    """
-
-    ids: np.ndarray
-    offsets: np.ndarray
-    scored: np.ndarray | None = None
-    shared_mark: bool = True
-
-    def targets(self, span: np.ndarray) -> int:
-        """Number of targets in a block; its first token is context."""
-        if self.scored is None and self.shared_mark:
-            return int(span[1] - span[0] - 1)
-        return int((self._labels(span)[1:] != IGNORED).sum())
-
-    def block(self, span: np.ndarray, length: int, *, isolated: bool = False) -> tuple[np.ndarray, ...]:
-        """A block as (input_ids, labels, position_ids), int64 of shape (length,).
-
-        Labels are the ids of the targets, not shifted, since the loss shifts them. A shorter block is padded on the
-        right with token 0 and ignored labels: to the right of all targets, padding cannot influence them.
-
-        Args:
-            span: start and end of the block.
-            length: number of tokens to pad to.
-            isolated: let positions start again with each document.
-        """
-        ids = np.zeros(length, np.int64)
-        labels = np.full(length, IGNORED, np.int64)
-        size = span[1] - span[0]
-        ids[:size], labels[:size] = self.ids[span[0] : span[1]], self._labels(span)
-        starts = document_starts(span, self.offsets) if isolated else np.empty(0, np.int64)
-        return ids, labels, positions_in_documents(length, starts)
-
-    def _labels(self, span: np.ndarray) -> np.ndarray:
-        labels = self.ids[span[0] : span[1]].astype(np.int64)
-        if self.scored is not None:
-            labels[self.scored[span[0] : span[1]] == 0] = IGNORED
-        if not self.shared_mark:
-            labels[document_starts(span, self.offsets)] = IGNORED
-        return labels
-
-
-@dataclass(frozen=True)
-class Microbatch:
-    """What one forward pass sees: its index in the global batch, and tensors (rows, length).
-
-    ``position_ids`` are None unless the documents in a block are isolated.
-    """
-
-    index: int
-    input_ids: torch.Tensor
-    labels: torch.Tensor
-    position_ids: torch.Tensor | None = None
-
-    def inputs(self, device: torch.device) -> list[torch.Tensor]:
-        """The arguments of :class:`textgen.model.loss.ModelWithLoss`."""
-        tensors = (self.input_ids, self.labels, self.position_ids)
-        return [tensor.to(device) for tensor in tensors if tensor is not None]
+def _blocks_in(first: np.ndarray, last: np.ndarray, targets: int) -> np.ndarray:
+    return np.maximum(0, -(-(last - first) // targets))
 
 
 class GlobalBatches:
@@ -141,6 +137,7 @@ class GlobalBatches:
         seed: random seed of the order of blocks, combined with the epoch.
         packing: "joined": documents run across the ends of blocks; "isolated": the same, and the documents in a block
             do not see each other; "none": every document has its own blocks.
+        block_counts: what :func:`count_blocks` returns for the stream, to save counting again without packing.
 
     Attributes:
         blocks: number of blocks, which is the length of an epoch.
@@ -157,23 +154,25 @@ class GlobalBatches:
         microbatch_size: int,
         seed: int,
         packing: str = "joined",
+        block_counts: np.ndarray | None = None,
     ) -> None:
         assert global_batch_size % microbatch_size == 0, "TrainingConfig.problems reports this"
         self.stream, self.block_size, self.seed, self.packing = stream, block_size, seed, packing
         offsets = stream.offsets if packing == "none" else None
-        self.spans = block_spans(len(stream.ids), block_size, offsets, shared_mark=stream.shared_mark)
+        self.spans = BlockSpans(
+            len(stream.ids), block_size, offsets, block_counts=block_counts, shared_mark=stream.shared_mark
+        )
         self.global_batch_size = global_batch_size
         self.microbatches = global_batch_size // microbatch_size
         self.blocks = len(self.spans)
         self.steps_per_epoch = -(-self.blocks // global_batch_size)
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))  # of the latest epoch, as a cache
 
     def indices(self, step: int) -> np.ndarray:
         """Indices of the blocks in the global batch of a step, in order; the first step is 1."""
-        epoch, position = divmod(step - 1, self.steps_per_epoch)
-        if self._order[0] != epoch:
-            self._order = (epoch, epoch_order(self.seed, epoch, self.blocks))
-        return self._order[1][position * self.global_batch_size : (position + 1) * self.global_batch_size]
+        epoch, batch = divmod(step - 1, self.steps_per_epoch)
+        first = batch * self.global_batch_size
+        positions = np.arange(first, min(first + self.global_batch_size, self.blocks))
+        return block_at(positions, blocks=self.blocks, seed=self.seed, epoch=epoch)
 
     def targets(self, step: int) -> int:
         """Number of target tokens in the global batch of a step; every process computes the same number."""

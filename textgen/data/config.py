@@ -24,6 +24,9 @@ class DataConfig:
     validation_fraction: float = 0.1
     """Fraction of the documents of --data to hold out if there is no --validation-data; at least one document is held
     out."""
+    verify_data: bool = False
+    """Read all data files again to see whether their content has changed. By default, a file that was read before is
+    recognized by its size, its time stamps and a sample of its content."""
     block_size: int | Literal["auto"] = "auto"
     """Tokens per block, the unit of the batch size; at most the model's context. auto: up to 1,024, as context and
     amount of data allow, and 128 with little data."""

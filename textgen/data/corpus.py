@@ -1,17 +1,18 @@
-"""Documents → one flat file of token ids, written once and memory-mapped by every process.
+"""The tokenized corpus and its held-out documents, from a cache that all processes share.
 
-A cache entry is a directory whose name is a hash of everything that its contents depend on: the data, the tokenizer and
-the settings of the split. It is built in a temporary directory and then renamed, so it is complete or absent; a file
-lock makes the other processes wait for the one that builds it.
+An entry of the cache is a directory whose name is a hash of everything that its contents depend on: for tokens, the
+data, the split and the tokenizer; for held-out documents, the data and the split. A file lock lets one process build an
+entry while the others wait; if that one dies, the system releases the lock, and another one continues its work.
 """
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,54 +21,99 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from textgen.data.block_size import SHORTEST
-from textgen.data.blocks import TokenStream
+from textgen.data.blocks import count_blocks
+from textgen.data.cache import cache_directory, create_cache
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
+from textgen.data.examples.encode import EncodedDocument, encode_documents
+from textgen.data.file_checks import check_file
+from textgen.data.fingerprints import check_unchanged
 from textgen.data.readers import held_out_fraction, read_documents
-from textgen.data.sources import DataSources, find_data
+from textgen.data.sources import DataSources, Source, find_data
 from textgen.data.split import is_held_out
-from textgen.data.tokenization import document_marks, encode_batch, tokenizer_fingerprint
+from textgen.data.token_stream import TokenStream
+from textgen.data.tokenization import document_marks, tokenizer_fingerprint, unknown_id
+from textgen.data.tokens.build import EDGES, OFFSETS, TOKENS, Counts, Encoding, Part, build
+from textgen.data.tokens.entry import facts_of, map_array, publish
+from textgen.data.tokens.held_out import HeldOut
 from textgen.errors import UserError
+from textgen.launch_environment import is_main_process
 
-_FORMAT = 1  # version of a cache entry's layout; part of its key, so increase it whenever the layout changes
-_BATCH_CHARACTERS = 1 << 20  # text that is tokenized at a time
+_FORMAT = 2  # version of an entry's layout; part of its key, so increase it whenever the layout changes
+_HEAD_START = 1.0  # seconds for which other processes let the main one go first, since it shows the progress
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tokenized training documents, and the validation documents as text.
+    """Tokenized training documents, and the validation documents as text. All of it stays on disk, memory-mapped.
 
     Attributes:
-        tokens: (T,) memory-mapped token ids: the end-of-text token, document, end-of-text, document, …, end-of-text. If
-            the tokenizer has a begin-of-text token as well: begin-of-text, document, end-of-text, begin-of-text, ….
+        tokens: (T,) token ids: the end-of-text token, document, end-of-text, document, …, end-of-text. If the tokenizer
+            has a begin-of-text token as well: begin-of-text, document, end-of-text, begin-of-text, ….
         offsets: (D,) int64, position of each training document's first token in ``tokens``.
+        edges: (2 N,) int64, positions between which tokens are context only: see
+            :class:`textgen.data.token_stream.TokenStream`.
+        counts: see :class:`textgen.data.tokens.build.Counts`.
         validation: held-out documents.
         fingerprint: SHA-256 of the data, independent of the tokenizer.
+        entry: its directory in the cache.
     """
 
     tokens: np.ndarray
     offsets: np.ndarray
-    validation: list[Document]
+    edges: np.ndarray
+    counts: Counts
+    validation: HeldOut
     fingerprint: str
+    entry: Path = field(compare=False)
 
     @property
     def stream(self) -> TokenStream:
         """The training documents for :class:`textgen.data.blocks.GlobalBatches`."""
-        return TokenStream(self.tokens, self.offsets, shared_mark=bool(self.tokens[0] == self.tokens[-1]))
+        return TokenStream(self.tokens, self.offsets, self.edges, shared_mark=bool(self.tokens[0] == self.tokens[-1]))
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of the training tokens that stand for text that the tokenizer does not know."""
+        return self.counts.unknown / len(self.tokens)
 
     def facts(self) -> dict[str, Any]:
         """The entries of ``environment.json`` about the data."""
         return {
             "train_documents": len(self.offsets),
+            "train_examples": self.counts.examples,
             "validation_documents": len(self.validation),
             "train_tokens": len(self.tokens) - 1,
+            "train_targets": len(self.tokens) - 1 - self.counts.context,
+            "unknown_share": self.unknown_share,
             "data_sha256": self.fingerprint,
         }
 
+    def longer_than(self, block_size: int) -> int:
+        """Number of training documents that do not fit into one block."""
+        lengths = np.diff(self.offsets, append=len(self.tokens) + 1)
+        return int((lengths > block_size).sum())
+
+    def block_counts(self, block_size: int) -> np.ndarray:
+        """What :func:`textgen.data.blocks.count_blocks` returns: counted once, then memory-mapped by every process."""
+        path = self.entry / f"blocks-{block_size}.bin"
+        if not path.exists():
+            with _locked(self.entry):
+                if not path.exists():
+                    temporary = path.with_suffix(".tmp")
+                    stream = self.stream
+                    counts = count_blocks(len(stream.ids), block_size, stream.offsets, shared_mark=stream.shared_mark)
+                    counts.tofile(temporary)
+                    temporary.replace(path)
+        return map_array(path, np.int64)
+
     def __str__(self) -> str:
+        kind = "examples" if self.counts.examples == len(self.offsets) else "documents"
+        targets = f", {len(self.tokens) - self.counts.context:,} of them targets" if self.counts.context else ""
+        unknown = f", {self.unknown_share:.1%} of them unknown to the tokenizer" if self.counts.unknown else ""
         return (
-            f"{len(self.offsets):,} training documents ({len(self.tokens):,} tokens), "
-            f"{len(self.validation):,} held-out documents"
+            f"{len(self.offsets):,} training {kind} ({len(self.tokens):,} tokens{targets}{unknown}), "
+            f"{len(self.validation):,} held-out {kind}"
         )
 
 
@@ -82,30 +128,49 @@ def load_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources:
         sources: what :func:`textgen.data.sources.find_data` found, to save finding it again.
 
     Raises:
-        UserError: the data cannot be read, one side of the split is empty, or the data is shorter than one block.
+        UserError: the data cannot be read, it changed while it was read, one side of the split is empty, or the data is
+            shorter than one block.
     """
-    from filelock import FileLock
-
     sources = sources or find_data(config)
-    fingerprint = sources.fingerprint
-    entry = cache_directory() / _key(config, tokenizer, fingerprint)
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{entry}.lock"):
-        if not _is_complete(entry):
-            _build(entry, config, tokenizer, sources)
-    return _open(entry, config, fingerprint)
+    key = _key(*_split_settings(config, sources), tokenizer_fingerprint(tokenizer))
+    entry = create_cache("tokens") / key
+    if facts_of(entry) is None:
+        _wait_for_the_main_process()
+        with _locked(entry):
+            if facts_of(entry) is None:
+                _build(entry, config, sources, tokenizer)
+    facts = facts_of(entry)
+    assert facts, "just built"
+    validation = _held_out(config, sources)
+    tokens = map_array(entry / TOKENS, facts.pop("dtype"))
+    offsets, edges = (map_array(entry / name, np.int64) for name in (OFFSETS, EDGES))
+    _check_sizes(config, documents=len(offsets), tokens=len(tokens), validation=len(validation))
+    return Corpus(tokens, offsets, edges, Counts(**facts), validation, sources.fingerprint, entry)
 
 
-def cache_directory() -> Path:
-    """Where tokenized data is cached: ``$TEXTGEN_CACHE``, or ``textgen`` in the user's cache directory."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "textgen"
-    return Path(os.environ.get("TEXTGEN_CACHE", default)).expanduser() / "tokens"
+def load_held_out(config: DataConfig, sources: DataSources | None = None) -> HeldOut:
+    """All of ``--validation-data``, or else the validation split of ``--data``; cached like the corpus.
+
+    Arguments as for :func:`load_corpus`; no tokenizer is needed.
+
+    Raises:
+        UserError: there is no such document, or the data cannot be read.
+    """
+    found = _held_out(config, sources or find_data(config))
+    if not found and config.validation_data:
+        raise UserError(f"--validation-data {config.validation_data}: contains no text.")
+    if not found:
+        raise UserError(
+            f"--validation-fraction {config.validation_fraction}: no document of {config.data} falls into the "
+            "validation split. Increase it, or specify the text to evaluate with --validation-data."
+        )
+    return found
 
 
 def preview_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources: DataSources | None = None) -> str:
     """Read just enough documents to fill one block and hold one document out, and describe how many that took.
 
-    For dry runs: nothing is written. Arguments as for :func:`load_corpus`.
+    For dry runs: it writes nothing. Arguments as for :func:`load_corpus`.
 
     Raises:
         UserError: what :func:`load_corpus` would raise, as far as these documents show.
@@ -123,7 +188,7 @@ def preview_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sourc
         else:
             train += 1
             if tokens < block_size:
-                tokens += len(marks.frame(encode_batch(tokenizer, [document.text])[0]))
+                tokens += len(marks.frame(encode_documents(tokenizer, [document])[0].ids))
         if tokens >= block_size and validation:
             break
     _check_sizes(config, documents=train, tokens=tokens, validation=validation)
@@ -131,83 +196,97 @@ def preview_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sourc
     return found + ("" if sources.held_out else " and hold one document out")
 
 
-def _key(config: DataConfig, tokenizer: PreTrainedTokenizerBase, fingerprint: str) -> str:
-    # Everything that changes the contents, and nothing else; the block size, for example, does not.
-    parts = [_FORMAT, fingerprint, tokenizer_fingerprint(tokenizer), config.text_column, config.one_document]
-    parts.append(None if config.validation_data else config.validation_fraction)
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+def _held_out(config: DataConfig, sources: DataSources) -> HeldOut:
+    entry = _held_out_entry(config, sources)
+    if facts_of(entry) is None:
+        _wait_for_the_main_process()
+        with _locked(entry):
+            if facts_of(entry) is None:
+                _build(entry, config, sources, None)
+    return HeldOut(entry)
 
 
-def _build(entry: Path, config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources: DataSources) -> None:
-    dtype = np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
-    marks = document_marks(tokenizer)
-    fraction = held_out_fraction(config, sources)
-    scratch = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", dir=entry.parent))
+def _held_out_entry(config: DataConfig, sources: DataSources) -> Path:
+    return create_cache("held-out") / _key(*_split_settings(config, sources))
+
+
+def _key(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps([_FORMAT, *parts]).encode()).hexdigest()[:32]
+
+
+def _split_settings(config: DataConfig, sources: DataSources) -> list[Any]:
+    # Everything that changes the documents and their split, and nothing else; the block size, for example, does not.
+    fraction = None if config.validation_data else config.validation_fraction
+    return [sources.fingerprint, config.text_column, config.one_document, config.loss_on, fraction]
+
+
+@contextmanager
+def _locked(entry: Path) -> Iterator[None]:
+    from filelock import FileLock
+
+    with FileLock(f"{entry}.lock"):
+        yield
+
+
+def _wait_for_the_main_process() -> None:
+    if not is_main_process():
+        time.sleep(_HEAD_START)
+
+
+def _build(entry: Path, config: DataConfig, sources: DataSources, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    """Build an entry, or finish one that was begun; with a tokenizer, an entry of tokens, and the held-out documents.
+
+    The caller holds the entry's lock.
+    """
+    encoding = None if tokenizer is None else _encoding(tokenizer)
+    scratch = cache_directory("building") / entry.name
     try:
-        offsets, position = [], len(marks.opening)
-        with (
-            (scratch / "tokens.bin").open("wb") as tokens,
-            (scratch / "validation.jsonl").open("w", encoding="utf-8") as validation,
-        ):
-
-            def hold_out(document: Document) -> None:
-                validation.write(json.dumps(asdict(document)) + "\n")
-
-            def training() -> Iterator[Document]:
-                for document in read_documents(sources.train, config):
-                    if is_held_out(document, fraction):
-                        hold_out(document)
-                    else:
-                        yield document
-
-            np.array(marks.opening, dtype).tofile(tokens)
-            for ids in _encoded(training(), tokenizer):
-                framed = marks.frame(ids)
-                offsets.append(position + len(framed) - len(ids) - 1)
-                np.array(framed, dtype).tofile(tokens)
-                position += len(framed)
-            for document in read_documents(sources.held_out or [], config, setting="--validation-data"):
-                hold_out(document)
-        np.array(offsets, np.int64).tofile(scratch / "offsets.bin")
-        meta = {"tokens": position, "documents": len(offsets), "dtype": np.dtype(dtype).name, "format": _FORMAT}
-        (scratch / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        scratch.chmod(0o755)
-        if entry.exists():  # incomplete, which a build cannot leave behind: a copy that was interrupted
-            shutil.rmtree(entry)
-        scratch.rename(entry)
-    finally:
+        build(scratch, _parts(config, sources), encoding)
+    except UserError:  # about the data; what was built of it is of no use
         shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    if encoding is None:
+        publish(scratch / "held-out", entry)
+    else:
+        held_out = _held_out_entry(config, sources)
+        with _locked(held_out):
+            publish(scratch / "held-out", held_out)
+        publish(scratch / "tokens", entry)
+    shutil.rmtree(scratch)
 
 
-def _is_complete(entry: Path) -> bool:
-    """Whether an entry exists and contains all its tokens."""
-    try:
-        meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
-        return (entry / "tokens.bin").stat().st_size == meta["tokens"] * np.dtype(meta["dtype"]).itemsize
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def _encoding(tokenizer: PreTrainedTokenizerBase) -> Encoding:
+    marks = document_marks(tokenizer)
+    largest = max(marks.before, marks.after, *tokenizer.get_vocab().values())  # not the number: there can be gaps
+
+    def encode(documents: Sequence[Document]) -> list[EncodedDocument]:
+        return [encoded.after(marks.before) for encoded in encode_documents(tokenizer, documents)]
+
+    return Encoding(
+        encode=encode,
+        marks=marks,
+        unknown=unknown_id(tokenizer),
+        dtype=np.dtype(np.uint16 if largest < 1 << 16 else np.uint32),
+    )
 
 
-def _encoded(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
-    """Token ids of each document, encoded a megabyte at a time: fast, and in bounded memory."""
-    texts: list[str] = []
-    size = 0
-    for document in documents:
-        texts.append(document.text)
-        size += len(document.text)
-        if size >= _BATCH_CHARACTERS:
-            yield from encode_batch(tokenizer, texts)
-            texts, size = [], 0
-    yield from encode_batch(tokenizer, texts)
+def _parts(config: DataConfig, sources: DataSources) -> list[Part]:
+    fraction = held_out_fraction(config, sources)
+    parts = [_part(source, config, "--data", fraction) for source in sources.train]
+    return parts + [_part(source, config, "--validation-data", 1.0) for source in sources.held_out or []]
 
 
-def _open(entry: Path, config: DataConfig, fingerprint: str) -> Corpus:
-    meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
-    with (entry / "validation.jsonl").open(encoding="utf-8") as lines:
-        validation = [Document.from_row(json.loads(line)) for line in lines]
-    _check_sizes(config, documents=meta["documents"], tokens=meta["tokens"], validation=len(validation))
-    tokens = np.memmap(entry / "tokens.bin", dtype=meta["dtype"], mode="r", shape=(meta["tokens"],))
-    return Corpus(tokens, np.fromfile(entry / "offsets.bin", np.int64), validation, fingerprint)
+def _part(source: Source, config: DataConfig, setting: str, held_out: float) -> Part:
+    return Part(
+        read=partial(read_documents, [source], config, setting=setting),
+        check_unchanged=partial(_check_unchanged, source),
+        held_out=held_out,
+    )
+
+
+def _check_unchanged(source: Source) -> None:
+    if source.kind not in ("bundled", "hub"):
+        check_unchanged(Path(source.location), source.fingerprint, check_file)
 
 
 def _check_sizes(config: DataConfig, *, documents: int, tokens: int, validation: int) -> None:

@@ -7,7 +7,8 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from textgen.data.blocks import TokenStream, block_spans
+from textgen.data.blocks import BlockSpans
+from textgen.data.token_stream import TokenStream
 from textgen.data.tokenization import document_marks, encode_batch
 from textgen.errors import UserError
 
@@ -51,7 +52,7 @@ class TextDataset(Dataset[dict[str, torch.Tensor]]):
             raise UserError(f"block_size {block_size}: the texts have only {len(tokens)} tokens, fewer than one block.")
         self.stream = TokenStream(np.array(tokens, np.int64), np.array(offsets), shared_mark=bool(marks.opening))
         self.block_size = block_size
-        self.spans = block_spans(len(tokens), block_size)
+        self.spans = BlockSpans(len(tokens), block_size)
 
     def __len__(self) -> int:
         return len(self.spans)

@@ -59,32 +59,6 @@ def training_documents(config: DataConfig, sources: DataSources | None = None) -
     return (d for d in read_documents(sources.train, config) if not is_held_out(d, fraction))
 
 
-def held_out_documents(config: DataConfig, sources: DataSources | None = None) -> list[Document]:
-    """All of ``--validation-data``, or else the validation split of ``--data``.
-
-    Args:
-        config: names the data and the split.
-        sources: what :func:`textgen.data.sources.find_data` found, to save finding it again.
-
-    Raises:
-        UserError: there is no such document, or the data cannot be read.
-    """
-    sources = sources or find_data(config)
-    if sources.held_out is not None:
-        found = list(read_documents(sources.held_out, config, setting="--validation-data"))
-    else:
-        fraction = held_out_fraction(config, sources)
-        found = [d for d in read_documents(sources.train, config) if is_held_out(d, fraction)]
-    if not found and config.validation_data:
-        raise UserError(f"--validation-data {config.validation_data}: contains no text.")
-    if not found:
-        raise UserError(
-            f"--validation-fraction {config.validation_fraction}: no document of {config.data} falls into the "
-            "validation split. Increase it, or specify the text to evaluate with --validation-data."
-        )
-    return found
-
-
 def _stream(source: Source, **options: object) -> Iterator[dict[str, object]]:
     """Rows of a file, read by the `datasets` reader for its format."""
     from datasets import load_dataset

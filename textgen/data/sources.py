@@ -12,6 +12,7 @@ from pathlib import Path
 from textgen.data.bundled import BUNDLED, find_bundled
 from textgen.data.config import DataConfig
 from textgen.data.file_checks import check_file
+from textgen.data.fingerprints import content_sha256
 from textgen.errors import UserError, collect_problems, first_line
 
 # File extension → name of the `datasets` reader for it. To support a format, add a line here and a test.
@@ -101,7 +102,7 @@ def find_sources(data: str, config: DataConfig, *, setting: str = "--data") -> l
             )
             continue
         try:
-            fingerprint = check_file(path)
+            fingerprint = content_sha256(path, check_file, verify=config.verify_data)
         except UserError as error:
             problems.append(f"{setting} {error}")
         else:

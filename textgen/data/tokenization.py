@@ -140,6 +140,16 @@ def added_before(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return marked[: next(starts, 0)]
 
 
+def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Id of the token for text that the tokenizer does not know; None if it knows all text.
+
+    GPT-2's tokenizer names ``<|endoftext|>`` for it, and never needs it: a token that stands around documents as well
+    is not counted as unknown.
+    """
+    unknown = tokenizer.unk_token_id
+    return None if unknown in (None, tokenizer.eos_token_id, tokenizer.bos_token_id) else int(unknown)
+
+
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 of everything that a text's token ids depend on."""
     backend = getattr(tokenizer, "backend_tokenizer", None)

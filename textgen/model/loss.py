@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from textgen.data.blocks import IGNORED
+from textgen.data.token_stream import IGNORED
 from textgen.model.contexts import evaluating, identity, override_forward
 from textgen.model.kernels.linear import matmul_dtype
 from textgen.model.kernels.logits import compute_logits, rows_per_chunk

@@ -53,7 +53,7 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
     }
     for name, text in rows.items():
         accelerator.print(f"{name:14} {text}")
-    accelerator.print("all checks passed; this was a dry run, and nothing was written")
+    accelerator.print("all checks passed; this was a dry run, and nothing was written outside the cache")
 
 
 def _learning_rate(config: Any, checked: Checked) -> str:

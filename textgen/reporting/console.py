@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from textgen.progress import duration
 from textgen.reporting.columns import METRICS, PERPLEXITIES, Column, cells
 from textgen.reporting.formatting import MISSING, count, interval_text, number, printable
 from textgen.reporting.results import HUMAN, moment_pair, moments
@@ -117,13 +118,6 @@ def step_line(
     if seconds_left is not None:
         parts.append(f"{duration(seconds_left)} left")
     return " · ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """``0:42``, ``12:05``, ``3:00:00``."""
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _choose(columns: Sequence[Column], keys: Sequence[str]) -> list[Column]:

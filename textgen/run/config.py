@@ -17,6 +17,7 @@ NOT_FINGERPRINTED = {
     "wandb_project",
     "wandb_mode",
     "dry_run",
+    "verify_data",
     "threads",
 }
 

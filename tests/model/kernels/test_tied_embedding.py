@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from textgen.data.blocks import IGNORED
+from textgen.data.token_stream import IGNORED
 from textgen.model.kernels.tied_embedding import accumulate_tied_gradient
 from textgen.model.loss import ModelWithLoss
 

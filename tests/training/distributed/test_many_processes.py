@@ -31,7 +31,8 @@ def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
     from accelerate.state import AcceleratorState
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from textgen.data.blocks import GlobalBatches, TokenStream
+    from textgen.data.blocks import GlobalBatches
+    from textgen.data.token_stream import TokenStream
     from textgen.model.config import AdapterConfig
     from textgen.model.lora import add_adapters
     from textgen.model.loss import ModelWithLoss

@@ -47,6 +47,18 @@ class EncodedDocument:
         ends = [i for i in range(1, len(self.ids) + 1) if edges[i] and not edges[i + 1]]
         return list(zip(starts, ends, strict=True))
 
+    def edges(self) -> list[int]:
+        """Start and end of each run of tokens that are no targets, one after another.
+
+        If the last token is none, the special token after the document is none either.
+        """
+        runs = self.scored_runs()
+        starts, ends = [0, *(end for _, end in runs)], [*(start for start, _ in runs), len(self.ids)]
+        found = [edge for run in zip(starts, ends, strict=True) if run[0] < run[1] for edge in run]
+        if found and found[-1] == len(self.ids):
+            found[-1] += 1
+        return found
+
     @property
     def prompt_length(self) -> int:
         """Number of tokens before the last run of targets; 0 if everything is scored."""
