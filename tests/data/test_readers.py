@@ -5,9 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 from reading import error_message, texts
 
-from textgen.data.bundled import python_reference
 from textgen.data.config import DataConfig
 from textgen.data.readers import held_out_documents
+from textgen.data.sources.bundled import python_reference
 from textgen.errors import UserError
 
 

@@ -7,7 +7,6 @@ lock makes the other processes wait for the one that builds it.
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -19,10 +18,11 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from textgen.data.cache import create_cache
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
-from textgen.data.readers import held_out_fraction, read_documents
-from textgen.data.sources import DataSources, find_data
+from textgen.data.readers import held_out_fraction
+from textgen.data.sources import DataSources, find_data, read_documents
 from textgen.data.split import is_held_out
 from textgen.data.tokenization import encode_batch, separator_id, tokenizer_fingerprint
 from textgen.errors import UserError
@@ -80,18 +80,11 @@ def load_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources:
 
     sources = sources or find_data(config)
     fingerprint = sources.fingerprint
-    entry = cache_directory() / _key(config, tokenizer, fingerprint)
-    entry.parent.mkdir(parents=True, exist_ok=True)
+    entry = create_cache() / _key(config, tokenizer, fingerprint)
     with FileLock(f"{entry}.lock"):
         if not _is_complete(entry):
             _build(entry, config, tokenizer, sources)
     return _open(entry, config, fingerprint)
-
-
-def cache_directory() -> Path:
-    """Where tokenized data is cached: ``$TEXTGEN_CACHE``, or ``textgen`` in the user's cache directory."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "textgen"
-    return Path(os.environ.get("TEXTGEN_CACHE", default)).expanduser() / "tokens"
 
 
 def preview_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources: DataSources | None = None) -> str:
