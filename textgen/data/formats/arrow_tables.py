@@ -49,14 +49,14 @@ def read_arrow(file: FileToRead) -> Iterator[str]:
 def _texts(file: FileToRead, kind: str, batches: Any) -> Iterator[str]:
     import pyarrow
 
-    row = 0
+    first = row = 0
     try:
         for values in _slices(file, batches()):
+            row, first = row + len(values), row
             for text in values.to_pylist():
                 yield text or ""
-            row += len(values)
     except UnicodeDecodeError:
-        raise file.error(f"a text in rows {row} to {row + _ROWS} is not UTF-8.") from None
+        raise file.error(f"a text in rows {first} to {row - 1} is not UTF-8.") from None
     except (pyarrow.ArrowException, OSError) as error:
         raise file.error(f"cannot be read as {kind}: {first_line(error)}") from None
 

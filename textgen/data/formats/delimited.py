@@ -3,13 +3,10 @@
 import csv
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 from textgen.data.formats.file_to_read import LONGEST_TEXT, FileToRead
 from textgen.data.formats.streams import open_text
-
-if TYPE_CHECKING:
-    import _csv  # where the type of csv.reader is declared
 
 SEPARATORS = (",", ";", "\t", "|")
 
@@ -71,7 +68,7 @@ class _Lines:
         yield
 
 
-def _rows(file: FileToRead, reader: "_csv._reader", lines: _Lines) -> Iterator[tuple[int, list[str]]]:
+def _rows(file: FileToRead, reader: Any, lines: _Lines) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank, each with the number of the line that it begins in."""
     while True:
         begin = reader.line_num + 1

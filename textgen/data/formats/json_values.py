@@ -43,7 +43,11 @@ def json_values(stream: TextIO) -> Iterator[tuple[int, Any]]:
             yield text.line(), text.value()
             separator = text.next_character()
             if separator not in (",", "]"):
-                raise text.damage("expecting ',' or ']' after an element of the array" if separator else "unfinished")
+                raise text.damage(
+                    "Expecting ',' or ']' after an element of the array"
+                    if separator
+                    else "it ends before the end of the array"
+                )
             text.skip()
             if separator == "]":
                 break

@@ -65,11 +65,9 @@ def _listing(found: list[Path], root: Path, notes: list[str], data: str) -> List
     passed_over = Counter(extension_of(path) or "no extension" for path in found if not find_format(path))
     if passed_over:
         number = passed_over.total()
+        files = "1 file" if number == 1 else f"{number:,} files"
         counts = ", ".join(f"{extension} {count:,}" for extension, count in passed_over.most_common(8))
-        notes = [
-            *notes,
-            f"{data}: passed over {number:,} {'file' if number == 1 else 'files'} of other formats ({counts})",
-        ]
+        notes = [*notes, f"{data}: passed over {files} of other formats ({counts})"]
     return Listing([(path, str(path.relative_to(root))) for path in sorted(found) if find_format(path)], notes)
 
 
@@ -107,8 +105,8 @@ def _split(dataset_dict: Path, setting: str) -> tuple[str, list[str]]:
     if "train" in splits:
         return "train", [split for split in splits if split != "train"]
     raise UserError(
-        f"{setting} {dataset_dict.parent}: none of its splits is called train ({', '.join(splits)}). Name the directory "
-        "of one of them."
+        f"{setting} {dataset_dict.parent}: none of its splits is called train ({', '.join(splits)}). Name the "
+        "directory of one of them."
     )
 
 

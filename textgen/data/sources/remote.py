@@ -21,7 +21,16 @@ from textgen.files import read_json, write_json
 from textgen.hub import use_hub
 
 # What file systems say about a file that changes when its content does.
-_VERSION = ("size", "ETag", "Content-MD5", "Digest", "Last-Modified", "LastModified", "last_modified", "mtime")
+_VERSION: tuple[str, ...] = (
+    "size",
+    "ETag",
+    "Content-MD5",
+    "Digest",
+    "Last-Modified",
+    "LastModified",
+    "last_modified",
+    "mtime",
+)
 _VERSION += ("md5Hash", "generation", "blob_id", "xet_hash", "checksum")
 
 
@@ -50,9 +59,10 @@ def fetch_files(url: str, *, setting: str = "--data") -> Listing:
         except UserError:
             raise
         except Exception as error:  # every file system raises errors of its own
-            copies, missing = read_json(index), [n for n in read_json(index) if not (directory / n).is_file()]
-            if not copies or missing or isinstance(error, FileNotFoundError):
-                reason = first_line(error).removesuffix(".")
+            copies = read_json(index)
+            is_whole = copies and all((directory / name).is_file() for name in copies)
+            if not is_whole or _is_missing(error):
+                reason = first_line(_network_error(error) or error).removesuffix(".")
                 raise UserError(f"{setting} {url}: cannot be fetched: {reason}.{offline or _remedy(error)}") from None
             notes = [f"{url}: cannot be reached; the copy of an earlier time is used"]
         else:
@@ -109,6 +119,19 @@ def _remote_files(system: Any, path: str, url: str) -> dict[str, str]:
     root = os.path.commonpath([file.parent for file in chosen]) if glob.has_magic(path) else path
     named = {str(file.relative_to(root)): str(file) for file in chosen}
     return {name: file for name, file in named.items() if not any(p.startswith(".") for p in Path(name).parts)}
+
+
+def _network_error(error: Exception) -> BaseException | None:
+    """What fsspec hides behind "file not found" if a web server cannot be reached, or answers with an error."""
+    return error.__cause__ if isinstance(error, FileNotFoundError) else None
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether the file is known not to be there."""
+    cause = _network_error(error)
+    if cause is None:
+        return isinstance(error, FileNotFoundError)
+    return getattr(cause, "status", None) in (404, 410)
 
 
 def _remedy(error: Exception) -> str:
