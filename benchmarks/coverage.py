@@ -33,7 +33,7 @@ from itertools import islice
 
 import numpy as np
 
-from textgen.data.markov import SYMBOLS, MarkovSource
+from textgen.data.sources.markov import SYMBOLS, MarkovSource
 from textgen.evaluation.perplexity.document_sums import DocumentScore
 from textgen.evaluation.perplexity.summary import paired_difference, perplexity_summary
 from textgen.evaluation.perplexity.windows import WindowSettings

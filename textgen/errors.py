@@ -36,7 +36,7 @@ def collect_problems(problems: list[str]) -> Iterator[None]:
         problems += error.problems
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of a library's error message, to be quoted in one of ours; its type if it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -3,8 +3,7 @@
 import pytest
 
 from textgen.data.config import DataConfig
-from textgen.data.readers import read_documents
-from textgen.data.sources import find_sources
+from textgen.data.sources import find_sources, read_documents
 from textgen.errors import UserError
 
 

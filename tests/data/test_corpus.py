@@ -17,8 +17,9 @@ from transformers import ByT5Tokenizer
 
 from textgen.data import corpus as corpus_module
 from textgen.data.blocks import GlobalBatches
+from textgen.data.cache import cache_directory
 from textgen.data.config import DataConfig
-from textgen.data.corpus import Corpus, cache_directory, load_corpus, preview_corpus
+from textgen.data.corpus import Corpus, load_corpus, preview_corpus
 from textgen.data.document import Document
 from textgen.data.readers import held_out_documents, training_documents
 from textgen.data.split import is_held_out, split_hash

@@ -2,7 +2,7 @@
 
 From the bottom to the top:
 
-    foundation  textgen/{errors,config,files,launch_environment,progress}.py and textgen/run/
+    foundation  textgen/{errors,config,files,hub,launch_environment,progress}.py and textgen/run/
     packages    data → model → training → evaluation → reporting; each may import those to its left (``ROOMS`` below)
     plan        textgen/plan/ may import every package
     recipes     import everything; nothing imports them
@@ -16,11 +16,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("data", "model", "training", "evaluation", "reporting")
-FOUNDATION = ("errors", "config", "launch_environment", "files", "progress", "run")
+FOUNDATION = ("errors", "config", "launch_environment", "files", "hub", "progress", "run")
 OUTSIDE = ("recipes", "tests", "benchmarks", "docs", "launch")
 
 # Sub-package → what it may import of its own package: modules, or whole sub-packages.
 SUB_PACKAGES: dict[str, tuple[str, ...]] = {
+    "textgen.data.formats": (),
+    "textgen.data.sources": (
+        "textgen.data.formats",
+        "textgen.data.config",
+        "textgen.data.document",
+        "textgen.data.cache",
+    ),
     "textgen.model.kernels": ("textgen.model.contexts",),
     "textgen.training.distributed": ("textgen.training.config", "textgen.training.precision"),
     "textgen.evaluation.uncertainty": (),
@@ -64,6 +71,9 @@ SUB_PACKAGES: dict[str, tuple[str, ...]] = {
 # Module that sub-packages of its package import → what it may import of its own package. These modules stay below the
 # sub-packages, except that evaluation.config checks the settings of decoding and of perplexity with these.
 WITHIN: dict[str, tuple[str, ...]] = {
+    "textgen.data.config": (),
+    "textgen.data.document": (),
+    "textgen.data.cache": (),
     "textgen.model.contexts": (),
     "textgen.training.config": (),
     "textgen.training.precision": (),

@@ -9,14 +9,15 @@ class DataConfig:
     """Training and held-out text. A hash of a document's text decides whether it is held out."""
 
     data: str = "python-reference"
-    """Training text: a bundled corpus (python-reference, docstrings), a .txt, .jsonl, .csv or .parquet file, a
-    directory, a glob pattern, a hub dataset id (id:split for a split other than train), or a synthetic source of known
-    entropy, such as markov:seed=1."""
+    """Training text: a bundled corpus (python-reference, docstrings), a .txt, .jsonl, .json, .csv, .tsv, .parquet or
+    .arrow file (text also as .gz or .zst), a directory or glob pattern of them, a URL (https://, hf://, s3://), a hub
+    dataset id (id:split for a split other than train), or a synthetic source of known entropy, such as
+    markov:seed=1."""
     data_config: str | None = None
     """Configuration (subset) of a hub dataset."""
     text_column: str = "text"
-    """Column that contains the text, in .jsonl, .csv, .parquet and hub data. Without it, the columns prompt and
-    completion, or messages (a chat), are examples of a task."""
+    """Column or key that contains the text, in all formats but .txt. Without it, the columns prompt and completion, or
+    messages (a chat), are examples of a task."""
     one_document: bool = False
     """Treat each .txt file as one document. By default, blank lines separate documents."""
     validation_data: str | None = None

@@ -26,10 +26,10 @@ from textgen.data.cache import cache_directory, create_cache
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
 from textgen.data.examples.encode import EncodedDocument, encode_documents
-from textgen.data.file_checks import check_file
 from textgen.data.fingerprints import check_unchanged
-from textgen.data.readers import held_out_fraction, read_documents
-from textgen.data.sources import DataSources, Source, find_data
+from textgen.data.readers import held_out_fraction
+from textgen.data.sources import DataSources, Source, find_data, read_documents
+from textgen.data.sources.file_checks import check_file
 from textgen.data.split import is_held_out
 from textgen.data.token_stream import TokenStream
 from textgen.data.tokenization import document_marks, tokenizer_fingerprint, unknown_id

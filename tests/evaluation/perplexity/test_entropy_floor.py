@@ -12,7 +12,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from textgen.data.document import Document
-from textgen.data.markov import SYMBOLS, MarkovSource
+from textgen.data.sources.markov import SYMBOLS, MarkovSource
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.measure_model import Evaluation

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from textgen.data.document import Document
-from textgen.data.markov import MarkovSource, is_markov
+from textgen.data.sources.markov import MarkovSource, is_markov
 from textgen.evaluation.perplexity.document_sums import DocumentScore
 from textgen.evaluation.perplexity.summary import paired_difference, perplexity_summary
 from textgen.evaluation.perplexity.windows import WindowSettings

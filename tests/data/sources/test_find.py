@@ -1,4 +1,4 @@
-"""What --data can name: files, directories, globs, bundled corpora and hub datasets."""
+"""What --data can name: files, directories, globs, bundled corpora and hub datasets; each is fingerprinted."""
 
 from pathlib import Path
 
@@ -8,7 +8,9 @@ import pytest
 from reading import error_message, texts
 
 from textgen.data.config import DataConfig
+from textgen.data.formats.table import SUPPORTED
 from textgen.data.sources import find_data
+from textgen.errors import UserError
 
 
 @pytest.fixture
@@ -73,19 +75,13 @@ def test_the_fingerprint_depends_on_names_and_contents_only(write, tmp_path):
 
 def test_an_unknown_extension_is_named_with_the_supported_ones(write):
     path = write("notes.docx", "x")
-    assert (
-        error_message(path)
-        == f"--data {path}: unknown format '.docx'. Supported formats: .txt, .jsonl, .csv, .parquet."
-    )
+    assert error_message(path) == f"--data {path}: unknown format '.docx'. Supported formats: {SUPPORTED}."
 
 
 def test_without_any_text_file_the_supported_extensions_are_named(write, tmp_path):
     write("other/readme.md", "x")
     for data in (tmp_path / "other", tmp_path / "other" / "*", tmp_path / "nowhere" / "*.txt"):
-        assert (
-            error_message(data)
-            == f"--data {data}: no file with a supported extension (.txt, .jsonl, .csv, .parquet) found there."
-        )
+        assert error_message(data) == f"--data {data}: no file with a supported extension ({SUPPORTED}) found there."
 
 
 def test_all_bad_files_of_a_directory_are_named_at_once(write, tmp_path):
@@ -113,8 +109,46 @@ def test_a_missing_file_comes_with_a_suggestion(data, hint):
     assert error_message(data).startswith(f"--data {data}: there is no such file or directory. {hint}")
 
 
-@pytest.mark.parametrize("data", ["wikitext", "some-one/some-data", "some-one/some-data:validation"])
-def test_a_hub_dataset_without_a_network_is_a_user_error(data):
-    message = error_message(data)
-    assert message.startswith(f"--data {data}: not a file, directory or bundled corpus (python-reference, docstrings),")
-    assert "cannot be opened as a hub dataset: " in message
+@pytest.mark.parametrize("name", ["a::b.txt", "zip://x.txt", "c:foo.txt", "https://here/a.txt", "some-one/some-data"])
+def test_what_exists_is_a_path_whatever_it_looks_like(write, monkeypatch, tmp_path, name):
+    path = write(name if name.endswith(".txt") else f"{name}/a.txt", "here")
+    monkeypatch.chdir(tmp_path)
+    assert list(texts(name).values()) == ["here"]
+    monkeypatch.chdir(path.parent)
+    assert list(texts(path.name).values()) == ["here"]
+
+
+def test_the_working_directory_may_look_like_a_pattern(write, monkeypatch):
+    for name, content in {"a.txt": "here", "a.jsonl": '{"text": "here"}', "a.csv": "text\nhere"}.items():
+        path = write(f"project [v2] {{x}}*/{name}", content)
+        monkeypatch.chdir(path.parent)
+        assert texts(name) == texts(path) == {f"{name}#0": "here"}
+
+
+def test_notes_say_what_was_passed_over_and_found_for_both_flags(write, tmp_path):
+    write("train/a.csv", "id;text\n1;one\n")
+    write("train/b.csv", "text\ntwo\n")
+    write("train/readme.md", "x")
+    write("held-out/a.txt", "x")
+    write("held-out/LICENSE", "x")
+    config = DataConfig(data=str(tmp_path / "train"), validation_data=str(tmp_path / "held-out"))
+    assert find_data(config).notes == (
+        f"{tmp_path}/train: passed over 1 file of other formats (.md 1)",
+        f"{tmp_path}/train: columns are separated by ';' in 1 of 2 .csv files",
+        f"{tmp_path}/held-out: passed over 1 file of other formats (no extension 1)",
+    )
+
+
+def test_the_problems_of_both_flags_are_in_one_message(write):
+    config = DataConfig(data=str(write("a.txt", "")), validation_data="nowhere.txt")
+    with pytest.raises(UserError) as caught:
+        find_data(config)
+    assert [problem.split()[0] for problem in caught.value.problems] == ["--data", "--validation-data"]
+
+
+def test_a_thousand_small_files_are_found_and_read(write, tmp_path):
+    for i in range(1000):
+        write(f"texts/{i:04}.txt", f"document {i}\nsecond line\n")
+    found = texts(tmp_path / "texts")
+    assert list(found)[::999] == ["0000.txt#0", "0999.txt#0"]
+    assert len(found) == 1000

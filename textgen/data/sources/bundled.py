@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textgen.data.markov import MarkovSource, is_markov
+from textgen.data.sources.markov import MarkovSource, is_markov
 
 _UNDERLINE = re.compile(r"^(\*{3,}|={3,}|-{3,}|~{3,}|\^{3,})$")
 # Licence names in package metadata.

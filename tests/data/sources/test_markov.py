@@ -9,9 +9,9 @@ import pytest
 from textgen.data.config import DataConfig
 from textgen.data.corpus import load_corpus
 from textgen.data.document import Document
-from textgen.data.markov import SYMBOLS, MarkovSource
 from textgen.data.readers import held_out_documents, read_documents
 from textgen.data.sources import find_data, find_sources
+from textgen.data.sources.markov import SYMBOLS, MarkovSource
 from textgen.errors import UserError
 
 SMALL = "markov:seed=1,states=5,documents=40,length=60"
@@ -73,7 +73,7 @@ def test_increasing_the_number_of_documents_only_appends(monkeypatch):
     few, many = (list(MarkovSource(1, documents=count).texts()) for count in (5, 9))
     assert many[:5] == few
     assert len(set(many)) == 9
-    monkeypatch.setattr("textgen.data.markov._BATCH_CHARACTERS", 1000)
+    monkeypatch.setattr("textgen.data.sources.markov._BATCH_CHARACTERS", 1000)
     assert list(MarkovSource(1, documents=9).texts()) == many
 
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from textgen.data.bundled import BUNDLED, docstrings, permissive_packages, python_reference
 from textgen.data.document import Document
+from textgen.data.sources.bundled import BUNDLED, docstrings, permissive_packages, python_reference
 from textgen.data.split import is_held_out
 
 

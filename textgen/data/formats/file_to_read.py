@@ -1,0 +1,49 @@
+"""What to read from a file, and the errors that name the file."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from textgen.errors import UserError
+
+LONGEST_TEXT = 1 << 27  # characters; a longer value is a quote or bracket that was left open, and would fill the memory
+_SHOWN_COLUMNS = 20
+
+
+@dataclass(frozen=True)
+class FileToRead:
+    """A file, and what its reader needs to know.
+
+    Attributes:
+        path: where it is.
+        setting: the flag that named the data, for error messages.
+        column: the column or key that contains the text, in tables and JSON.
+        one_document: take a .txt file as one text.
+    """
+
+    path: Path
+    setting: str = "--data"
+    column: str = "text"
+    one_document: bool = False
+
+    def error(self, reason: str) -> UserError:
+        """An error that names the flag and the file."""
+        return UserError(f"{self.setting} {self.path}: {reason}")
+
+    def no_column(self, columns: Iterable[object]) -> UserError:
+        """The error that the file has other columns."""
+        names = [str(name) for name in columns]
+        more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
+        return UserError(
+            f"--text-column {self.column}: {self.setting} {self.path} has no such column. "
+            f"It has: {', '.join(names[:_SHOWN_COLUMNS])}{more}."
+        )
+
+    def not_text(self, place: str, kind: str) -> UserError:
+        """The error that the column contains something else than text.
+
+        Args:
+            place: such as "line 3".
+            kind: the type that was found.
+        """
+        return UserError(f"--text-column {self.column}: {place} of {self.path}: the value is of type {kind}, not text.")

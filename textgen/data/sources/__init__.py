@@ -1,0 +1,12 @@
+"""What ``--data`` names, and the documents in it.
+
+``find.py`` finds and fingerprints the sources (``listing.py`` lists files, ``remote.py`` fetches those named by URL,
+``hub.py`` has datasets of the hub, ``bundled.py`` and ``markov.py`` texts that need no files, ``file_checks.py`` checks
+files); ``documents.py`` reads documents from them, through ``textgen/data/formats/``.
+"""
+
+from textgen.data.sources.documents import read_documents
+from textgen.data.sources.find import find_data, find_sources
+from textgen.data.sources.source import DataSources, Source
+
+__all__ = ["DataSources", "Source", "find_data", "find_sources", "read_documents"]

@@ -1,0 +1,47 @@
+"""Where documents are read from: files, bundled corpora and hub datasets."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file, bundled corpus or hub dataset that documents are read from.
+
+    Attributes:
+        name: prefix of its documents' ids: a file's path below the directory of ``--data``, or what ``--data`` names.
+        kind: "bundled", "hub", or the ``kind`` of the file's format.
+        location: path of a file; otherwise what ``--data`` names.
+        fingerprint: changes when the content does.
+    """
+
+    name: str
+    kind: str
+    location: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class DataSources:
+    """The sources of a run's training and held-out documents.
+
+    Attributes:
+        train: the sources of ``--data``.
+        held_out: the sources of ``--validation-data``; None if part of ``--data`` is held out instead.
+        notes: what was decided about the data and should be printed, such as files that were passed over.
+    """
+
+    train: list[Source]
+    held_out: list[Source] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the names and contents of all sources."""
+        parts = [_fingerprint(self.train), _fingerprint(self.held_out) if self.held_out else None]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _fingerprint(sources: list[Source]) -> str:
+    return hashlib.sha256(json.dumps([(s.name, s.kind, s.fingerprint) for s in sources]).encode()).hexdigest()
