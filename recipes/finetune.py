@@ -51,8 +51,9 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.evaluation.loaded_model import LoadedModel
     from textgen.evaluation.measure_model import Evaluation
     from textgen.model.build import build_model
+    from textgen.plan.audit import describe_examples
     from textgen.plan.dry_run import print_plan
-    from textgen.plan.resolve import resolve_block_size, resolve_schedule
+    from textgen.plan.resolve import resolve_block_size, resolve_packing, resolve_schedule
     from textgen.reporting.run_log import RunLog
     from textgen.training.distributed.processes import compute_dtype, describe_launch, start_process
     from textgen.training.microbatch_size import resolve_microbatch_size
@@ -73,6 +74,8 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     corpus = load_corpus(config.data, checked.model.tokenizer, checked.sources)
     echo(f"{config.data.data}: {corpus}")
     config = resolve_block_size(config, directory, echo, context=checked.model.context, tokens=len(corpus.tokens))
+    for line in describe_examples(corpus, checked.model.tokenizer, config.data.block_size):
+        echo(line)
 
     # -------------------------------------------------------------------------------------------------------- model
     trainable = build_model(
@@ -89,6 +92,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         block_size=config.data.block_size,
         previous=directory.environment().get("microbatch_size"),  # a resumed run keeps the size that auto chose
     )
+    config = resolve_packing(config, directory, echo, model=trainable.model, examples=corpus.counts.examples > 0)
     batches = GlobalBatches(
         corpus.stream,
         block_size=config.data.block_size,

@@ -7,6 +7,7 @@ from typing import Any
 from textgen.data.block_size import auto_block_size
 from textgen.model.loading import count_parameters
 from textgen.model.locate import FoundModel
+from textgen.model.packing import check_isolation, isolates_documents
 from textgen.run.directory import RunDirectory
 from textgen.training.auto import auto_learning_rate, auto_warmup_steps
 
@@ -32,6 +33,34 @@ def resolve_block_size(config: Any, directory: RunDirectory, echo: Echo, *, cont
     echo(f"--block-size auto: {size}")
     directory.resolve({"block_size": size})
     return replace(config, data=replace(config.data, block_size=size))
+
+
+def resolve_packing(config: Any, directory: RunDirectory, echo: Echo, *, model: Any, examples: bool) -> Any:
+    """The configuration with a value for ``--packing``, which the run directory records.
+
+    Args:
+        config: the configuration of ``recipes/finetune.py``.
+        directory: the run directory.
+        echo: called with a line that says what ``auto`` was resolved to.
+        model: the model to train, before it is wrapped.
+        examples: the data has examples of a task, which must not see each other.
+
+    Raises:
+        UserError: the model cannot isolate documents as ``--packing isolated`` asks, or the run in the directory has
+            another packing.
+    """
+    packing = config.data.packing
+    if packing == "isolated":
+        check_isolation(model, config.model.model)
+    if packing != "auto":
+        return config
+    if not examples:
+        packing = "joined"
+    else:
+        packing = "isolated" if isolates_documents(model) else "none"
+        echo(f"--packing auto: {packing}, so that examples do not see each other")
+    directory.resolve({"packing": packing})
+    return replace(config, data=replace(config.data, packing=packing))
 
 
 def resolve_schedule(config: Any, directory: RunDirectory, echo: Echo, *, model: FoundModel, total_steps: int) -> Any:

@@ -1,25 +1,18 @@
-"""What a row of a table is: a text, a prompt with its completion, or a chat."""
+"""What a row of a table is: a prompt with its completion, or a chat."""
 
 from typing import Any
 
 import pytest
 
 from textgen.data.document import Document
-from textgen.data.examples.rows import document_of
+from textgen.data.examples.rows import example_of
 from textgen.errors import UserError
 
 USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}
 
 
 def read(row: dict[str, Any], *, completion_only: bool = True) -> Document | None:
-    return document_of(row, text_column="text", completion_only=completion_only, id="a#0", source="a")
-
-
-def test_a_text_is_scored_as_a_whole():
-    document = read({"text": "One two.", "label": 3})
-    assert document == Document("a#0", "a", "One two.")
-    assert not document.is_example
-    assert (document.scored_text, document.words, document.bytes) == ("One two.", 2, 8)
+    return example_of(row, completion_only=completion_only, id="a#0", source="a")
 
 
 def test_of_a_prompt_and_its_completion_only_the_completion_is_scored():
@@ -28,6 +21,7 @@ def test_of_a_prompt_and_its_completion_only_the_completion_is_scored():
     assert document.text == "Two and two? Four, née."
     assert (document.scored_text, document.words, document.bytes) == ("Four, née.", 2, 11)
     assert read({"prompt": "a ", "completion": "b"}, completion_only=False).scored_text == "a b"
+    assert read({"prompt": None, "completion": "b"}).text == "b"
 
 
 def test_of_a_chat_only_the_answers_are_scored():
@@ -47,8 +41,6 @@ def test_content_can_be_a_list_of_texts():
 @pytest.mark.parametrize(
     "row",
     [
-        {"text": " \n"},
-        {"text": None},
         {"prompt": "a", "completion": " "},
         {"prompt": "a", "completion": None},
         {"messages": []},
@@ -64,9 +56,7 @@ def test_a_row_with_nothing_to_train_on_is_no_document(row):
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ({"body": "a", "title": "b"}, r"no such column, nor 'messages', nor .*It has: body, title"),
-        ({"text": 3}, "column text of a: the value is of type int, not text"),
-        ({"prompt": "a", "completion": 3}, "column completion of a"),
+        ({"prompt": "a", "completion": 3}, "column completion of a#0: the value is of type int, not text"),
         ({"messages": ["Hi"]}, "expected a list of messages with 'role' and 'content'"),
         ({"messages": "Hi"}, "expected a list of messages"),
     ],

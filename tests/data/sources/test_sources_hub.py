@@ -5,7 +5,7 @@ import pytest
 from reading import error_message
 
 from textgen.data.config import DataConfig
-from textgen.data.sources.hub import hub_texts
+from textgen.data.sources.hub import hub_rows
 from textgen.data.sources.source import Source
 from textgen.errors import UserError
 
@@ -29,12 +29,12 @@ def test_the_text_column_of_the_split_is_read(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     config = DataConfig(text_column="body", data_config="small")
-    assert list(hub_texts(SOURCE, config)) == ["one", "", "two"]
+    assert list(hub_rows(SOURCE, config)) == ["one", "", "two"]
     assert asked == [(("some-one/data", "small"), {"split": "test"})]
     with pytest.raises(UserError, match=r"--text-column text: --data some-one/data:test has no such column\. It"):
-        list(hub_texts(SOURCE, DataConfig()))
+        list(hub_rows(SOURCE, DataConfig()))
     with pytest.raises(UserError, match="--text-column n: row 0 of some-one/data:test: the value is of type int"):
-        list(hub_texts(SOURCE, DataConfig(text_column="n")))
+        list(hub_rows(SOURCE, DataConfig(text_column="n")))
 
 
 def test_the_root_cause_of_a_failure_is_told(monkeypatch):
@@ -46,4 +46,4 @@ def test_the_root_cause_of_a_failure_is_told(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with pytest.raises(UserError, match="--data some-one/data:test: cannot be read: the disk is full"):
-        list(hub_texts(SOURCE, DataConfig()))
+        list(hub_rows(SOURCE, DataConfig()))

@@ -1,56 +1,43 @@
-"""Rows of a table → documents: a text, a prompt with its completion, or a chat, by the columns that there are."""
+"""Rows of a table → examples of a task: a prompt with its completion, or a chat, by the columns that there are."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from textgen.data.document import Document, content
+from textgen.data.formats.file_to_read import CHAT, PAIR
+from textgen.data.formats.well_formed import well_formed
 from textgen.errors import UserError
 
-PAIR = ("prompt", "completion")
-CHAT = "messages"
 
+def example_of(row: Mapping[str, Any], *, completion_only: bool, id: str, source: str) -> Document | None:
+    """The example in a row; None if there is nothing to train on: a missing or blank completion or answer.
 
-def document_of(
-    row: Mapping[str, Any], *, text_column: str, completion_only: bool, id: str, source: str
-) -> Document | None:
-    """The document in a row; None if there is nothing to train on: a missing or blank text, completion or answer.
-
-    The text column comes first, then ``messages``, then ``prompt`` and ``completion``. If prompt and completion are
-    lists of messages, they are a chat together.
+    If prompt and completion are lists of messages, they are a chat together.
 
     Args:
-        row: column → value.
-        text_column: the column of plain texts.
+        row: column → value, with those of a chat, or of prompt and completion.
         completion_only: whether prompts and the messages of users are left out of the loss.
         id: the document's id.
         source: the document's source.
 
     Raises:
-        UserError: the row has none of these columns, or something else than text or messages in them.
+        UserError: there is something else than text or messages in the columns.
     """
-    if text_column in row:
-        text = _text(row, text_column, source)
-        return Document(id, source, text) if text.strip() else None
     if CHAT in row:
         return _chat(row[CHAT], completion_only, id, source)
-    if row.keys() >= set(PAIR):
-        if isinstance(row["prompt"], list) and isinstance(row["completion"], list):
-            return _chat([*row["prompt"], *row["completion"]], completion_only, id, source)
-        prompt, completion = (_text(row, column, source) for column in PAIR)
-        if not completion.strip():
-            return None
-        return Document(id, source, prompt + completion, prompt=prompt, completion_only=completion_only)
-    raise UserError(
-        f"--text-column {text_column}: {source} has no such column, nor '{CHAT}', nor '{PAIR[0]}' and '{PAIR[1]}'. "
-        f"It has: {', '.join(map(str, row))}."
-    )
+    if isinstance(row["prompt"], list) and isinstance(row["completion"], list):
+        return _chat([*row["prompt"], *row["completion"]], completion_only, id, source)
+    prompt, completion = (_text(row, column, id) for column in PAIR)
+    if not completion.strip():
+        return None
+    return Document(id, source, prompt + completion, prompt=prompt, completion_only=completion_only)
 
 
-def _text(row: Mapping[str, Any], column: str, source: str) -> str:
+def _text(row: Mapping[str, Any], column: str, id: str) -> str:
     value = row[column]
     if value is not None and not isinstance(value, str):
-        raise UserError(f"column {column} of {source}: the value is of type {type(value).__name__}, not text.")
-    return value or ""
+        raise UserError(f"column {column} of {id}: the value is of type {type(value).__name__}, not text.")
+    return well_formed(value or "")
 
 
 def _chat(messages: Any, completion_only: bool, id: str, source: str) -> Document | None:
@@ -60,7 +47,7 @@ def _chat(messages: Any, completion_only: bool, id: str, source: str) -> Documen
         isinstance(m, Mapping) and isinstance(m.get("role"), str) for m in messages
     ):
         raise UserError(
-            f"column {CHAT} of {source}: expected a list of messages with 'role' and 'content', such as "
+            f"column {CHAT} of {id}: expected a list of messages with 'role' and 'content', such as "
             '[{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}].'
         )
     # `datasets` and Parquet fill the keys that only some messages have with None, which templates do not expect.

@@ -5,13 +5,13 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from textgen.data.formats.file_to_read import LONGEST_TEXT, FileToRead
+from textgen.data.formats.file_to_read import LONGEST_TEXT, FileToRead, Row, example_columns
 from textgen.data.formats.streams import open_text
 
 SEPARATORS = (",", ";", "\t", "|")
 
 
-def read_csv(file: FileToRead) -> Iterator[str]:
+def read_csv(file: FileToRead) -> Iterator[Row]:
     """The text column of a table whose first line names the columns; missing values are empty texts.
 
     The separator is the comma, unless the header has the text column only with one of the other :data:`SEPARATORS`.
@@ -19,7 +19,7 @@ def read_csv(file: FileToRead) -> Iterator[str]:
     return _read(file, csv_separator(file))
 
 
-def read_tsv(file: FileToRead) -> Iterator[str]:
+def read_tsv(file: FileToRead) -> Iterator[Row]:
     """As :func:`read_csv`, separated by tabs."""
     return _read(file, "\t")
 
@@ -28,10 +28,12 @@ def csv_separator(file: FileToRead) -> str:
     """The separator of a .csv file, from its header."""
     with open_text(file, newline="") as lines:
         header = next((line for line in lines if line.strip()), "")
-    return next((s for s in SEPARATORS if file.column in next(csv.reader([header], delimiter=s), [])), ",")
+    columns = {separator: next(csv.reader([header], delimiter=separator), []) for separator in SEPARATORS}
+    found = (s for s, names in columns.items() if file.column in names or example_columns(names))
+    return next(found, ",")
 
 
-def _read(file: FileToRead, separator: str) -> Iterator[str]:
+def _read(file: FileToRead, separator: str) -> Iterator[Row]:
     # A limit of the whole process, for which there is no other way. Its default, 131,072, is short for a document.
     csv.field_size_limit(LONGEST_TEXT)
     with open_text(file, newline="") as stream:
@@ -40,16 +42,16 @@ def _read(file: FileToRead, separator: str) -> Iterator[str]:
         _, header = next(rows, (0, []))
         if not header:
             return
-        if file.column not in header:
-            raise file.no_column(header)
-        index = header.index(file.column)
+        columns = file.columns(header)
+        indices = [header.index(column) for column in columns]
         for line, row in rows:
             if len(row) > len(header):
                 raise file.error(
                     f"line {line} has {len(row)} fields, but the header has {len(header)}. Put texts that contain "
                     f"the separator {separator!r} in double quotes."
                 )
-            yield row[index] if index < len(row) else ""
+            values = [row[index] if index < len(row) else "" for index in indices]
+            yield values[0] if columns == (file.column,) else dict(zip(columns, values, strict=True))
 
 
 class _Lines:

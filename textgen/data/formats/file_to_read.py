@@ -1,13 +1,24 @@
 """What to read from a file, and the errors that name the file."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from textgen.errors import UserError
 
+Row = str | dict[str, Any]  # what a reader reads: a text, or the columns of an example of a task
+PAIR, CHAT = ("prompt", "completion"), "messages"  # the columns of examples
+
 LONGEST_TEXT = 1 << 27  # characters; a longer value is a quote or bracket that was left open, and would fill the memory
 _SHOWN_COLUMNS = 20
+
+
+def example_columns(columns: Collection[str]) -> tuple[str, ...]:
+    """The columns of a table that hold examples of a task; none if it has no such columns."""
+    if CHAT in columns:
+        return (CHAT,)
+    return PAIR if set(PAIR) <= set(columns) else ()
 
 
 @dataclass(frozen=True)
@@ -30,13 +41,25 @@ class FileToRead:
         """An error that names the flag and the file."""
         return UserError(f"{self.setting} {self.path}: {reason}")
 
+    def columns(self, there: Collection[str]) -> tuple[str, ...]:
+        """The columns to read of those of a table: that of the text, or else those of examples.
+
+        Raises:
+            UserError: it has neither.
+        """
+        if self.column in there:
+            return (self.column,)
+        if found := example_columns(there):
+            return found
+        raise self.no_column(there)
+
     def no_column(self, columns: Iterable[object]) -> UserError:
         """The error that the file has other columns."""
         names = [str(name) for name in columns]
         more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
         return UserError(
-            f"--text-column {self.column}: {self.setting} {self.path} has no such column. "
-            f"It has: {', '.join(names[:_SHOWN_COLUMNS])}{more}."
+            f"--text-column {self.column}: {self.setting} {self.path} has no such column, nor '{CHAT}', nor "
+            f"'{PAIR[0]}' and '{PAIR[1]}'. It has: {', '.join(names[:_SHOWN_COLUMNS])}{more}."
         )
 
     def not_text(self, place: str, kind: str) -> UserError:

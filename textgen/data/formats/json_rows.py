@@ -5,14 +5,15 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from textgen.data.formats.file_to_read import FileToRead
+from textgen.data.formats.file_to_read import FileToRead, Row, example_columns
 from textgen.data.formats.json_values import DECODER, JSONDamage, json_values
 from textgen.data.formats.streams import open_bytes, open_text
+from textgen.data.formats.well_formed import well_formed
 
 _ROWS_TO_FIND_THE_COLUMN = 10_000  # without it in as many, a file is not read to its end
 
 
-def read_json_lines(file: FileToRead) -> Iterator[str]:
+def read_json_lines(file: FileToRead) -> Iterator[Row]:
     """The text of each line's object; blank lines are skipped, and a missing key or null is an empty text.
 
     A file that begins with "[" is read as :func:`read_json` does.
@@ -20,19 +21,19 @@ def read_json_lines(file: FileToRead) -> Iterator[str]:
     with open_bytes(file) as stream:
         is_array = stream.peek().removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")  # type: ignore[attr-defined]
         if not is_array:
-            yield from _texts(_lines(file, stream), file)
+            yield from _rows(_lines(file, stream), file)
     if is_array:
         yield from read_json(file)
 
 
-def read_json(file: FileToRead) -> Iterator[str]:
+def read_json(file: FileToRead) -> Iterator[Row]:
     """The text of each object: the elements of an array, or objects that follow one another, such as lines.
 
     Elements of an array may also be the texts themselves.
     """
     with open_text(file) as stream:
         try:
-            yield from _texts(((f"line {line}", value) for line, value in json_values(stream)), file)
+            yield from _rows(((f"line {line}", value) for line, value in json_values(stream)), file)
         except JSONDamage as damage:
             raise file.error(str(damage)) from None
 
@@ -55,7 +56,7 @@ def _lines(file: FileToRead, stream: Any) -> Iterator[tuple[str, Any]]:
         offset += len(line)
 
 
-def _texts(rows: Iterator[tuple[str, Any]], file: FileToRead) -> Iterator[str]:
+def _rows(rows: Iterator[tuple[str, Any]], file: FileToRead) -> Iterator[Row]:
     column, found, others = file.column, False, dict[str, None]()
     for number, (place, row) in enumerate(rows):
         if isinstance(row, str):
@@ -72,6 +73,9 @@ def _texts(rows: Iterator[tuple[str, Any]], file: FileToRead) -> Iterator[str]:
                 yield ""
             else:
                 raise file.not_text(place, type(text).__name__)
+        elif example_columns(row):
+            found = True
+            yield row
         else:
             if not found:
                 others |= dict.fromkeys(row)
@@ -80,18 +84,3 @@ def _texts(rows: Iterator[tuple[str, Any]], file: FileToRead) -> Iterator[str]:
             yield ""
     if others and not found:
         raise file.no_column(others)
-
-
-def well_formed(text: str) -> str:
-    """The text with U+FFFD in place of lone surrogates: halves of a character, which JSON's escapes can represent.
-
-    They are no characters and have no UTF-8; programs write them when they cut a text in the middle of an emoji. jq
-    and JavaScript's ``toWellFormed`` replace them in the same way.
-    """
-    if text.isascii():
-        return text
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from textgen.data.formats.file_to_read import FileToRead
+from textgen.data.formats.file_to_read import FileToRead, Row
 from textgen.data.formats.streams import open_text
 
 
-def read_text(file: FileToRead) -> Iterator[str]:
+def read_text(file: FileToRead) -> Iterator[Row]:
     """The paragraphs of a text file: runs of lines between blank ones; lines of only white space count as blank.
 
     With ``one_document``, the whole file. Line ends become newline characters, and byte order marks are removed;

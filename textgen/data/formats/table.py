@@ -6,7 +6,7 @@ from pathlib import Path
 
 from textgen.data.formats.arrow_tables import read_arrow, read_parquet
 from textgen.data.formats.delimited import read_csv, read_tsv
-from textgen.data.formats.file_to_read import FileToRead
+from textgen.data.formats.file_to_read import FileToRead, Row
 from textgen.data.formats.json_rows import read_json, read_json_lines
 from textgen.data.formats.plain_text import read_text
 from textgen.data.formats.streams import COMPRESSIONS
@@ -18,12 +18,12 @@ class Format:
 
     Attributes:
         kind: its name in the fingerprint of the data.
-        read: file → texts.
+        read: file → texts, or the columns of examples.
         is_text: the file is UTF-8 text, and may be compressed.
     """
 
     kind: str
-    read: Callable[[FileToRead], Iterator[str]]
+    read: Callable[[FileToRead], Iterator[Row]]
     is_text: bool = True
 
 

@@ -5,15 +5,16 @@ from pathlib import Path
 
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
-from textgen.data.formats.file_to_read import FileToRead
+from textgen.data.examples.rows import example_of
+from textgen.data.formats.file_to_read import FileToRead, Row
 from textgen.data.formats.table import find_format
 from textgen.data.sources.bundled import find_bundled
-from textgen.data.sources.hub import hub_texts
+from textgen.data.sources.hub import hub_rows
 from textgen.data.sources.source import Source
 
 
 def read_documents(sources: list[Source], config: DataConfig, *, setting: str = "--data") -> Iterator[Document]:
-    """Every document of the sources, in order; texts that are empty or only white space are skipped.
+    """Every document of the sources, in order; texts and completions that are empty or only white space are skipped.
 
     Args:
         sources: where the documents are.
@@ -24,18 +25,23 @@ def read_documents(sources: list[Source], config: DataConfig, *, setting: str = 
         UserError: a table has no text column, or a file is damaged.
     """
     for source in sources:
-        for i, text in enumerate(_texts(source, config, setting)):
-            if text and not text.isspace():
-                yield Document(f"{source.name}#{i}", source.name, text)
+        for i, row in enumerate(_rows(source, config, setting)):
+            id = f"{source.name}#{i}"
+            if not isinstance(row, str):
+                only = config.loss_on == "completion"
+                if example := example_of(row, completion_only=only, id=id, source=source.name):
+                    yield example
+            elif row and not row.isspace():
+                yield Document(id, source.name, row)
 
 
-def _texts(source: Source, config: DataConfig, setting: str) -> Iterator[str]:
+def _rows(source: Source, config: DataConfig, setting: str) -> Iterator[Row]:
     if source.kind == "bundled":
         bundled = find_bundled(source.location, setting=setting)
         assert bundled, "find_sources found it"
         return iter(bundled.texts())
     if source.kind == "hub":
-        return hub_texts(source, config, setting)
+        return hub_rows(source, config, setting)
     path = Path(source.location)
     found = find_format(path)
     assert found, "find_sources checked it"

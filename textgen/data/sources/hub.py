@@ -1,8 +1,10 @@
 """Datasets of the Hugging Face hub."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from textgen.data.config import DataConfig
+from textgen.data.formats.file_to_read import FileToRead, Row
 from textgen.data.sources.source import Source
 from textgen.errors import UserError, first_line
 from textgen.hub import use_hub
@@ -29,29 +31,26 @@ def hub_source(data: str, config: DataConfig, setting: str = "--data") -> Source
     return Source(data, "hub", data, str(builder.hash) + str(builder.config_id))
 
 
-def hub_texts(source: Source, config: DataConfig, setting: str = "--data") -> Iterator[str]:
-    """The text column of a hub dataset; missing values are empty texts.
+def hub_rows(source: Source, config: DataConfig, setting: str = "--data") -> Iterator[Row]:
+    """The text column of a hub dataset, or the columns of its examples; missing values are empty texts.
 
     Raises:
         UserError: there is no such split or column, or it contains something else than text.
     """
     from datasets import load_dataset
 
+    file = FileToRead(Path(source.location), setting, config.text_column)
     name, _, split = source.location.partition(":")
     try:
-        for i, row in enumerate(load_dataset(name, config.data_config, split=split or "train")):
-            if config.text_column not in row:
-                raise UserError(
-                    f"--text-column {config.text_column}: {setting} {source.location} has no such column. "
-                    f"It has: {', '.join(map(str, row))}."
-                )
-            text = row[config.text_column]
-            if text is not None and not isinstance(text, str):
-                raise UserError(
-                    f"--text-column {config.text_column}: row {i} of {source.location}: the value is of type "
-                    f"{type(text).__name__}, not text."
-                )
-            yield text or ""
+        table = load_dataset(name, config.data_config, split=split or "train")
+        columns = file.columns(table.column_names)
+        for i, row in enumerate(table.select_columns(list(columns))):
+            if columns != (file.column,):
+                yield row
+            elif not isinstance(text := row[file.column] or "", str):
+                raise file.not_text(f"row {i}", type(text).__name__)
+            else:
+                yield text
     except UserError:
         raise
     except Exception as error:  # `datasets` wraps the errors of all readers in an uninformative one of its own

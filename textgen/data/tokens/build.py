@@ -212,7 +212,7 @@ def _write_tokens(
     journal.append(f"tokens/{EDGES}", np.array(edges, np.int64).data)
     counts = Counts(
         examples=at.counts.examples + sum(document.is_example for document in batch.train),
-        context=at.counts.context + sum(edges[1::2]) - sum(edges[::2]),
+        context=at.counts.context + int(sum(edges[1::2]) - sum(edges[::2])),
         unknown=at.counts.unknown + (0 if encoding.unknown is None else int((flat == encoding.unknown).sum())),
     )
     return replace(at, tokens=at.tokens + len(flat), counts=counts)
