@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.data.blocks import IGNORED, GlobalBatches, block, block_spans, epoch_order
+from textgen.data.blocks import GROUP, IGNORED, BlockSpans, GlobalBatches, block, count_blocks
+from textgen.data.order import block_at
 
 
 class Layout(NamedTuple):
@@ -99,7 +100,7 @@ def test_every_process_makes_the_same_number_of_passes_over_blocks_that_fit(layo
 @given(layouts)
 def test_a_target_is_predicted_from_the_tokens_right_before_it(layout):
     tokens = np.arange(layout.tokens, dtype=np.uint16)
-    for span in block_spans(layout.tokens, layout.block_size, layout.offsets()):
+    for span in BlockSpans(layout.tokens, layout.block_size, layout.offsets()):
         ids, labels = block(tokens, span, layout.block_size)
         scored = labels != IGNORED
         assert (ids[scored] == labels[scored]).all()
@@ -111,7 +112,7 @@ def test_a_target_is_predicted_from_the_tokens_right_before_it(layout):
 @given(layouts)
 def test_without_packing_no_block_continues_into_the_next_document(layout):
     offsets = layout.offsets()
-    spans = block_spans(layout.tokens, layout.block_size, offsets)
+    spans = BlockSpans(layout.tokens, layout.block_size, offsets)
     if offsets is None:
         assert len(spans) == -(-(layout.tokens - 1) // (layout.block_size - 1)), (
             "with packing, only the last block can be short"
@@ -124,9 +125,9 @@ def test_without_packing_no_block_continues_into_the_next_document(layout):
 
 def test_blocks_by_hand():
     tokens = np.array([5, 6, 7, 8, 9, 10], np.uint16)
-    assert [block(tokens, span, 4)[0].tolist() for span in block_spans(6, 4)] == [[5, 6, 7, 8], [8, 9, 10, 0]]
-    assert block(tokens, block_spans(6, 4)[1], 4)[1].tolist() == [8, 9, 10, IGNORED]
-    assert [len(block_spans(n, 4)) for n in (0, 1, 2, 4, 5, 7, 8)] == [0, 0, 1, 1, 2, 2, 3]
+    assert [block(tokens, span, 4)[0].tolist() for span in BlockSpans(6, 4)] == [[5, 6, 7, 8], [8, 9, 10, 0]]
+    assert block(tokens, BlockSpans(6, 4)[1], 4)[1].tolist() == [8, 9, 10, IGNORED]
+    assert [len(BlockSpans(n, 4)) for n in (0, 1, 2, 4, 5, 7, 8)] == [0, 0, 1, 1, 2, 2, 3]
 
 
 @given(layouts, st.lists(st.integers(1, 60), min_size=1, max_size=8))
@@ -136,15 +137,41 @@ def test_a_step_does_not_depend_on_the_steps_before_it(layout, steps):
         assert reused.indices(step).tolist() == layout.batches().indices(step).tolist()
 
 
-def test_the_order_changes_with_the_epoch_and_the_seed():
-    orders = [tuple(epoch_order(seed, epoch, 50)) for seed in (0, 1) for epoch in (0, 1)]
-    assert len(set(orders)) == 4
-    assert all(sorted(order) == list(range(50)) for order in orders)
+@given(layouts, st.data())
+def test_spans_are_the_same_one_at_a_time_and_together(layout, data):
+    offsets = layout.offsets()
+    counts = None if offsets is None else count_blocks(layout.tokens, layout.block_size, offsets)
+    spans = BlockSpans(layout.tokens, layout.block_size, offsets, block_counts=counts)
+    expected = spans_by_definition(layout.tokens, layout.block_size, offsets)
+    assert [tuple(span) for span in spans] == expected
+    indices = data.draw(st.lists(st.integers(0, len(expected) - 1)))
+    assert spans[np.array(indices, np.int64)].tolist() == [list(expected[i]) for i in indices]
+    assert spans[-1].tolist() == list(expected[-1])
+    with pytest.raises(IndexError):
+        spans[len(expected)]
 
 
-def test_the_order_is_the_same_as_in_earlier_versions():
-    # With another order, runs could not resume from the checkpoints of earlier versions.
-    assert epoch_order(0, 0, 8).tolist() == [2, 4, 3, 6, 5, 0, 1, 7]
+def spans_by_definition(tokens: int, block_size: int, offsets: np.ndarray | None) -> list[tuple[int, int]]:
+    starts = [0] if offsets is None else [int(offset) - 1 for offset in offsets]
+    ends = [*starts[1:], tokens - 1]
+    return [
+        (first, min(first + block_size, end + 1))
+        for start, end in zip(starts, ends, strict=True)
+        for first in range(start, end, block_size - 1)
+    ]
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5 * GROUP), st.integers(2, 6))
+def test_blocks_of_many_documents_are_counted_in_groups(lengths, block_size):
+    offsets = 1 + np.cumsum([0, *lengths])[:-1]
+    tokens = 1 + sum(lengths)
+    counts = count_blocks(tokens, block_size, offsets)
+    expected = spans_by_definition(tokens, block_size, offsets)
+    assert len(counts) == -(-len(lengths) // GROUP) + 1
+    for group, count in enumerate(counts[:-1]):
+        assert count == sum(start < offsets[group * GROUP] - 1 for start, _ in expected)
+    assert counts[-1] == len(expected)
+    assert [tuple(span) for span in BlockSpans(tokens, block_size, offsets, block_counts=counts)] == expected
 
 
 def test_a_short_batch_at_the_end_of_an_epoch_is_spread_over_all_microbatches():
@@ -154,7 +181,7 @@ def test_a_short_batch_at_the_end_of_an_epoch_is_spread_over_all_microbatches():
     counts = [len(targets(labels)) for _, _, labels in batches.process_share(2, 0, 1)]
     assert rows == [1, 1, 1, 1]
     assert counts == [3, 3, 0, 0], "two blocks are left; the other microbatches are a row without targets"
-    assert batches.indices(3).tolist() == epoch_order(0, 1, 10)[:8].tolist()
+    assert batches.indices(3).tolist() == block_at(np.arange(8), blocks=10, seed=0, epoch=1).tolist()
 
 
 def test_a_batch_that_does_not_divide_is_an_internal_error():

@@ -14,6 +14,7 @@ from textgen.data.config import DataConfig
 from textgen.data.file_checks import check_file
 from textgen.data.fingerprints import content_sha256
 from textgen.errors import UserError, collect_problems, first_line
+from textgen.progress import progress
 
 # File extension → name of the `datasets` reader for it. To support a format, add a line here and a test.
 FORMATS = {".txt": "text", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -94,19 +95,21 @@ def find_sources(data: str, config: DataConfig, *, setting: str = "--data") -> l
     path = Path(data).expanduser()
     root = path if path.is_dir() else Path(os.path.commonpath([path.parent for path in paths]))
     found, problems = [], []
-    for path in paths:
-        extension = path.suffix.lower()
-        if extension not in FORMATS:
-            problems.append(
-                f"{setting} {path}: unknown format '{path.suffix}'. Supported formats: {', '.join(FORMATS)}."
-            )
-            continue
-        try:
-            fingerprint = content_sha256(path, check_file, verify=config.verify_data)
-        except UserError as error:
-            problems.append(f"{setting} {error}")
-        else:
-            found.append(Source(str(path.relative_to(root)), FORMATS[extension], str(path), fingerprint))
+    with progress("checking data files", total=len(paths), unit="files") as advance:
+        for path in paths:
+            advance(1)
+            extension = path.suffix.lower()
+            if extension not in FORMATS:
+                problems.append(
+                    f"{setting} {path}: unknown format '{path.suffix}'. Supported formats: {', '.join(FORMATS)}."
+                )
+                continue
+            try:
+                fingerprint = content_sha256(path, check_file, verify=config.verify_data)
+            except UserError as error:
+                problems.append(f"{setting} {error}")
+            else:
+                found.append(Source(str(path.relative_to(root)), FORMATS[extension], str(path), fingerprint))
     if problems:
         raise UserError.of(problems)
     return found
