@@ -37,12 +37,12 @@ def load() -> tuple[Any, Any, list[str]]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from textgen.data.config import DataConfig
-    from textgen.data.readers import held_out_documents
+    from textgen.data.corpus import load_held_out
     from textgen.model.locate import BUNDLED_MODELS
 
     place = BUNDLED_MODELS["tiny-gpt2"]
     model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).eval()
-    texts = [document.text for document in held_out_documents(DataConfig())]
+    texts = [document.text for document in load_held_out(DataConfig())]
     return model, AutoTokenizer.from_pretrained(place), texts
 
 

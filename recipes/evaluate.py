@@ -55,10 +55,8 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     documents = load_held_out(config.data, checked.sources)
     if config.output.dry_run:
         names = " and the baseline ".join(found.config.model for found in reversed(checked.models.values()))
-        echo(
-            f"would measure {names} on {len(documents)} documents, into {directory.path}; "
-            "nothing was written outside the cache"
-        )
+        echo(f"would measure {names} on {len(documents)} documents, into {directory.path}")
+        echo("this was a dry run, and nothing was written outside the cache")
         return
 
     # ---------------------------------------------------------------------------------------- the output directory

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.data.blocks import BlockSpans, GlobalBatches
+from textgen.data.blocks import GROUP, BlockSpans, GlobalBatches, count_blocks
 from textgen.data.order import block_at
 from textgen.data.token_stream import IGNORED, Microbatch, TokenStream
 
@@ -158,6 +158,43 @@ def test_a_step_does_not_depend_on_the_steps_before_it(layout, steps):
     reused = layout.batches()
     for step in steps:
         assert reused.indices(step).tolist() == layout.batches().indices(step).tolist()
+
+
+@given(layouts, st.data())
+def test_spans_are_the_same_one_at_a_time_and_together(layout, data):
+    offsets = layout.offsets() if layout.packing == "none" else None
+    counts = None if offsets is None else count_blocks(layout.tokens, layout.block_size, offsets)
+    spans = BlockSpans(layout.tokens, layout.block_size, offsets, block_counts=counts)
+    expected = spans_by_definition(layout.tokens, layout.block_size, offsets)
+    assert [tuple(span) for span in spans] == expected
+    indices = data.draw(st.lists(st.integers(0, len(expected) - 1)))
+    assert spans[np.array(indices, np.int64)].tolist() == [list(expected[i]) for i in indices]
+    assert spans[-1].tolist() == list(expected[-1])
+    with pytest.raises(IndexError):
+        spans[len(expected)]
+
+
+def spans_by_definition(tokens: int, block_size: int, offsets: np.ndarray | None) -> list[tuple[int, int]]:
+    starts = [0] if offsets is None else [int(offset) - 1 for offset in offsets]
+    ends = [*starts[1:], tokens - 1]
+    return [
+        (first, min(first + block_size, end + 1))
+        for start, end in zip(starts, ends, strict=True)
+        for first in range(start, end, block_size - 1)
+    ]
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5 * GROUP), st.integers(2, 6))
+def test_blocks_of_many_documents_are_counted_in_groups(lengths, block_size):
+    offsets = 1 + np.cumsum([0, *lengths])[:-1]
+    tokens = 1 + sum(lengths)
+    counts = count_blocks(tokens, block_size, offsets)
+    expected = spans_by_definition(tokens, block_size, offsets)
+    assert len(counts) == -(-len(lengths) // GROUP) + 1
+    for group, count in enumerate(counts[:-1]):
+        assert count == sum(start < offsets[group * GROUP] - 1 for start, _ in expected)
+    assert counts[-1] == len(expected)
+    assert [tuple(span) for span in BlockSpans(tokens, block_size, offsets, block_counts=counts)] == expected
 
 
 def test_a_short_batch_at_the_end_of_an_epoch_is_spread_over_all_microbatches():

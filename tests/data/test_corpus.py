@@ -3,9 +3,13 @@
 import json
 import multiprocessing
 import os
+import shutil
+import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +20,15 @@ from hypothesis import strategies as st
 from transformers import ByT5Tokenizer
 
 from textgen.data import corpus as corpus_module
-from textgen.data.blocks import GlobalBatches
+from textgen.data.blocks import GlobalBatches, count_blocks
 from textgen.data.cache import cache_directory
 from textgen.data.config import DataConfig
-from textgen.data.corpus import Corpus, load_corpus, preview_corpus
+from textgen.data.corpus import Corpus, load_corpus, load_held_out, preview_corpus
 from textgen.data.document import Document
-from textgen.data.readers import held_out_documents, training_documents
+from textgen.data.readers import training_documents
+from textgen.data.sources import find_data
 from textgen.data.split import is_held_out, split_hash
+from textgen.data.tokens import build as build_module
 from textgen.errors import UserError
 
 TEXTS = [f"Document number {i} has a few words of its own, {'and more ' * (i % 5)}so to say." for i in range(80)]
@@ -45,8 +51,8 @@ def config(tmp_path: Path) -> Callable[..., DataConfig]:
     return write
 
 
-def entries() -> list[Path]:
-    return [path for path in cache_directory().iterdir() if path.is_dir()]
+def entries(kind: str = "tokens") -> list[Path]:
+    return [path for path in cache_directory(kind).glob("*") if path.is_dir()]
 
 
 def train_texts(corpus: Corpus, tokenizer: Any) -> list[str]:
@@ -91,7 +97,7 @@ def test_each_document_is_on_one_side_and_about_the_fraction_is_held_out(config,
     assert not set(train) & set(held_out)
     assert sorted(train + held_out) == sorted(TEXTS)
     assert (len(held_out), len(TEXTS)) == (20, 80)
-    assert corpus.validation == held_out_documents(config(validation_fraction=0.25))
+    assert list(corpus.validation) == list(load_held_out(config(validation_fraction=0.25)))
     assert train == [document.text for document in training_documents(config(validation_fraction=0.25))]
 
 
@@ -116,22 +122,25 @@ def test_adding_and_reordering_documents_moves_none_across_the_split(config, tok
 def test_with_validation_data_all_of_the_data_is_trained_on(config, tokenizer, tmp_path):
     (tmp_path / "held-out.txt").write_text("one\n\ntwo", encoding="utf-8")
     corpus = load_corpus(config(validation_data=str(tmp_path / "held-out.txt")), tokenizer)
-    assert corpus.validation == [Document(f"held-out.txt#{i}", "held-out.txt", t) for i, t in enumerate(("one", "two"))]
+    assert list(corpus.validation) == [
+        Document(f"held-out.txt#{i}", "held-out.txt", t) for i, t in enumerate(("one", "two"))
+    ]
     assert train_texts(corpus, tokenizer) == TEXTS
 
 
-@pytest.mark.parametrize(("vocabulary", "dtype"), [(1 << 16, np.uint16), ((1 << 16) + 1, np.uint32)])
-def test_ids_are_stored_in_two_bytes_if_they_fit(config, vocabulary, dtype):
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize(("largest", "dtype"), [((1 << 16) - 1, np.uint16), (1 << 16, np.uint32)])
+def test_ids_are_stored_in_two_bytes_if_the_largest_fits(config, largest, dtype, gaps):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = {"<|endoftext|>": 0, "last": vocabulary - 1} | {f"w{i}": i for i in range(1, vocabulary - 1)}
+    words = {"<|endoftext|>": 0, "last": largest} | {f"w{i}": i for i in range(1, 60 if gaps else largest)}
     words_tokenizer = Tokenizer(models.WordLevel(words, unk_token="<|endoftext|>"))
     words_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words_tokenizer, eos_token="<|endoftext|>")
     corpus = load_corpus(config([f"last w{i} last" for i in range(1, 60)]), tokenizer)
     assert corpus.tokens.dtype == dtype
-    assert corpus.tokens[1] == vocabulary - 1
+    assert corpus.tokens[1] == largest
 
 
 def test_a_second_call_uses_the_cache(config, tokenizer, monkeypatch):
@@ -140,7 +149,7 @@ def test_a_second_call_uses_the_cache(config, tokenizer, monkeypatch):
     second = load_corpus(config(block_size=32), tokenizer)
     assert np.array_equal(first.tokens, second.tokens)
     assert np.array_equal(first.offsets, second.offsets)
-    assert first.validation == second.validation
+    assert list(first.validation) == list(second.validation)
     assert first.fingerprint == second.fingerprint
     assert len(entries()) == 1
 
@@ -179,6 +188,7 @@ def test_an_interrupted_build_leaves_no_entry(config, tokenizer, monkeypatch):
             load_corpus(config(), tokenizer)
         assert entries() == []
     assert len(load_corpus(config(), tokenizer).offsets) == 72
+    assert entries("building") == []
 
 
 def test_a_damaged_file_leaves_no_entry(tokenizer, tmp_path):
@@ -186,26 +196,140 @@ def test_a_damaged_file_leaves_no_entry(tokenizer, tmp_path):
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS) + '{"text": ', encoding="utf-8")
     with pytest.raises(UserError, match="line 81"):
         load_corpus(DataConfig(data=str(path)), tokenizer)
-    assert entries() == []
+    assert entries() == entries("held-out") == entries("building") == []
 
 
-@pytest.mark.parametrize("lost", [["meta.json"], ["meta.json", "tokens.bin"], ["meta.json", "validation.jsonl"]])
-def test_an_incomplete_entry_is_rebuilt(config, tokenizer, lost):
+@pytest.mark.parametrize("change", ["appended", "replaced", "deleted"])
+def test_data_that_changes_while_it_is_read_leaves_no_entry(config, tokenizer, monkeypatch, change):
+    settings, encode = config(), corpus_module.encode_batch
+    path = Path(settings.data)
+    original = path.read_bytes()
+
+    def change_and_encode(*arguments: Any) -> Any:
+        if change == "deleted":
+            path.unlink(missing_ok=True)
+        else:
+            path.write_bytes(original + b"\n\nOne more." if change == "appended" else original.replace(b"few", b"new"))
+        return encode(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(corpus_module, "encode_batch", change_and_encode)
+        with pytest.raises(UserError, match=r"texts\.txt: the file changed while it was read"):
+            load_corpus(settings, tokenizer)
+    assert entries() == entries("held-out") == entries("building") == []
+    path.write_bytes(original)
+    assert len(load_corpus(settings, tokenizer).offsets) == 72
+
+
+def test_data_that_changed_since_it_was_found_leaves_no_entry(config, tokenizer):
+    """The cache would keep the new text under the hash of the old one."""
+    settings = config()
+    sources = find_data(settings)
+    config([*TEXTS, "One more."])
+    with pytest.raises(UserError, match=r"texts\.txt: the file changed while it was read"):
+        load_corpus(settings, tokenizer, sources)
+    assert entries() == entries("held-out") == []
+
+
+FILES = [("tokens", "tokens.bin"), ("tokens", "offsets.bin"), ("tokens", "meta.json")]
+FILES += [("held-out", name) for name in ("documents.jsonl", "ends.bin", "hashes.bin", "order.bin", "meta.json")]
+
+
+@pytest.mark.parametrize(("kind", "name"), FILES)
+@pytest.mark.parametrize("damage", ["deleted", "shortened", "emptied"])
+def test_a_damaged_entry_is_rebuilt(config, tokenizer, kind, name, damage):
     whole = load_corpus(config(), tokenizer)
-    expected = np.array(whole.tokens)
-    for name in lost:
-        (entries()[0] / name).unlink()
+    tokens, offsets, validation = np.array(whole.tokens), np.array(whole.offsets), list(whole.validation)
+    path = entries(kind)[0] / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "deleted":
+        path.write_bytes(content[:-2] if damage == "shortened" else b"")
     again = load_corpus(config(), tokenizer)
-    assert np.array_equal(again.tokens, expected)
-    assert again.validation == whole.validation
-    assert len(entries()) == 1
+    assert np.array_equal(again.tokens, tokens)
+    assert np.array_equal(again.offsets, offsets)
+    assert list(again.validation) == validation
+    assert path.read_bytes() == content
+    assert len(entries()) == len(entries("held-out")) == 1
 
 
-def test_an_entry_with_truncated_tokens_is_rebuilt(config, tokenizer):
-    first = np.array(load_corpus(config(), tokenizer).tokens)
-    tokens = entries()[0] / "tokens.bin"
-    tokens.write_bytes(tokens.read_bytes()[:-2])
-    assert np.array_equal(load_corpus(config(), tokenizer).tokens, first)
+def test_all_of_it_is_memory_mapped(config, tokenizer):
+    corpus = load_corpus(config(), tokenizer)
+    assert isinstance(corpus.tokens, np.memmap)
+    assert isinstance(corpus.offsets, np.memmap)
+    assert isinstance(corpus.validation.split_hashes, np.memmap)
+
+
+def test_blocks_are_counted_once(config, tokenizer, monkeypatch):
+    corpus = load_corpus(config(), tokenizer)
+    counts = corpus.block_counts(8)
+    assert counts.tolist() == count_blocks(len(corpus.tokens), 8, corpus.offsets).tolist()
+    monkeypatch.setattr(corpus_module, "count_blocks", None)
+    assert load_corpus(config(), tokenizer).block_counts(8).tolist() == counts.tolist()
+
+
+def test_tokenizers_share_the_held_out_documents(config, tokenizer, tokenizer_with):
+    first = load_corpus(config(), tokenizer)
+    second = load_corpus(config(), tokenizer_with(bos_token="<|endoftext|>"))
+    assert list(first.validation) == list(second.validation) == list(load_held_out(config()))
+    assert len(entries("held-out")) == 1
+    assert len(entries()) == 2
+
+
+def test_held_out_documents_are_all_of_the_validation_data_or_the_split_of_the_data(config, tmp_path):
+    (tmp_path / "held-out.txt").write_text("one\n\ntwo", encoding="utf-8")
+    named = load_held_out(config(validation_data=str(tmp_path / "held-out.txt")))
+    assert [document.text for document in named] == ["one", "two"]
+    split = [document.text for document in load_held_out(config(validation_fraction=0.2))]
+    assert split == [text for text in TEXTS if is_held_out(Document("", "", text), 0.2)]
+
+
+def test_no_held_out_document_is_an_error_that_names_the_flag(config):
+    with pytest.raises(UserError, match=r"--validation-fraction 1e-09: no document of .* falls into the validation"):
+        load_held_out(config(TEXTS[:1], validation_fraction=1e-9))
+    with pytest.raises(UserError, match=r"--validation-data nowhere\.txt: there is no such file"):
+        load_held_out(config(validation_data="nowhere.txt"))
+
+
+def test_the_evaluation_needs_no_tokens(config, tokenizer):
+    found = list(load_held_out(config()))
+    assert entries() == []
+    assert found == list(load_corpus(config(), tokenizer).validation)
+
+
+def test_a_killed_build_is_continued_by_a_process_that_waits(config, tokenizer, tmp_path, monkeypatch):
+    expected = np.array(load_corpus(config(), tokenizer).tokens)
+    for kind in ("tokens", "held-out"):
+        for entry in entries(kind):
+            shutil.rmtree(entry)
+    monkeypatch.setattr(build_module, "_BATCH_CHARACTERS", 100)
+    monkeypatch.setattr(corpus_module, "build", partial(build_module.build, commit_characters=200))
+    encoded, encode = tmp_path / "encoded", corpus_module.encode_batch
+
+    def encode_slowly(tokenizer: Any, texts: list[str]) -> Any:
+        with encoded.open("a", encoding="utf-8") as log:
+            log.write(f"{os.getpid()}\n" * len(texts))
+        time.sleep(0.02)
+        return encode(tokenizer, texts)
+
+    monkeypatch.setattr(corpus_module, "encode_batch", encode_slowly)
+    fork = multiprocessing.get_context("fork")
+    data = config()
+    processes = [fork.Process(target=load_corpus, args=(data, tokenizer)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    committed = cache_directory("building")
+    while not list(committed.glob("*/committed.json")):
+        time.sleep(0.005)
+    builder = int(encoded.read_text(encoding="utf-8").split()[0])
+    os.kill(builder, signal.SIGKILL)
+    for process in processes:
+        process.join(60)
+    assert sorted(process.exitcode for process in processes) == [-signal.SIGKILL, 0, 0]
+    assert np.array_equal(load_corpus(config(), tokenizer).tokens, expected)
+    by_process = Counter(encoded.read_text(encoding="utf-8").split())
+    assert len(by_process) == 2
+    assert max(by_process.values()) < 72, "what was committed is not tokenized again"
 
 
 def test_several_processes_build_an_entry_once(config, tokenizer, tmp_path, monkeypatch):
@@ -262,7 +386,7 @@ def test_one_of_a_few_documents_is_always_held_out(config, tokenizer):
     [held] = corpus.validation
     assert split_hash(held) == min(split_hash(replace(held, text=text)) for text in TEXTS[:8])
     assert [d.text for d in training_documents(few)] == [text for text in TEXTS[:8] if text != held.text]
-    assert held_out_documents(few) == [held]
+    assert list(load_held_out(few)) == [held]
     assert "fill a block" in preview_corpus(few, tokenizer)
 
 
@@ -289,20 +413,10 @@ def test_validation_data_without_text_is_named(config, tokenizer, tmp_path):
         with pytest.raises(UserError, match=r"--validation-data .*empty\.jsonl: contains no text"):
             function(named, tokenizer)
     with pytest.raises(UserError, match=r"--validation-data .*empty\.jsonl: contains no text"):
-        held_out_documents(named)
+        load_held_out(named)
 
 
 def test_a_tokenizer_without_a_separator_is_a_user_error(config, tokenizer_with):
     with pytest.raises(UserError, match="no end-of-text token to separate documents with"):
         load_corpus(config(), tokenizer_with())
     assert entries() == []
-
-
-def test_the_environment_decides_where_the_cache_is(monkeypatch, tmp_path):
-    assert cache_directory() == tmp_path / "cache" / "tokens"
-    monkeypatch.delenv("TEXTGEN_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_directory() == tmp_path / "xdg" / "textgen" / "tokens"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache_directory() == tmp_path / "home" / ".cache" / "textgen" / "tokens"

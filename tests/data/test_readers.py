@@ -1,30 +1,23 @@
-"""The documents to train on, and the held-out ones."""
+"""The documents to train on are all that are not held out."""
 
-import pytest
 from reading import texts
 
 from textgen.data.config import DataConfig
-from textgen.data.readers import held_out_documents, training_documents
-from textgen.errors import UserError
+from textgen.data.corpus import load_held_out
+from textgen.data.readers import training_documents
 
 
-def test_held_out_documents_are_all_of_the_validation_data_or_the_split_of_the_data(write):
+def test_the_rest_of_the_data_is_trained_on(write):
     data = write("train.txt", "\n\n".join(f"Document number {i}." for i in range(100)))
-    held_out = write("held-out.txt", "one\n\ntwo")
-    named = held_out_documents(DataConfig(data=str(data), validation_data=str(held_out)))
-    assert [document.text for document in named] == ["one", "two"]
     config = DataConfig(data=str(data), validation_fraction=0.2)
-    split, rest = held_out_documents(config), list(training_documents(config))
-    assert [d.text for d in split] == [t for i, t in texts(data).items() if t in {d.text for d in split}]
+    split, rest = list(load_held_out(config)), list(training_documents(config))
+    assert [d.text for d in rest] == [t for t in texts(data).values() if t in {d.text for d in rest}]
     assert (len(split), len(rest)) == (12, 88)
     assert {d.id for d in [*split, *rest]} == set(texts(data))
 
 
-def test_no_held_out_document_is_an_error_that_names_the_flag(write):
-    path = write("train.txt", "only one document")
-    with pytest.raises(
-        UserError, match=r"--validation-fraction 1e-09: no document of .* falls into the validation split"
-    ):
-        held_out_documents(DataConfig(data=str(path), validation_fraction=1e-9))
-    with pytest.raises(UserError, match=r"--validation-data nowhere\.txt: there is no such file"):
-        held_out_documents(DataConfig(data=str(path), validation_data="nowhere.txt"))
+def test_with_validation_data_all_of_the_data_is_trained_on(write):
+    data, held_out = write("train.txt", "a b\n\nc d"), write("held-out.txt", "one\n\ntwo")
+    config = DataConfig(data=str(data), validation_data=str(held_out))
+    assert [d.text for d in training_documents(config)] == ["a b", "c d"]
+    assert [d.text for d in load_held_out(config)] == ["one", "two"]

@@ -38,6 +38,7 @@ from textgen.data.tokens.entry import facts_of, map_array, publish
 from textgen.data.tokens.held_out import HeldOut
 from textgen.errors import UserError
 from textgen.launch_environment import is_main_process
+from textgen.progress import progress
 
 _FORMAT = 2  # version of an entry's layout; part of its key, so increase it whenever the layout changes
 _HEAD_START = 1.0  # seconds for which other processes let the main one go first, since it shows the progress
@@ -241,7 +242,9 @@ def _build(entry: Path, config: DataConfig, sources: DataSources, tokenizer: Pre
     encoding = None if tokenizer is None else _encoding(tokenizer)
     scratch = cache_directory("building") / entry.name
     try:
-        build(scratch, _parts(config, sources), encoding)
+        work = "tokenizing" if encoding else "reading"
+        with progress(work, total=_characters(sources), unit="characters") as advance:
+            build(scratch, _parts(config, sources), encoding, advance=advance)
     except UserError:  # about the data; what was built of it is of no use
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -282,6 +285,12 @@ def _part(source: Source, config: DataConfig, setting: str, held_out: float) -> 
         check_unchanged=partial(_check_unchanged, source),
         held_out=held_out,
     )
+
+
+def _characters(sources: DataSources) -> int | None:
+    """About how many characters there are to read; None unless all sources are text files."""
+    every = [*sources.train, *(sources.held_out or [])]
+    return sum(Path(s.location).stat().st_size for s in every) if all(s.kind == "text" for s in every) else None
 
 
 def _check_unchanged(source: Source) -> None:

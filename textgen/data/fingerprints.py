@@ -53,7 +53,7 @@ def check_unchanged(path: Path, sha256: str, read: Callable[[Path], str]) -> Non
     """
     try:
         same = content_sha256(path, read) == sha256
-    except UserError:  # deleted, say, or shortened within a character
+    except (UserError, OSError):  # deleted, say, or shortened within a character
         same = False
     if not same:
         raise _changed(path)

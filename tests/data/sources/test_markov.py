@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from textgen.data.config import DataConfig
-from textgen.data.corpus import load_corpus
+from textgen.data.corpus import load_corpus, load_held_out
 from textgen.data.document import Document
-from textgen.data.readers import held_out_documents, read_documents
-from textgen.data.sources import find_data, find_sources
+from textgen.data.sources import find_data, find_sources, read_documents
 from textgen.data.sources.markov import SYMBOLS, MarkovSource
 from textgen.errors import UserError
 
@@ -89,7 +88,7 @@ def test_it_is_read_split_and_cached_like_any_other_data(tokenizer):
     assert [document.text for document in documents] == list(MarkovSource.parse(SMALL).texts())
     assert documents[3] == Document(f"{SMALL}#3", SMALL, documents[3].text)
     corpus = load_corpus(config, tokenizer)
-    assert corpus.validation == held_out_documents(config)
+    assert list(corpus.validation) == list(load_held_out(config))
     assert len(corpus.validation) == 4
     assert len(corpus.offsets) == 40 - len(corpus.validation)
 

@@ -1,0 +1,62 @@
+"""Held-out documents are read one at a time, and are what was written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from textgen.data.document import Document
+from textgen.data.split import split_hash
+from textgen.data.tokens import held_out
+from textgen.data.tokens.held_out import HeldOut, finish, line
+
+DOCUMENTS = [Document(f"a#{i}", "a", text) for i, text in enumerate(["one\n", "zwölf \u2028", "three", "one"] * 4)]
+
+
+def write(directory: Path, documents: list[Document]) -> HeldOut:
+    directory.mkdir(exist_ok=True)
+    lines = [line(document) for document in documents]
+    (directory / "documents.jsonl").write_bytes(b"".join(lines))
+    np.cumsum([len(one) for one in lines], dtype=np.int64).tofile(directory / "ends.bin")
+    np.array([split_hash(document) for document in documents], np.float64).tofile(directory / "hashes.bin")
+    finish(directory)
+    return HeldOut(directory)
+
+
+def test_it_is_a_sequence_of_the_documents(tmp_path):
+    found = write(tmp_path / "entry", DOCUMENTS)
+    assert list(found) == DOCUMENTS
+    assert len(found) == len(DOCUMENTS)
+    assert found[3] == DOCUMENTS[3]
+    assert found[-1] == DOCUMENTS[-1]
+    assert found[np.int64(2)] == DOCUMENTS[2]
+    assert found[2:9:3] == DOCUMENTS[2:9:3]
+    assert found[:0] == []
+    assert DOCUMENTS[1] in found
+    for index in (len(DOCUMENTS), -len(DOCUMENTS) - 1):
+        with pytest.raises(IndexError):
+            found[index]
+
+
+def test_it_can_be_empty(tmp_path):
+    found = write(tmp_path / "entry", [])
+    assert not found
+    assert list(found) == list(found.in_hash_order()) == []
+
+
+def test_hashes_are_those_of_the_split(tmp_path):
+    found = write(tmp_path / "entry", DOCUMENTS)
+    assert found.split_hashes.tolist() == [split_hash(document) for document in DOCUMENTS]
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3, 1000])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(st.text("ab", max_size=3), max_size=20))
+def test_documents_come_in_the_order_of_their_hashes(tmp_path, monkeypatch, at_a_time, texts):
+    monkeypatch.setattr(held_out, "_SORTED_AT_A_TIME", at_a_time)
+    documents = [Document(f"a#{i}", "a", text) for i, text in enumerate(texts)]
+    found = write(tmp_path / "entry", documents)
+    expected = sorted(range(len(documents)), key=lambda i: (split_hash(documents[i]), i))
+    assert list(found.in_hash_order()) == expected
