@@ -33,6 +33,8 @@ def content_sha256(path: Path, read: Callable[[Path], str], *, verify: bool = Fa
     Raises:
         UserError: the file changed while it was read, or whatever ``read`` raises.
     """
+    if not path.is_file():
+        return read(path)  # which names what it is: opening a pipe, for example, would wait for a writer
     record = _record(path)
     since = _STARTED_NS if verify else 0
     if (known := _recall(record, path, since)) is not None:

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -12,9 +13,12 @@ import numpy as np
 import pytest
 
 from textgen.data.document import Document
+from textgen.data.examples.encode import EncodedDocument
 from textgen.data.split import is_held_out
+from textgen.data.tokenization import DocumentMarks
 from textgen.data.tokens import build as build_module
 from textgen.data.tokens.build import Encoding, Part, build
+from textgen.data.tokens.entry import facts_of
 from textgen.data.tokens.held_out import HeldOut
 from textgen.errors import UserError
 
@@ -29,11 +33,11 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_module, "_BATCH_CHARACTERS", 50)
 
 
-def encode(documents: Sequence[Document]) -> list[list[int]]:
-    return [list(document.text.encode()) for document in documents]
+def encode(documents: Sequence[Document]) -> list[EncodedDocument]:
+    return [EncodedDocument(list(document.text.encode())) for document in documents]
 
 
-ENCODING = Encoding(encode, opening=[0], frame=lambda ids: [*ids, 0], start=0, dtype=np.dtype(np.uint16))
+ENCODING = Encoding(encode, DocumentMarks(0, 0), unknown=None, dtype=np.dtype(np.uint16))
 
 
 def parts(documents: list[list[Document]] = DOCUMENTS, held_out: float = 0.3) -> list[Part]:
@@ -69,12 +73,32 @@ def test_documents_are_tokenized_or_held_out(expected, tmp_path):
 
 
 def test_special_tokens_can_stand_before_and_after_each_document(tmp_path):
-    marks = Encoding(encode, opening=[], frame=lambda ids: [1, *ids, 2], start=1, dtype=np.dtype(np.uint16))
+    marks = Encoding(encode, DocumentMarks(1, 2), unknown=None, dtype=np.dtype(np.uint16))
     build(tmp_path, [Part(lambda: iter(DOCUMENTS[0][:2]), lambda: None, 0.0)], marks)
     tokens = np.fromfile(tmp_path / "tokens" / "tokens.bin", np.uint16)
     offsets = np.fromfile(tmp_path / "tokens" / "offsets.bin", np.int64)
     assert bytes(tokens.tolist()) == b"\1Text 0 of a\2\1Text 1 of a!\2"
     assert tokens[offsets - 1].tolist() == [1, 1]
+
+
+def test_what_is_no_target_is_between_edges_and_counted(tmp_path):
+    documents = [
+        Document("a#0", "a", "ab", prompt="a", completion_only=True),
+        Document("a#1", "a", "xy"),
+        Document("a#2", "a", "cde", prompt="cd", completion_only=True),
+    ]
+
+    def with_prompts(documents: Sequence[Document]) -> list[EncodedDocument]:
+        return [
+            EncodedDocument(list(d.text.encode()), [i >= len(d.prompt or "") for i in range(len(d.text))])
+            for d in documents
+        ]
+
+    encoding = Encoding(with_prompts, DocumentMarks(0, 0), unknown=ord("x"), dtype=np.dtype(np.uint16))
+    build(tmp_path, [Part(lambda: iter(documents), lambda: None, 0.0)], encoding)
+    edges = np.fromfile(tmp_path / "tokens" / "edges.bin", np.int64)
+    assert edges.tolist() == [1, 2, 7, 9]  # in \\0 a b \\0 x y \\0 c d e \\0
+    assert facts_of(tmp_path / "tokens") == {"dtype": "uint16", "examples": 2, "context": 3, "unknown": 1}
 
 
 def test_held_out_documents_can_be_had_without_tokens(expected, tmp_path):
@@ -102,11 +126,11 @@ def test_an_interrupted_build_continues_with_the_same_bytes(expected, tmp_path, 
     assert not (tmp_path / "own" / "tokens" / "meta.json").exists()
     encoded: list[str] = []
 
-    def encode_noting(documents: Sequence[Document]) -> list[list[int]]:
+    def encode_noting(documents: Sequence[Document]) -> list[EncodedDocument]:
         encoded.extend(document.id for document in documents)
         return encode(documents)
 
-    noting = Encoding(encode_noting, ENCODING.opening, ENCODING.frame, ENCODING.start, ENCODING.dtype)
+    noting = replace(ENCODING, encode=encode_noting)
     build(tmp_path / "own", parts(), noting, commit_characters=commit_characters)
     assert files(tmp_path / "own") == expected
     if commit_characters == 1 and fails_at == 99:
@@ -117,11 +141,11 @@ def test_an_interrupted_build_continues_with_the_same_bytes(expected, tmp_path, 
 def test_a_killed_build_continues_with_the_same_bytes(expected, tmp_path, kills):
     fork = multiprocessing.get_context("fork")
 
-    def encode_slowly(documents: Sequence[Document]) -> list[list[int]]:
+    def encode_slowly(documents: Sequence[Document]) -> list[EncodedDocument]:
         time.sleep(0.02)
         return encode(documents)
 
-    slow = Encoding(encode_slowly, ENCODING.opening, ENCODING.frame, ENCODING.start, ENCODING.dtype)
+    slow = replace(ENCODING, encode=encode_slowly)
     commits = tmp_path / "own" / "committed.json"
     committed = b""
     for _ in range(kills):
@@ -155,6 +179,6 @@ def test_progress_adds_up_to_the_text(tmp_path):
 
 
 def test_an_id_that_does_not_fit_is_an_internal_error(tmp_path):
-    too_large = Encoding(lambda ds: [[1 << 16] for _ in ds], [0], lambda ids: ids, 0, np.dtype(np.uint16))
+    too_large = replace(ENCODING, encode=lambda documents: [EncodedDocument([1 << 16]) for _ in documents])
     with pytest.raises(OverflowError):
         build(tmp_path, parts(), too_large)

@@ -58,8 +58,8 @@ class FileToRead:
         names = [str(name) for name in columns]
         more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
         return UserError(
-            f"--text-column {self.column}: {self.setting} {self.path} has no such column, nor '{CHAT}', nor "
-            f"'{PAIR[0]}' and '{PAIR[1]}'. It has: {', '.join(names[:_SHOWN_COLUMNS])}{more}."
+            f"--text-column {self.column}: {self.setting} {self.path} has no such column. "
+            f"It has: {', '.join(names[:_SHOWN_COLUMNS])}{more}."
         )
 
     def not_text(self, place: str, kind: str) -> UserError:
