@@ -7,13 +7,13 @@ import bitsandbytes
 import pytest
 import torch
 
+from textgen.model.adapters.lora import add_adapters
 from textgen.model.build import TrainableModel, build_model, load_frozen
 from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.model.kernels.linear import EfficientConv1D, RecomputableLayerNorm
 from textgen.model.layers import transformer_blocks
 from textgen.model.loading import load_model, weights_fingerprint
 from textgen.model.locate import find_model, locate
-from textgen.model.lora import add_adapters
 from textgen.model.loss import ModelWithLoss
 
 CPU, IDS = torch.device("cpu"), torch.arange(5, 45).reshape(2, 20)

@@ -32,8 +32,8 @@ def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     from textgen.data.blocks import GlobalBatches
+    from textgen.model.adapters.lora import add_adapters
     from textgen.model.config import AdapterConfig
-    from textgen.model.lora import add_adapters
     from textgen.model.loss import ModelWithLoss
     from textgen.training.config import TrainingConfig
     from textgen.training.distributed.processes import start_process
