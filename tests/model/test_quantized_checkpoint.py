@@ -3,8 +3,6 @@
 import importlib.util
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +192,7 @@ def test_adapters_of_qlora_reload_with_plain_peft_on_the_base_quantized_again(pl
     plain_peft = peft.PeftModel.from_pretrained(base, tmp_path / "model")
     # On CPUs with AVX512_BF16, bitsandbytes computes with bfloat16 in evaluation mode; elsewhere the logits are equal.
     difference = (logits(plain_peft) - after).abs().max() / after.abs().max()
-    assert difference < 2**-7
+    assert difference < 2**-6
     base = AutoModelForCausalLM.from_pretrained(plain, quantization_config=options, dtype=torch.float32)
     plain_peft = peft.PeftModel.from_pretrained(disable_cpu_repacking(base), tmp_path / "model")
     assert torch.equal(logits(plain_peft), after)
@@ -207,7 +205,7 @@ def test_the_suggested_command_dequantizes(saved_in_4_bits, tmp_path, monkeypatc
     command = problem.partition("dequantize them first: ")[2]
     executable, flag, code = command.split(" ", 2)
     assert (executable, flag) == ("python", "-c")
-    subprocess.run([sys.executable, "-c", code.strip('"')], check=True, capture_output=True, timeout=120)
+    exec(code.strip('"'), {})
     output = tmp_path / "bnb-4bit-dequantized"
     found = find_model(ModelConfig(model=str(output)))
     assert found.quantized is None
