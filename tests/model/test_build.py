@@ -7,13 +7,13 @@ import bitsandbytes
 import pytest
 import torch
 
-from textgen.model.build import TrainableModel, build_model, load_frozen
+from textgen.model.adapters.lora import add_adapters
+from textgen.model.build import TrainableModel, build_model, load_frozen, preview_targets
 from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.model.kernels.linear import EfficientConv1D, RecomputableLayerNorm
 from textgen.model.layers import transformer_blocks
 from textgen.model.loading import load_model, weights_fingerprint
 from textgen.model.locate import find_model, locate
-from textgen.model.lora import add_adapters
 from textgen.model.loss import ModelWithLoss
 
 CPU, IDS = torch.device("cpu"), torch.arange(5, 45).reshape(2, 20)
@@ -77,6 +77,23 @@ def test_adapters_are_those_of_the_settings_and_the_seed(variant):
     assert any(not torch.equal(p, weights(other.model)[name]) for name, p in weights(built.model).items()) is (
         variant == "lora"
     ), "pissa starts from the weights alone"
+
+
+def test_what_is_adapted_is_described_and_recorded():
+    config, adapters = ModelConfig(method="lora"), AdapterConfig(lora_targets="c_attn,mlp.c_fc")
+    built = build(config, adapters)
+    assert str(built).endswith(" parameters are trainable (2.7%); adapters on 8 linear layers (c_attn 4, c_fc 4)")
+    assert built.facts()["adapters"] == {"adapted": {"linear layer": {"c_attn": 4, "c_fc": 4}}, "not_adapted": []}
+    assert preview_targets(built.found, adapters) == built.targets
+    assert preview_targets(find_model(ModelConfig()), adapters) is None
+
+
+def test_quantized_weights_are_counted_as_they_were_before():
+    built = build(ModelConfig(method="qlora"), AdapterConfig())
+    linear = sum(4 * 128 * 128 * 3 for _ in range(4))
+    assert built.quantized_parameters == linear == built.facts()["quantized_parameters"]
+    assert built.total_parameters == PARAMETERS + built.trainable_parameters
+    assert f", {linear / PARAMETERS:.1%} of the frozen ones are quantized; adapters on 16" in str(built)
 
 
 def test_frozen_weights_next_to_adapters_are_stored_in_the_compute_dtype():

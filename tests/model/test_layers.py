@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from textgen.errors import UserError
+from textgen.model.adapters.lora import add_adapters
 from textgen.model.config import AdapterConfig
 from textgen.model.layers import compile_blocks, enable_gradient_checkpointing, transformer_blocks
-from textgen.model.lora import add_adapters
 from textgen.model.loss import ModelWithLoss
 
 IDS = torch.arange(40).reshape(2, 20)

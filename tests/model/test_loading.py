@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig, ViTConfig
 
 from textgen.errors import UserError
+from textgen.model.adapters.lora import add_adapters
 from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.model.loading import load_model, parameter_counts, save_model, set_dropout, weights_fingerprint
 from textgen.model.locate import Location, locate
-from textgen.model.lora import add_adapters
 
 IDS = torch.arange(20).reshape(2, 10)
 

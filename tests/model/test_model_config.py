@@ -57,5 +57,8 @@ def test_8_bit_dora_is_refused_on_a_cpu_only(monkeypatch, cpu, bits, refused):
     adapters = AdapterConfig(lora_variant="dora", qlora_bits=bits)
     problems = adapters.problems("qlora")
     assert bool(problems) is refused
-    assert all("--qlora-bits 8: not supported on CPU. Use --qlora-bits 4" in problem for problem in problems)
+    assert all(
+        "weights in 8 bits: not supported on CPU. Use weights in 4 bits (--qlora-bits 4)" in problem
+        for problem in problems
+    )
     assert adapters.problems("lora") == []

@@ -7,10 +7,11 @@ import bitsandbytes
 import pytest
 import torch
 
+from textgen.model.adapters.lora import VARIANTS, add_adapters
+from textgen.model.adapters.weights import linear_layers
 from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.model.loading import load_model, save_model, weights_fingerprint
 from textgen.model.locate import load_tokenizer, locate
-from textgen.model.lora import VARIANTS, add_adapters, linear_layers
 from textgen.model.loss import ModelWithLoss
 
 TINY = locate("tiny-gpt2")

@@ -184,3 +184,31 @@ def test_fine_tuning_does_not_start_from_an_adapter_and_evaluation_does(checked,
     assert message.startswith(f"--model {path}: this is an adapter")
     assert f"Start from its base ({BUNDLED_MODELS['tiny-gpt2']})" in message
     assert checked("--model", path, recipe="evaluate").model.location.adapter == path
+
+
+def test_the_weights_that_get_an_adapter_are_found_before_the_model_is_loaded(checked, no_data):
+    assert checked().targets is None
+    assert len(checked("--method", "lora").targets.adapted) == 16
+    assert len(checked("--method", "qlora", "--lora-targets", "c_attn").targets.adapted) == 4
+    with pytest.raises(UserError, match=r"--lora-targets q_proj: the model has no such linear layer"):
+        checked("--method", "lora", "--lora-targets", "q_proj")
+
+
+@pytest.mark.parametrize("setting", ["--model", "--judge", "--amateur"])
+def test_a_model_in_an_unknown_quantized_format_is_refused(checked, no_data, tmp_path, setting):
+    config = json.loads((BUNDLED_MODELS["tiny-gpt2"] / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "exl3"}}))
+    with pytest.raises(UserError, match=rf"^{setting} .*: its weights are quantized \(exl3\), and cannot be used here"):
+        checked(setting, tmp_path)
+
+
+def test_the_method_must_suit_quantized_weights(checked, no_data, tmp_path):
+    for source in BUNDLED_MODELS["tiny-gpt2"].glob("*.json"):
+        (tmp_path / source.name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"^--method full with --model .*\(bitsandbytes, 4 bits\).* Use --method qlora"):
+        checked("--model", tmp_path)
+    assert checked("--model", tmp_path, "--method", "lora").model.quantized.bits == 4
+    assert checked("--model", tmp_path, recipe="evaluate").model.quantized.bits == 4

@@ -54,6 +54,12 @@ def test_it_describes_other_settings(dry_run):
         assert part in printed
 
 
+def test_it_says_what_gets_an_adapter(dry_run):
+    printed = dry_run(TEXTS, "--block-size", 32, "--steps", 1, "--skip-decoding", "--method", "lora")
+    assert "\nadapters       on 16 linear layers (c_attn 4, c_proj 8, c_fc 4)\n" in printed
+    assert "\nadapters " not in dry_run(TEXTS, "--block-size", 32, "--steps", 1, "--skip-decoding")
+
+
 def test_it_counts_in_the_singular_and_the_plural(dry_run, accelerator, monkeypatch):
     sizes = ["--block-size", 32, "--global-batch-size", 1, "--microbatch-size", 1, "--skip-decoding"]
     printed = dry_run(TEXTS, *sizes, "--steps", 1)

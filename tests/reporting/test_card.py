@@ -36,6 +36,17 @@ def test_an_adapter_is_loaded_with_peft(run_dir):
     compile(snippet, "snippet", "exec")
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_an_adapter_of_qlora_is_loaded_on_a_quantized_base(run_dir, bits):
+    write_json(run_dir / "model" / "adapter_config.json", {})
+    write_json(run_dir / "model" / "base_fingerprint.json", {"sha256": "0", "quantize_bits": bits})
+    snippet = re.search(r"```python\n(.*?)```", write_model_card(run_dir).read_text(), re.DOTALL)[1]
+    compile(snippet, "snippet", "exec")
+    assert "import AutoTokenizer, BitsAndBytesConfig\n" in snippet
+    assert f"\nquantization = BitsAndBytesConfig(load_in_{bits}bit=True" in snippet
+    assert 'from_pretrained("model", quantization_config=quantization)' in snippet
+
+
 def test_the_numbers_are_those_of_the_files(run_dir):
     rows = tables(write_model_card(run_dir).read_text())
     stated = json.loads((run_dir / "evaluation" / "perplexity.json").read_text())["after"]

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from textgen.data.blocks import GlobalBatches
 from textgen.data.token_stream import TokenStream
 from textgen.errors import UserError
+from textgen.model.adapters.lora import add_adapters
 from textgen.model.config import AdapterConfig
-from textgen.model.lora import add_adapters
 from textgen.model.loss import ModelWithLoss
 from textgen.training import checkpoints as checkpoints_module
 from textgen.training.checkpoint_manifest import find_damage, read_manifest

@@ -5,8 +5,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import torch
 
+from textgen.model.adapters.lora import add_adapters
 from textgen.model.config import AdapterConfig
-from textgen.model.lora import add_adapters
 from textgen.training.checkpoints import Checkpoints, load_checkpoint
 from textgen.training.config import TrainingConfig
 from textgen.training.optimizers import OPTIMIZERS, build_optimizer, evaluation_weights, parameter_groups

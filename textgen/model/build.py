@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 
+from textgen.model.adapters.lora import add_adapters
+from textgen.model.adapters.targets import AdapterTargets, find_targets
 from textgen.model.config import AdapterConfig
 from textgen.model.kernels.swap_modules import swap_modules
 from textgen.model.layers import enable_gradient_checkpointing
-from textgen.model.loading import load_model, parameter_counts, save_model, weights_fingerprint
+from textgen.model.loading import empty_model, load_model, parameter_counts, save_model, weights_fingerprint
 from textgen.model.locate import FoundModel
-from textgen.model.lora import add_adapters
+from textgen.model.quantized import quantized_parameters
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class TrainableModel:
         quantize_bits: bits of the frozen weights, if they are quantized.
         trainable_parameters: number of parameters that are trained.
         total_parameters: number of all parameters.
+        quantized_parameters: number of those in 4 or 8 bits.
+        targets: the weights that have an adapter, and those that have none; None if all parameters are trained.
     """
 
     found: FoundModel
@@ -33,10 +37,16 @@ class TrainableModel:
     quantize_bits: int | None
     trainable_parameters: int
     total_parameters: int
+    quantized_parameters: int = 0
+    targets: AdapterTargets | None = None
 
     def __str__(self) -> str:
         share = self.trainable_parameters / self.total_parameters
-        return f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters are trainable ({share:.1%})"
+        text = f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters are trainable ({share:.1%})"
+        if self.quantized_parameters:  # of linear layers only: not of embeddings, the head, or stacks of experts
+            share = self.quantized_parameters / (self.total_parameters - self.trainable_parameters)
+            text += f", {share:.1%} of the frozen ones are quantized"
+        return f"{text}; {self.targets}" if self.targets else text
 
     def facts(self) -> dict[str, Any]:
         """The model's entries in ``environment.json``."""
@@ -44,7 +54,10 @@ class TrainableModel:
             "trainable_parameters": self.trainable_parameters,
             "total_parameters": self.total_parameters,
         }
-        return {"model": self.found.config.model} | sizes
+        if self.quantized_parameters:
+            sizes["quantized_parameters"] = self.quantized_parameters
+        adapters = {"adapters": self.targets.facts()} if self.targets else {}
+        return {"model": self.found.config.model} | sizes | adapters
 
     def save(self, directory: Path, *, state: dict[str, torch.Tensor] | None = None) -> None:
         """Write the model, or its adapters, and the tokenizer as transformers and peft load them.
@@ -84,21 +97,39 @@ def build_model(
         gradient_checkpointing: whether to recompute activations in the backward pass.
 
     Raises:
-        UserError: the weights cannot be loaded, a target layer does not exist, or the architecture does not support
-            gradient checkpointing.
+        UserError: the weights cannot be loaded, a target does not exist or cannot be adapted, or the architecture does
+            not support gradient checkpointing.
     """
-    adapted = found.config.method != "full"
-    bits = adapters.qlora_bits if found.config.method == "qlora" else None
+    bits = adapters.qlora_bits if found.config.method == "qlora" and not found.quantized else None
     model = load_model(
         found.location, found.config, seed=seed, setting=found.setting, quantize_bits=bits, compute_dtype=dtype
     )
     base_fingerprint = weights_fingerprint(model)
-    if adapted:
-        model = add_adapters(model, adapters, found.location.base, seed=seed, dtype=None if bits else dtype)
+    quantized = quantized_parameters(model)
+    targets = None
+    if found.config.method != "full":
+        targets = find_targets(model, adapters)
+        frozen_dtype = None if quantized else dtype  # quantized weights have a compute dtype of their own
+        model = add_adapters(model, adapters, found.location.base, seed=seed, dtype=frozen_dtype, targets=targets)
     model = swap_modules(model).to(device)
     if gradient_checkpointing:
         enable_gradient_checkpointing(model)
-    return TrainableModel(found, model, base_fingerprint, bits, *parameter_counts(model))
+    return TrainableModel(found, model, base_fingerprint, bits, *parameter_counts(model), quantized, targets)
+
+
+def preview_targets(found: FoundModel, adapters: AdapterConfig) -> AdapterTargets | None:
+    """The weights that will get an adapter, as far as the model's structure tells; its weights are not loaded.
+
+    Returns:
+        None with --method full, or if the architecture cannot be built without values.
+
+    Raises:
+        UserError: a target does not exist or cannot be adapted.
+    """
+    if found.config.method == "full":
+        return None
+    model = empty_model(found.location, found.config, setting=found.setting)
+    return None if model is None else find_targets(model, adapters)
 
 
 def load_frozen(found: FoundModel, *, device: torch.device, seed: int) -> Any:

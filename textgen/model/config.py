@@ -57,8 +57,8 @@ class AdapterConfig:
     lora_dropout: float = 0.0
     """Dropout probability on the adapters' input."""
     lora_targets: str = "auto"
-    """Layers that get adapters: comma-separated names or name suffixes, such as c_attn,mlp.c_fc; auto: every linear
-    layer except the output head."""
+    """Weights that get adapters: comma-separated names or name suffixes, such as c_attn,mlp.c_fc; auto: every linear
+    layer except the output head and the routers of experts, and the experts' stacked weights."""
     lora_variant: Literal["lora", "rslora", "dora", "pissa"] = "lora"
     """rslora: scale by alpha / sqrt(rank); dora: train magnitude and direction of the weights separately; pissa:
     initialize with the principal components of the weights."""
@@ -85,13 +85,20 @@ class AdapterConfig:
             found.append(
                 f"--lora-plus-ratio {self.lora_plus_ratio}: must be positive and finite; 1 is plain LoRA, 16 is usual."
             )
-        return found + (self._quantization_problems() if method == "qlora" else [])
+        return found + (self.quantization_problems(method, self.qlora_bits) if method == "qlora" else [])
 
-    def _quantization_problems(self) -> list[str]:
-        chosen = f"--method qlora with --lora-variant {self.lora_variant}"
+    def quantization_problems(self, method: str, bits: int) -> list[str]:
+        """Settings that quantized weights make impossible, one message each.
+
+        Args:
+            method: ``--method``.
+            bits: bits of the weights: those of ``--qlora-bits``, or of a checkpoint that was saved quantized.
+        """
+        chosen = f"--method {method} with --lora-variant {self.lora_variant}"
         if self.lora_variant == "pissa":  # peft takes the principal components of floating-point weights only
-            return [f"{chosen}: pissa needs unquantized weights. Use --method lora, or another --lora-variant."]
+            return [f"{chosen}: pissa needs unquantized weights. Use --method lora on them, or another --lora-variant."]
         # peft needs the weights' norms at every step, and on a CPU loses the scales of 8-bit weights in computing them.
-        if self.lora_variant == "dora" and self.qlora_bits == 8 and on_cpu():
-            return [f"{chosen} and --qlora-bits 8: not supported on CPU. Use --qlora-bits 4, or --method lora."]
+        if self.lora_variant == "dora" and bits == 8 and on_cpu():
+            remedy = "Use weights in 4 bits (--qlora-bits 4), or another --lora-variant."
+            return [f"{chosen} and weights in 8 bits: not supported on CPU. {remedy}"]
         return []

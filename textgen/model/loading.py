@@ -14,10 +14,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from textgen.errors import UserError, first_line
+from textgen.model.adapters.lora import as_plain_lora
+from textgen.model.adapters.quiet_peft import quiet_peft
 from textgen.model.config import ModelConfig
 from textgen.model.locate import FoundModel, Location, model_config
-from textgen.model.lora import as_plain_lora, quiet_peft
-from textgen.model.quantized import disable_cpu_repacking, quantization_options
+from textgen.model.quantized import device_map, disable_cpu_repacking, element_count, quantization_options
+from textgen.model.quantized_checkpoint import forget_quantization, quantized_checkpoint
 
 BASE_FINGERPRINT = "base_fingerprint.json"
 
@@ -41,16 +43,18 @@ def load_model(
         seed: random seed of random weights.
         setting: the flag that named the model, for error messages.
         quantize_bits: quantize linear layers to 4 or 8 bits (:mod:`textgen.model.quantized`). Ignored for an adapter,
-            whose base is quantized as it was when the adapter was trained.
+            whose base is quantized as it was when the adapter was trained, and for a checkpoint that was saved so.
         compute_dtype: dtype of matrix multiplications by 4-bit weights.
 
     Raises:
         UserError: safetensors weights are missing, damaged or incomplete, or the adapter was trained on another base.
     """
     architecture = model_config(location, config, setting=setting)
+    if config.from_scratch:
+        forget_quantization(architecture)
     original_dropout = set_dropout(architecture, config.dropout, config.attention_dropout)
     if location.adapter:
-        quantize_bits = _base_record(location.adapter).get("quantize_bits")
+        quantize_bits = quantized_bits(location.adapter)
     if config.from_scratch:
         model = _random_model(location, config, architecture, seed, setting)
     else:
@@ -58,6 +62,19 @@ def load_model(
     for name, value in original_dropout.items():  # the layers are built by now; the config is what gets saved
         setattr(model.config, name, value)
     return _load_adapter(model, location, setting) if location.adapter else model
+
+
+def empty_model(location: Location, config: ModelConfig, *, setting: str = "--model") -> Any:
+    """The modules of a model on the meta device, which takes no memory; None if its code needs values to build them."""
+    from transformers import AutoModelForCausalLM
+
+    architecture = model_config(location, config, setting=setting)
+    forget_quantization(architecture)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(architecture, trust_remote_code=config.trust_remote_code)
+    except Exception:  # remote code may raise anything; loading the weights will say what is wrong
+        return None
 
 
 def _random_model(location: Location, config: ModelConfig, architecture: Any, seed: int, setting: str) -> Any:
@@ -82,6 +99,12 @@ def _pretrained_model(
 ) -> Any:
     from transformers import AutoModelForCausalLM
 
+    stored = quantized_checkpoint(architecture, setting, location.base)
+    options: dict[str, Any] = {}
+    if stored is not None:
+        options = {} if stored.dequantized else {"device_map": device_map()}
+    elif quantize_bits:
+        options = quantization_options(quantize_bits, compute_dtype)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             location.base,
@@ -91,9 +114,9 @@ def _pretrained_model(
             use_safetensors=True,
             trust_remote_code=config.trust_remote_code,
             output_loading_info=True,
-            **(quantization_options(quantize_bits, compute_dtype) if quantize_bits else {}),
+            **options,
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise UserError(
             f"{setting} {location.base}: the weights cannot be loaded: {first_line(error)} "
             "(Weights are read from safetensors files only; use --from-scratch for an architecture without weights.)"
@@ -108,7 +131,9 @@ def _pretrained_model(
             f"{setting} {location.base}: the weights are incomplete: {len(missing)} missing, the first is "
             f"{missing[0]}. Copy or download the model again."
         )
-    return disable_cpu_repacking(model) if quantize_bits else model
+    if stored is not None and stored.dequantized:  # saving would apply its rules in reverse, to wrong values
+        model._weight_conversions = None
+    return disable_cpu_repacking(model)
 
 
 def set_dropout(architecture: Any, dropout: float, attention_dropout: float) -> dict[str, float]:
@@ -141,7 +166,7 @@ def count_parameters(found: FoundModel) -> int:
 def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
     """Number of trainable parameters, and of all parameters; tied parameters count once."""
     parameters = list(model.parameters())
-    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
+    return sum(p.numel() for p in parameters if p.requires_grad), sum(element_count(p) for p in parameters)
 
 
 def weights_fingerprint(model: torch.nn.Module) -> str:
@@ -201,6 +226,12 @@ def _sort_lists(path: Path) -> None:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             content[key] = sorted(value)
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def quantized_bits(adapter: Path) -> int | None:
+    """Bits to which the base of a saved adapter was quantized while it was loaded, with --method qlora."""
+    bits: int | None = _base_record(adapter).get("quantize_bits")
+    return bits
 
 
 def _base_record(adapter: Path) -> dict[str, Any]:

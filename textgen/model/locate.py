@@ -10,6 +10,7 @@ from textgen.data.tokenization import keep_special_tokens
 from textgen.errors import UserError, first_line
 from textgen.files import read_text
 from textgen.model.config import ModelConfig
+from textgen.model.quantized_checkpoint import QuantizedCheckpoint, quantized_checkpoint
 
 BUNDLED_MODELS = {"tiny-gpt2": Path(__file__).parent.parent / "assets" / "tiny-gpt2"}
 
@@ -40,6 +41,7 @@ class FoundModel:
         tokenizer: the model's tokenizer.
         context: context length in tokens.
         architecture: class name, such as GPT2LMHeadModel.
+        quantized: how its weights are quantized, if they were saved so.
     """
 
     config: ModelConfig
@@ -48,6 +50,7 @@ class FoundModel:
     tokenizer: Any
     context: int
     architecture: str
+    quantized: QuantizedCheckpoint | None = None
 
 
 def find_model(config: ModelConfig, *, setting: str = "--model") -> FoundModel:
@@ -58,13 +61,15 @@ def find_model(config: ModelConfig, *, setting: str = "--model") -> FoundModel:
         setting: the flag that named it, for error messages.
 
     Raises:
-        UserError: the model, its configuration or its tokenizer is missing or cannot be read.
+        UserError: the model, its configuration or its tokenizer is missing or cannot be read, or its weights are
+            quantized in a format that cannot be used here.
     """
     location = locate(config.model, config.revision, setting=setting)
     architecture = model_config(location, config, setting=setting)
     names = getattr(architecture, "architectures", None) or [type(architecture).__name__]
+    quantized = None if config.from_scratch else quantized_checkpoint(architecture, setting, location.base)
     tokenizer = load_tokenizer(location, config, setting=setting)
-    return FoundModel(config, setting, location, tokenizer, context_length(architecture), names[0])
+    return FoundModel(config, setting, location, tokenizer, context_length(architecture), names[0], quantized)
 
 
 def locate(model: str, revision: str | None = None, *, setting: str = "--model") -> Location:

@@ -1,6 +1,7 @@
 """Frozen weights in 4 or 8 bits (QLoRA, arXiv 2305.14314; LLM.int8(), arXiv 2208.07339), with bitsandbytes."""
 
 import logging
+import math
 from typing import Any
 
 import torch
@@ -28,10 +29,12 @@ def quantization_options(bits: int, compute_dtype: torch.dtype) -> dict[str, Any
         "bnb_4bit_compute_dtype": compute_dtype,
     }
     config = BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8, **(nf4 if bits == 4 else {}))
-    return {
-        "quantization_config": config,
-        "device_map": {"": "cpu" if on_cpu() else torch.cuda.current_device()},
-    }
+    return {"quantization_config": config, "device_map": device_map()}
+
+
+def device_map() -> dict[str, str | int]:
+    """Where quantized weights are read to: this process's device, since they cannot all be moved later."""
+    return {"": "cpu" if on_cpu() else torch.cuda.current_device()}
 
 
 def disable_cpu_repacking(model: Any) -> Any:
@@ -44,3 +47,14 @@ def disable_cpu_repacking(model: Any) -> Any:
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return model
+
+
+def element_count(parameter: torch.Tensor) -> int:
+    """Number of elements of a parameter; bitsandbytes stores two elements of 4 bits in one byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else math.prod(state.shape)
+
+
+def quantized_parameters(model: torch.nn.Module) -> int:
+    """Number of parameters that are stored in 4 or 8 bits."""
+    return sum(element_count(p) for p in model.parameters() if not p.is_floating_point())

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textgen.config import flag
 from textgen.data.config import DataConfig
@@ -13,10 +13,14 @@ from textgen.errors import UserError, collect_problems
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.perplexity.convention import convention_problems
 from textgen.launch_environment import world_size
-from textgen.model.config import ModelConfig
+from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.model.locate import FoundModel, find_model, locate
+from textgen.model.quantized_checkpoint import training_problems
 from textgen.run.directory import RunDirectory
 from textgen.run.launcher import check_launcher
+
+if TYPE_CHECKING:  # imports torch
+    from textgen.model.adapters.targets import AdapterTargets
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,14 @@ class Checked:
         models: the models to train or measure, by the moment that results are stored under; the main one is "model".
         judge: the model of ``--judge``, if given.
         amateur: the model of ``--amateur``, if given.
+        targets: the weights that will get an adapter, with --method lora and qlora.
     """
 
     sources: DataSources
     models: Mapping[str, FoundModel]
     judge: FoundModel | None
     amateur: FoundModel | None
+    targets: "AdapterTargets | None" = None
 
     @property
     def model(self) -> FoundModel:
@@ -72,7 +78,22 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
             f"--model {checked.model.location.adapter}: this is an adapter, but fine-tuning starts from a full model. "
             f"Start from its base ({checked.model.location.base}), or merge them with peft's merge_and_unload."
         )
-    return checked
+    return replace(checked, targets=check_method(checked.model, config.adapters))
+
+
+def check_method(found: FoundModel, adapters: AdapterConfig) -> "AdapterTargets | None":
+    """Check that a model can be trained with its ``--method``; returns the weights that will get an adapter.
+
+    Raises:
+        UserError: its weights are quantized and must stay as they are, or ``--lora-targets`` do not exist.
+    """
+    if found.quantized and (problems := training_problems(found.quantized, found.config, adapters, found.setting)):
+        raise UserError.of(problems)
+    if found.config.method == "full":
+        return None
+    from textgen.model.build import preview_targets  # imports torch
+
+    return preview_targets(found, adapters)
 
 
 def check_evaluation(config: Any, directory: RunDirectory) -> Checked:

@@ -43,6 +43,10 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
     rows = {
         "model": f"{config.model.model} ({checked.model.architecture}, context {checked.model.context})",
         "method": f"{config.model.method}, from {start}",
+    }
+    if checked.targets:
+        rows["adapters"] = str(checked.targets).removeprefix("adapters ")
+    rows |= {
         "data": f"{config.data.data}: {preview_corpus(config.data, checked.model.tokenizer, checked.sources)}",
         "training": f"{length}, {training.optimizer}, {training.schedule}, peak learning rate "
         f"{_learning_rate(config, checked)}, {precision}",

@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from textgen.files import write_bytes
+from textgen.model.loading import quantized_bits
 from textgen.reporting.columns import PERPLEXITIES, cells, shown_metrics
 from textgen.reporting.formatting import MISSING, printable
 from textgen.reporting.rendering import render_template
@@ -28,6 +29,12 @@ tokenizer = AutoTokenizer.from_pretrained("model")
 model = AutoPeftModelForCausalLM.from_pretrained("model")  # loads the base model, then the adapter
 inputs = tokenizer("Once upon a time", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, do_sample=True, top_k=0, top_p=0.95, max_new_tokens=64)[0]))"""
+
+# Arguments of from_pretrained that quantize the base as it was when the adapter was trained, by its bits.
+_QUANTIZED = {
+    4: 'BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)',
+    8: "BitsAndBytesConfig(load_in_8bit=True)",
+}
 
 
 def write_model_card(run_dir: Path) -> Path:
@@ -62,8 +69,20 @@ def render(run: RunFiles) -> str:
         metrics=metrics,
         continued_by={"after": "the fine-tuned model", "model": "the model"}.get(str(moment), f"the {moment} model"),
         decoding_rows=[(row.get("strategy", MISSING), [value for value, _ in cells(row, metrics)]) for row in rows],
-        snippet=_PEFT_SNIPPET if is_adapter(run) else _TRANSFORMERS_SNIPPET,
+        snippet=snippet(run),
     )
+
+
+def snippet(run: RunFiles) -> str:
+    """Python code that loads the model and continues a text."""
+    if not is_adapter(run):
+        return _TRANSFORMERS_SNIPPET
+    bits = quantized_bits(run.path / "model")
+    if bits is None:
+        return _PEFT_SNIPPET
+    code = _PEFT_SNIPPET.replace("import AutoTokenizer", "import AutoTokenizer, BitsAndBytesConfig")
+    code = code.replace("tokenizer = ", f"quantization = {_QUANTIZED[bits]}\ntokenizer = ", 1)
+    return code.replace('("model")  #', '("model", quantization_config=quantization)  #')
 
 
 def metadata(run: RunFiles) -> str:

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.pytorch_utils import Conv1D
 
+from textgen.model.adapters.lora import add_adapters
 from textgen.model.config import AdapterConfig
 from textgen.model.kernels import linear
 from textgen.model.kernels.linear import EFFICIENT_MODULES, EfficientConv1D, EfficientLinear, efficient_linear
 from textgen.model.kernels.swap_modules import swap_modules
-from textgen.model.lora import add_adapters
 
 
 def efficient(module):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers.activations import ACT2FN
 
+from textgen.model.adapters.weights import linear_layers
 from textgen.model.kernels.linear import EFFICIENT_MODULES
 from textgen.model.kernels.swap_modules import FUSED_ACTIVATIONS, swap_modules
-from textgen.model.lora import linear_layers
 
 
 @pytest.mark.parametrize("name", FUSED_ACTIVATIONS)

@@ -1,6 +1,6 @@
 """Training on 1, 2 and 4 processes: the same losses up to rounding, and the same bits with --exact.
 
-50 steps of AdamW with dropout, clipping and a short last batch; full fine-tuning and adapters.
+50 steps of AdamW with dropout, clipping and a short last batch; full fine-tuning and adapters, also on experts.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ CASES = [
     ("full", True, "fp32"),
     ("lora", False, "fp32"),
     ("lora", True, "fp32"),
+    ("experts", True, "fp32"),
     ("full", True, "fp16"),
     ("full", True, "bf16"),
 ]
@@ -29,12 +30,12 @@ def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
     """Losses and gradient norms of all steps, and a digest of the final weights."""
     import torch
     from accelerate.state import AcceleratorState
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
 
     from textgen.data.blocks import GlobalBatches
     from textgen.data.token_stream import TokenStream
+    from textgen.model.adapters.lora import add_adapters
     from textgen.model.config import AdapterConfig
-    from textgen.model.lora import add_adapters
     from textgen.model.loss import ModelWithLoss
     from textgen.training.config import TrainingConfig
     from textgen.training.distributed.processes import start_process
@@ -50,6 +51,10 @@ def train(method: str, exact: bool, precision: str) -> dict[str, Any]:
     model: Any = GPT2LMHeadModel(GPT2Config(**sizes, **dropout, bos_token_id=0, eos_token_id=0))
     if method == "lora":
         model = add_adapters(model, AdapterConfig(lora_dropout=0.1), "base", seed=0)
+    if method == "experts":
+        shape = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+        experts = {"num_attention_heads": 2, "num_key_value_heads": 1, "num_local_experts": 4, "num_experts_per_tok": 2}
+        model = add_adapters(MixtralForCausalLM(MixtralConfig(**shape, **experts)), AdapterConfig(), "base", seed=0)
     tokens = np.random.default_rng(0).zipf(1.5, 21 * 11 + 4).clip(max=299).astype(np.uint16)
     data = GlobalBatches(
         TokenStream(tokens, np.array([1])), block_size=12, global_batch_size=8, microbatch_size=2, seed=0
