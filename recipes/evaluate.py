@@ -49,13 +49,14 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
 
     accelerator = start_process(config.output.threads)
     echo = accelerator.print
-    if directory.is_complete():
+    if directory.is_complete() and not config.output.dry_run:
         echo(f"Evaluation already complete: {directory.path}. Use --resume=never to start another alongside.")
         return
     documents = held_out_documents(config.data, checked.sources)
     if config.output.dry_run:
         names = " and the baseline ".join(found.config.model for found in reversed(checked.models.values()))
-        echo(f"would measure {names} on {len(documents)} documents, into {directory.path}; nothing was written")
+        place = f"{directory.path} ({directory.describe()})"
+        echo(f"would measure {names} on {len(documents)} documents, into {place}; nothing was written")
         return
 
     # ---------------------------------------------------------------------------------------- the output directory

@@ -1,9 +1,9 @@
 """Sources → documents → tokens → blocks → batches.
 
-In the order of the data: ``sources/`` finds and checks what ``--data`` names and reads documents from it, with the file
-formats of ``formats/``; ``split.py`` decides which are held out (``readers.py``); ``corpus.py`` tokenizes them into a cache
-on disk (``cache.py``); and ``blocks.py`` cuts the tokens into the blocks of each step. ``dataset.py``, a plain PyTorch
-dataset, is the simplest introduction.
+In the order of the data: ``sources/`` finds and checks what ``--data`` names and reads documents from it, with the
+file formats of ``formats/``; ``split.py`` decides which are held out (``readers.py``, ``overlap.py``); ``corpus.py``
+tokenizes them into a cache on disk (``cache.py``); and ``blocks.py`` cuts the tokens into the blocks of each step.
+``dataset.py``, a plain PyTorch dataset, is the simplest introduction.
 """
 
 from textgen.data.document import Document

@@ -23,7 +23,7 @@ from textgen.data.config import DataConfig
 from textgen.data.document import Document
 from textgen.data.readers import held_out_fraction
 from textgen.data.sources import DataSources, find_data, read_documents
-from textgen.data.split import is_held_out
+from textgen.data.split import is_held_out, split_hash
 from textgen.data.tokenization import encode_batch, separator_id, tokenizer_fingerprint
 from textgen.errors import UserError
 
@@ -98,18 +98,20 @@ def preview_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sourc
     sources = sources or find_data(config)
     fraction = held_out_fraction(config, sources)
     read, train, tokens = 0, 0, 1
+    different: set[float] = set()  # hashes of held-out texts, two at most
     validation = sum(1 for _ in islice(read_documents(sources.held_out or [], config, setting="--validation-data"), 1))
     for document in read_documents(sources.train, config):
         read += 1
         if is_held_out(document, fraction):
             validation += 1
+            different.update([split_hash(document)] if len(different) < 2 else [])
         else:
             train += 1
             if tokens < config.block_size:
                 tokens += len(encode_batch(tokenizer, [document.text])[0]) + 1
         if tokens >= config.block_size and validation:
             break
-    _check_sizes(config, documents=train, tokens=tokens, validation=validation)
+    _check_sizes(config, documents=train, tokens=tokens, validation=validation, different=len(different))
     found = f"the first {read} documents fill a block of {config.block_size} tokens"
     return found + ("" if sources.held_out else " and hold one document out")
 
@@ -187,24 +189,39 @@ def _open(entry: Path, config: DataConfig, fingerprint: str) -> Corpus:
     meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
     with (entry / "validation.jsonl").open(encoding="utf-8") as lines:
         validation = [Document(**json.loads(line)) for line in lines]
-    _check_sizes(config, documents=meta["documents"], tokens=meta["tokens"], validation=len(validation))
+    documents = meta["documents"]
+    different = 0 if documents else len(set(map(split_hash, validation)))  # of interest only if nothing is left
+    _check_sizes(config, documents=documents, tokens=meta["tokens"], validation=len(validation), different=different)
     tokens = np.memmap(entry / "tokens.bin", dtype=meta["dtype"], mode="r", shape=(meta["tokens"],))
     return Corpus(tokens, np.fromfile(entry / "offsets.bin", np.int64), validation, fingerprint)
 
 
-def _check_sizes(config: DataConfig, *, documents: int, tokens: int, validation: int) -> None:
+def _check_sizes(config: DataConfig, *, documents: int, tokens: int, validation: int, different: int) -> None:
+    """Check that there is enough on both sides; ``different`` is the number of different texts held out, if all are."""
     problems = []
     if not validation and config.validation_data:
         problems.append(f"--validation-data {config.validation_data}: contains no text.")
+    elif not validation and not documents:
+        problems.append(f"--data {config.data}: contains no text.")
     elif not validation:
         found = "1 document" if documents == 1 else f"{documents} documents"
         problems.append(
             f"--data {config.data}: {found}, too few for a validation split. Provide more documents, or held-out text "
             "with --validation-data."
         )
-    if not documents:
-        problems.append(f"--data {config.data}: no document is left to train on. Lower --validation-fraction.")
-    elif tokens < config.block_size and config.packing:
+    if not documents and different == 1 and not config.validation_data:
+        problems.append(
+            f"--data {config.data}: all {validation:,} documents are the same text, so they cannot be split. Provide "
+            "different documents, or held-out text with --validation-data."
+        )
+    elif not documents and config.validation_data:
+        problems.append(f"--data {config.data}: contains no text.")
+    elif not documents and validation:
+        problems.append(
+            f"--data {config.data}: all {validation:,} documents fall into the validation split. Lower "
+            f"--validation-fraction {config.validation_fraction}, or provide more documents."
+        )
+    elif documents and tokens < config.block_size and config.packing:
         problems.append(
             f"--block-size {config.block_size}: the training text of {config.data} has only {tokens} tokens, fewer "
             "than one block. Provide more text or choose a smaller block."
