@@ -146,8 +146,8 @@ def serve(options: argparse.Namespace) -> None:
     answers = os.fdopen(os.dup(1), "w")  # keep what libraries print out of the answers
     os.dup2(2, 1)
     measure = KINDS[options.contestant](options)
-    text = options.text.read_text()
-    measure((options.text.parent / "warm-up.txt").read_text())
+    text = options.text.read_text(encoding="utf-8")
+    measure((options.text.parent / "warm-up.txt").read_text(encoding="utf-8"))
     print(json.dumps({"ready": True}), file=answers, flush=True)
     while sys.stdin.readline().strip():
         started = time.perf_counter()
@@ -173,7 +173,7 @@ def answer(name: str, process: "subprocess.Popen[str]", log: Path) -> dict[str, 
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        sys.exit(f"{name} ended with {process.wait()}:\n{log.read_text()[-2000:]}")
+        sys.exit(f"{name} ended with {process.wait()}:\n{log.read_text(encoding='utf-8')[-2000:]}")
     return json.loads(line)
 
 

@@ -6,7 +6,12 @@ tokenizes them into a cache on disk (``cache.py``); and ``blocks.py`` cuts the t
 ``dataset.py``, a plain PyTorch dataset, is the simplest introduction.
 """
 
+from typing import TYPE_CHECKING
+
 from textgen.data.document import Document
+
+if TYPE_CHECKING:
+    from textgen.data.dataset import TextDataset
 
 __all__ = ["Document", "TextDataset"]
 
