@@ -66,7 +66,7 @@ def main() -> None:
         after = record[-1]["eval/bits_per_byte"]
         print(f"| {name} | {' | '.join(f'{mean:.3f}' for mean in means)} | {after:.3f} |")
     if options.output:
-        options.output.write_text(json.dumps(records))
+        options.output.write_text(json.dumps(records), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = [
-    path for folder in ("textgen", "recipes", "benchmarks", "docs") for path in sorted((ROOT / folder).rglob("*.py"))
-]
+FOLDERS = ("textgen", "recipes", "benchmarks", "docs")
+FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def without_encoding(source: str | bytes) -> Iterator[int]:
@@ -20,10 +19,8 @@ def without_encoding(source: str | bytes) -> Iterator[int]:
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         modes = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
         is_binary = any("b" in mode for mode in modes if set(mode) <= set("rwxab+t"))
-        is_file = not (
-            isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") in ("os", "webbrowser")
-        )
-        if called in ("read_text", "write_text") or (called == "open" and is_file and not is_binary):
+        is_descriptor = isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "os"
+        if called in ("read_text", "write_text") or (called == "open" and not is_descriptor and not is_binary):
             yield node.lineno
 
 

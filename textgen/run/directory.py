@@ -146,7 +146,7 @@ class RunDirectory:
         if not self.created:
             if not self._named_by_user or status.get("state") == "done":
                 return
-            if self._other_files():
+            if self._other_files() or is_locked(self.path):
                 return
         try:
             self.write_status("failed", step=status.get("step", 0), exit_code=exit_code, message=message)
@@ -155,7 +155,8 @@ class RunDirectory:
 
     def tracking_id(self) -> str:
         """The run's id for experiment trackers: stable when the run is resumed, different for every other run."""
-        return hashlib.sha256(f"{self.path.resolve()}{self.fingerprint}".encode()).hexdigest()[:12]
+        place = os.fsencode(self.path.resolve())  # not every name is UTF-8
+        return hashlib.sha256(place + self.fingerprint.encode()).hexdigest()[:12]
 
     @property
     def _setting(self) -> str:
