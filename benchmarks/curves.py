@@ -43,7 +43,7 @@ def run(name: str, directory: Path, options: argparse.Namespace) -> list[dict[st
     flags += ["--evaluate-every", "0", "--checkpoint-every", "0", "--skip-decoding", "--wandb-mode", "disabled"]
     command = [sys.executable, str(ROOT / "recipes" / "finetune.py"), *flags, "--threads", "1", "--run-dir", str(path)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def main() -> None:
         after = record[-1]["eval/bits_per_byte"]
         print(f"| {name} | {' | '.join(f'{mean:.3f}' for mean in means)} | {after:.3f} |")
     if options.output:
-        options.output.write_text(json.dumps(records))
+        options.output.write_text(json.dumps(records), encoding="utf-8")
 
 
 if __name__ == "__main__":

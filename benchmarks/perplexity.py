@@ -146,8 +146,8 @@ def serve(options: argparse.Namespace) -> None:
     answers = os.fdopen(os.dup(1), "w")  # keep what libraries print out of the answers
     os.dup2(2, 1)
     measure = KINDS[options.contestant](options)
-    text = options.text.read_text()
-    measure((options.text.parent / "warm-up.txt").read_text())
+    text = options.text.read_text(encoding="utf-8")
+    measure((options.text.parent / "warm-up.txt").read_text(encoding="utf-8"))
     print(json.dumps({"ready": True}), file=answers, flush=True)
     while sys.stdin.readline().strip():
         started = time.perf_counter()
@@ -163,7 +163,7 @@ def start(name: str, options: argparse.Namespace, model: Path) -> "subprocess.Po
     # Waiting threads must not spin on the cores of the process that is timed.
     environment = os.environ | {"OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(HERE.parent), "HF_HUB_OFFLINE": "1"}
     environment |= preload_variables(environment) if name == "textgen" else {}  # as the recipes do by themselves
-    with (model.parent / f"{name}.log").open("w") as log:
+    with (model.parent / f"{name}.log").open("w", encoding="utf-8") as log:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
         )
@@ -173,7 +173,7 @@ def answer(name: str, process: "subprocess.Popen[str]", log: Path) -> dict[str, 
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        sys.exit(f"{name} ended with {process.wait()}:\n{log.read_text()[-2000:]}")
+        sys.exit(f"{name} ended with {process.wait()}:\n{log.read_text(encoding='utf-8')[-2000:]}")
     return json.loads(line)
 
 
@@ -191,7 +191,7 @@ def make_model_and_text(directory: Path, options: argparse.Namespace) -> Path:
     offsets = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     assert len(offsets) > wanted, f"--windows {options.windows}: the text is too short"
     for name, tokens in (("text.txt", wanted), ("warm-up.txt", length)):
-        (directory / name).write_text(text[: offsets[tokens][0]])
+        (directory / name).write_text(text[: offsets[tokens][0]], encoding="utf-8")
     return model
 
 
@@ -265,7 +265,7 @@ def main() -> None:
         result = run(options, Path(scratch))
     print(table(result), flush=True)
     if options.output:
-        options.output.write_text(json.dumps(result, indent=2) + "\n")
+        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Contestant:
             if processes > 1:
                 environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
                 environment |= {"LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            with (model.parent / f"{name}-{rank}.log").open("w") as log:
+            with (model.parent / f"{name}-{rank}.log").open("w", encoding="utf-8") as log:
                 process = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
                 )
@@ -208,7 +208,7 @@ def main() -> None:
             results[method] = measure(method, options, Path(scratch) / method)
             print(table(method, results[method]) + "\n", flush=True)
     if options.output:
-        options.output.write_text(json.dumps(results, indent=2) + "\n")
+        options.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

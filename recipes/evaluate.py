@@ -49,13 +49,13 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
 
     accelerator = start_process(config.output.threads)
     echo = accelerator.print
-    if directory.is_complete():
+    if directory.is_complete() and not config.output.dry_run:
         echo(f"Evaluation already complete: {directory.path}. Use --resume=never to start another alongside.")
         return
     documents = load_held_out(config.data, checked.sources)
     if config.output.dry_run:
         names = " and the baseline ".join(found.config.model for found in reversed(checked.models.values()))
-        echo(f"would measure {names} on {len(documents)} documents, into {directory.path}")
+        echo(f"would measure {names} on {len(documents)} documents, into {directory.path} ({directory.describe()})")
         echo("this was a dry run, and nothing was written outside the cache")
         return
 

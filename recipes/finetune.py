@@ -47,6 +47,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # These imports take seconds, so they come after the cheap checks.
     from textgen.data.blocks import GlobalBatches
     from textgen.data.corpus import load_corpus
+    from textgen.data.overlap import check_overlap
     from textgen.evaluation.decoding.training_samples import TextSampler
     from textgen.evaluation.loaded_model import LoadedModel
     from textgen.evaluation.measure_model import Evaluation
@@ -63,14 +64,15 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     accelerator = start_process(config.engine.threads, precision=config.engine.precision, exact=config.engine.exact)
     echo = accelerator.print
-    if directory.is_complete():
-        echo(f"Run already complete: {directory.path}. Use --resume=never to start another alongside.")
-        return
     if config.run.dry_run:
         print_plan(config, checked, directory, accelerator)
         return
+    if directory.is_complete():
+        echo(f"Run already complete: {directory.path}. Use --resume=never to start another alongside.")
+        return
 
     # --------------------------------------------------------------------------------------------------------- data
+    check_overlap(config.data, checked.sources, echo)
     corpus = load_corpus(config.data, checked.model.tokenizer, checked.sources)
     echo(f"{config.data.data}: {corpus}")
     config = resolve_block_size(config, directory, echo, context=checked.model.context, tokens=len(corpus.tokens))

@@ -56,6 +56,8 @@ class MakeTokenizerConfig:
 
 def main(config: MakeTokenizerConfig) -> None:
     sources = check(config)
+    for note in sources.notes:
+        print(note)
 
     # Libraries that take seconds to import come after the checks that do not need them.
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -367,9 +367,10 @@ def test_several_processes_build_an_entry_once(config, tokenizer, tmp_path, monk
     [
         (["Only one document."], {}, ": 1 document, too few for a validation split"),
         (TEXTS[:40], {"block_size": 100_000}, "--block-size 100000: the training text of"),
-        (TEXTS[:40], {"validation_fraction": 0.9999999}, "no document is left to train on"),
-        (["\u3000\u00a0"], {}, ": 0 documents, too few for a validation split"),
-        (["\u3000\u00a0"], {}, "no document is left to train on"),
+        (TEXTS[:40], {"validation_fraction": 0.9999999}, "all 40 documents fall into the validation split. Lower"),
+        (["the  same"] * 3 + ["the same"], {}, "all 4 documents are the same text, so they cannot be split."),
+        (["the same"] * 3, {"validation_fraction": 0.9}, "all 3 documents are the same text"),
+        (["\u3000\u00a0"], {}, ": contains no text."),
     ],
 )
 def test_too_little_text_on_either_side_is_an_error_with_a_remedy(config, tokenizer, texts, changed, expected):

@@ -95,8 +95,11 @@ def test_an_unreadable_configuration_is_refused(tmp_path, content):
 
 
 def test_a_hub_model_without_a_network_is_refused():
-    with pytest.raises(UserError, match="--model some-one/some-model: "):
+    expected = r"--model some-one/some-model: .*HF_HUB_OFFLINE is set: unset it, or name a local path"
+    with pytest.raises(UserError, match=expected):
         model_config(locate("some-one/some-model"), ModelConfig())
+    with pytest.raises(UserError, match=r"the tokenizer cannot be loaded: .*HF_HUB_OFFLINE is set"):
+        load_tokenizer(locate("some-one/some-model"), ModelConfig())
 
 
 def test_code_that_comes_with_a_model_is_not_executed(tmp_path):

@@ -12,6 +12,7 @@ from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import ModelConfig
 from textgen.model.locate import BUNDLED_MODELS, find_model
 from textgen.plan.check import check_lengths, check_same_tokenizer, find_inputs
+from textgen.training.checkpoint_manifest import write_manifest
 
 
 def flags_of(error: pytest.ExceptionInfo[UserError]) -> list[str]:
@@ -212,3 +213,39 @@ def test_the_method_must_suit_quantized_weights(checked, no_data, tmp_path):
         checked("--model", tmp_path)
     assert checked("--model", tmp_path, "--method", "lora").model.quantized.bits == 4
     assert checked("--model", tmp_path, recipe="evaluate").model.quantized.bits == 4
+
+
+def test_notes_about_the_data_are_printed_once(checked, tmp_path, monkeypatch, capsys):
+    (tmp_path / "texts").mkdir()
+    for name in ("a.txt", "b.md"):
+        (tmp_path / "texts" / name).write_text("Words.", encoding="utf-8")
+    note = "texts: passed over 1 file of other formats (.md 1)\n"
+    for recipe in ("finetune", "evaluate"):
+        checked("--data", "texts", recipe=recipe)
+        assert note in capsys.readouterr().out
+    monkeypatch.setenv("RANK", "1")
+    checked("--data", "texts")
+    assert note not in capsys.readouterr().out
+
+
+def test_a_cache_that_cannot_be_written_is_found_with_the_other_problems(checked, monkeypatch):
+    monkeypatch.setenv("TEXTGEN_CACHE", "/proc/x")
+    with pytest.raises(UserError) as caught:
+        checked("--data", "nowhere.txt", "--model", "./nowhere")
+    assert flags_of(caught) == ["--data", "--model", "$TEXTGEN_CACHE"]
+    with pytest.raises(UserError) as caught:
+        checked("--data", "https://127.0.0.1:9/a.txt")
+    assert flags_of(caught) == ["$TEXTGEN_CACHE"], "once"
+
+
+def test_validation_data_that_is_the_training_data_is_refused_for_training_only(checked):
+    flags = ("--data", "python-reference", "--validation-data", "python-reference")
+    with pytest.raises(UserError, match="--validation-data python-reference: all of it is also in --data"):
+        checked(*flags)
+    checked(*flags, recipe="evaluate")
+
+
+def test_a_checkpoint_of_other_settings_is_refused(checked, tmp_path):
+    write_manifest(tmp_path, step=2, files={}, fingerprints={"settings": "other", "data": "other"})
+    with pytest.raises(UserError, match=r"--resume .*: this checkpoint was written with other settings"):
+        checked("--resume", tmp_path)

@@ -77,6 +77,16 @@ def test_it_recognizes_a_run_to_resume(dry_run, tmp_path):
     assert "run (to be resumed)" in dry_run(TEXTS, "--block-size", 32)
 
 
+def test_it_prints_the_plan_of_a_finished_run_too(dry_run):
+    words = ["--data", "texts.txt", "--run-dir", "run", "--block-size", "32"]
+    directory = parse(CONFIG_CLASSES["finetune"], words).directory()
+    directory.create()
+    directory.write_status("done")
+    printed = dry_run(TEXTS, "--block-size", 32)
+    assert "run (already complete, so nothing would be done; " in printed
+    assert "1 epoch, adamw" in printed
+
+
 def test_it_finds_data_that_cannot_fill_a_block(dry_run):
     with pytest.raises(UserError, match=r"--block-size 256: the training text of .* has only"):
         dry_run([f"Text {i}." for i in range(40)], "--block-size", 256, "--skip-decoding")

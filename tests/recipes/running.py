@@ -27,7 +27,7 @@ DEEPSPEED |= {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1"}
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def tree(directory: Path) -> dict[str, bytes]:

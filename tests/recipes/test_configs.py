@@ -21,7 +21,7 @@ def test_a_config_passes_every_check(path: Path, run_recipe, tmp_path) -> None:
     ran = run_recipe("finetune", "--config", path, "--dry-run", cwd=tmp_path)
     assert "all checks passed" in ran.out
     assert not list(tmp_path.iterdir()), "a dry run writes nothing"
-    first = path.read_text().splitlines()[0]
+    first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
     assert f"recipes/finetune.py --config recipes/configs/{path.name}" in first
 
@@ -53,7 +53,7 @@ def test_a_launch_file_is_what_its_name_says(path: Path) -> None:
     assert loaded.use_cpu is (path.stem == "cpu")
     assert loaded.mixed_precision == "no", "precision is the recipe's own setting"
     assert launched(path).num_processes == MEANT[path.stem][2]
-    first = path.read_text().splitlines()[0]
+    first = path.read_text(encoding="utf-8").splitlines()[0]
     assert f"accelerate launch --config_file launch/{path.name} " in first
     assert first.endswith("recipes/finetune.py")
 

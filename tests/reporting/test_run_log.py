@@ -91,7 +91,12 @@ def test_the_directory_is_claimed_before_anything_is_measured(start, directory, 
     waited = []
     start(on_wait=lambda: waited.append(directory.path.exists()))
     assert waited == [False], "all processes check the directory before one changes it"
-    assert sorted(path.name for path in directory.path.iterdir()) == ["config.yaml", "environment.json", "status.json"]
+    assert sorted(path.name for path in directory.path.iterdir()) == [
+        ".lock",
+        "config.yaml",
+        "environment.json",
+        "status.json",
+    ]
     assert directory.created
     environment = directory.environment()
     assert environment["train_tokens"] == 7

@@ -1,5 +1,7 @@
 """The run directory: its name, its owner, its settings and its state."""
 
+import os
+import socket
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -236,3 +238,55 @@ def test_the_tracking_id_is_stable_when_a_run_resumes_and_differs_between_runs(t
     assert directory(tmp_path / "a", threads=3).tracking_id() == mine.tracking_id()
     others = {directory(tmp_path / "b").tracking_id(), directory(tmp_path / "a", seed=1).tracking_id()}
     assert len(others | {mine.tracking_id()}) == 3
+
+
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_a_file_in_place_of_the_directory_is_named_and_kept(tmp_path, resume):
+    (tmp_path / "out.txt").write_text("mine", encoding="utf-8")
+    mine = directory(tmp_path / "out.txt", resume=resume)
+    with pytest.raises(UserError, match=r"--run-dir .*out\.txt: cannot be written: this is a file\. Name a directory"):
+        mine.check()
+    mine.record_failure(2, "this is a file")
+    assert (tmp_path / "out.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_name_that_the_system_refuses_is_an_error():
+    with pytest.raises(UserError, match=r"--run-dir x*: cannot be written: File name too long\."):
+        directory(Path("x" * 1000)).check()
+
+
+def test_a_directory_in_use_is_refused_and_names_who_uses_it(tmp_path, monkeypatch):
+    mine = directory(tmp_path)
+    mine.create()
+    mine.write_status("running", step=7)
+    before = (tmp_path / "status.json").read_bytes()
+    monkeypatch.setattr("textgen.run.directory.is_locked", lambda path: path == tmp_path)
+    monkeypatch.setattr("textgen.run.directory.take_lock", lambda path: path != tmp_path)
+    other = directory(tmp_path)
+    for use in (other.check, other.create):
+        with pytest.raises(UserError) as caught:
+            use()
+        holder = f"process {os.getpid()} on {socket.gethostname()} is writing to it, at step 7."
+        assert str(caught.value).startswith(f"--run-dir {tmp_path}: {holder} Wait for it or end it, or use")
+    other.record_failure(2, str(caught.value))
+    assert (tmp_path / "status.json").read_bytes() == before
+    (tmp_path / "status.json").unlink()
+    with pytest.raises(UserError, match="another process is writing to it, at step 0"):
+        other.check()
+    monkeypatch.setenv("RANK", "1")
+    other.check()
+
+
+def test_the_lock_is_no_file_of_another_kind(tmp_path):
+    (tmp_path / ".lock").write_bytes(b"")
+    directory(tmp_path).check()
+    assert directory(tmp_path, resume="never").path == tmp_path
+
+
+def test_the_state_is_described_for_a_plan(tmp_path):
+    mine = directory(tmp_path)
+    assert mine.describe() == "new"
+    mine.create()
+    assert mine.describe() == "to be resumed"
+    mine.write_status("done")
+    assert mine.describe().startswith("already complete, so nothing would be done; use --resume=never")

@@ -19,5 +19,7 @@ def test_the_environment_has_versions_processes_threads_and_the_command(accelera
 
 
 def test_peak_memory_is_the_kernels_in_bytes(accelerator):
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    [line] = [
+        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:")
+    ]
     assert peak_memory_bytes(accelerator) == pytest.approx(int(line.split()[1]) * 1024, rel=0.02)

@@ -41,6 +41,7 @@ def create_cache(kind: str = "tokens") -> Path:
     Raises:
         UserError: it cannot be written.
     """
+    check_cache()
     path = cache_directory(kind)
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ from textgen.data.fingerprints import check_unchanged
 from textgen.data.readers import held_out_fraction
 from textgen.data.sources import DataSources, Source, find_data, read_documents
 from textgen.data.sources.file_checks import check_file
-from textgen.data.split import is_held_out
+from textgen.data.split import is_held_out, split_hash
 from textgen.data.token_stream import TokenStream
 from textgen.data.tokenization import document_marks, tokenizer_fingerprint, unknown_id
 from textgen.data.tokens.build import EDGES, OFFSETS, TOKENS, Counts, Encoding, Part, build
@@ -145,7 +145,9 @@ def load_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources:
     validation = _held_out(config, sources)
     tokens = map_array(entry / TOKENS, facts.pop("dtype"))
     offsets, edges = (map_array(entry / name, np.int64) for name in (OFFSETS, EDGES))
-    _check_sizes(config, documents=len(offsets), tokens=len(tokens), validation=len(validation))
+    different = 0 if len(offsets) else len(np.unique(validation.split_hashes))  # of interest only if nothing is left
+    sizes = {"documents": len(offsets), "tokens": len(tokens), "validation": len(validation)}
+    _check_sizes(config, **sizes, different=different)
     return Corpus(tokens, offsets, edges, Counts(**facts), validation, sources.fingerprint, entry)
 
 
@@ -181,18 +183,20 @@ def preview_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sourc
     marks = document_marks(tokenizer)
     block_size = SHORTEST if config.block_size == "auto" else config.block_size
     read, train, tokens = 0, 0, len(marks.opening)
+    different: set[float] = set()  # hashes of held-out texts, two at most
     validation = sum(1 for _ in islice(read_documents(sources.held_out or [], config, setting="--validation-data"), 1))
     for document in read_documents(sources.train, config):
         read += 1
         if is_held_out(document, fraction):
             validation += 1
+            different.update([split_hash(document)] if len(different) < 2 else [])
         else:
             train += 1
             if tokens < block_size:
                 tokens += len(marks.frame(encode_documents(tokenizer, [document])[0].ids))
         if tokens >= block_size and validation:
             break
-    _check_sizes(config, documents=train, tokens=tokens, validation=validation)
+    _check_sizes(config, documents=train, tokens=tokens, validation=validation, different=len(different))
     found = f"the first {read} documents fill a block of {block_size} tokens"
     return found + ("" if sources.held_out else " and hold one document out")
 
@@ -298,19 +302,32 @@ def _check_unchanged(source: Source) -> None:
         check_unchanged(Path(source.location), source.fingerprint, check_file)
 
 
-def _check_sizes(config: DataConfig, *, documents: int, tokens: int, validation: int) -> None:
+def _check_sizes(config: DataConfig, *, documents: int, tokens: int, validation: int, different: int) -> None:
+    """Check that there is enough on both sides; ``different`` is the number of different texts held out, if all are."""
     problems = []
     if not validation and config.validation_data:
         problems.append(f"--validation-data {config.validation_data}: contains no text.")
+    elif not validation and not documents:
+        problems.append(f"--data {config.data}: contains no text.")
     elif not validation:
         found = "1 document" if documents == 1 else f"{documents} documents"
         problems.append(
             f"--data {config.data}: {found}, too few for a validation split. Provide more documents, or held-out text "
             "with --validation-data."
         )
-    if not documents:
-        problems.append(f"--data {config.data}: no document is left to train on. Lower --validation-fraction.")
-    elif config.block_size != "auto" and tokens < config.block_size and config.packing != "none":
+    if not documents and different == 1 and not config.validation_data:
+        problems.append(
+            f"--data {config.data}: all {validation:,} documents are the same text, so they cannot be split. Provide "
+            "different documents, or held-out text with --validation-data."
+        )
+    elif not documents and config.validation_data:
+        problems.append(f"--data {config.data}: contains no text.")
+    elif not documents and validation:
+        problems.append(
+            f"--data {config.data}: all {validation:,} documents fall into the validation split. Lower "
+            f"--validation-fraction {config.validation_fraction}, or provide more documents."
+        )
+    elif documents and config.block_size != "auto" and tokens < config.block_size and config.packing != "none":
         problems.append(
             f"--block-size {config.block_size}: the training text of {config.data} has only {tokens} tokens, fewer "
             "than one block. Provide more text or choose a smaller block."

@@ -9,6 +9,7 @@ from typing import Any
 from textgen.data.tokenization import keep_special_tokens
 from textgen.errors import UserError, first_line
 from textgen.files import read_text
+from textgen.hub import use_hub
 from textgen.model.config import ModelConfig
 from textgen.model.quantized_checkpoint import QuantizedCheckpoint, quantized_checkpoint
 
@@ -108,6 +109,7 @@ def model_config(location: Location, config: ModelConfig, *, setting: str = "--m
     Raises:
         UserError: it cannot be read, or needs remote code and ``--trust-remote-code`` is off.
     """
+    offline = _use_hub(location.base)
     from transformers import AutoConfig
 
     try:
@@ -115,7 +117,7 @@ def model_config(location: Location, config: ModelConfig, *, setting: str = "--m
             location.base, revision=location.revision, trust_remote_code=config.trust_remote_code
         )
     except (OSError, ValueError) as error:
-        raise UserError(f"{setting} {location.base}: {first_line(error)}") from None
+        raise UserError(f"{setting} {location.base}: {first_line(error)}{offline}") from None
 
 
 def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "--model") -> Any:
@@ -124,16 +126,18 @@ def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "-
     Raises:
         UserError: there is none, or it needs remote code and ``--trust-remote-code`` is off.
     """
-    from transformers import AutoTokenizer
-
     with_adapter = location.adapter and (location.adapter / "tokenizer.json").exists()
     place = str(location.adapter) if with_adapter else location.base
+    offline = _use_hub(place)
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             place, revision=location.revision, trust_remote_code=config.trust_remote_code
         )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{setting} {place}: the tokenizer cannot be loaded: {first_line(error)}") from None
+        reason = f"{first_line(error)}{offline}"
+        raise UserError(f"{setting} {place}: the tokenizer cannot be loaded: {reason}") from None
     if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # transformers makes an empty one if there is no file
         raise UserError(f"{setting} {place}: there is no tokenizer. Save the model's tokenizer in the same directory.")
     if config.chat_template:
@@ -150,6 +154,11 @@ def context_length(model_config: Any) -> int:
         if isinstance(value, int) and value > 0:
             return value
     return 2048  # no position limit: the default of lm-evaluation-harness
+
+
+def _use_hub(place: str) -> str:
+    """Prepare to look for a hub model; what to add to the message if it is not found."""
+    return "" if Path(place).is_dir() else use_hub()
 
 
 def _base_of(adapter: Path, setting: str) -> str:

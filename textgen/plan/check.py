@@ -6,16 +6,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from textgen.config import flag
+from textgen.data.cache import check_cache
 from textgen.data.config import DataConfig
+from textgen.data.overlap import check_sources
 from textgen.data.sources import DataSources, find_data
 from textgen.data.tokenization import added_before
 from textgen.errors import UserError, collect_problems
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.perplexity.convention import convention_problems
-from textgen.launch_environment import world_size
+from textgen.launch_environment import is_main_process, world_size
 from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.model.locate import FoundModel, find_model, locate
 from textgen.model.quantized_checkpoint import training_problems
+from textgen.plan.resume import check_resume
 from textgen.run.directory import RunDirectory
 from textgen.run.launcher import check_launcher
 
@@ -73,11 +76,18 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
         block_size=None if config.data.block_size == "auto" else config.data.block_size,
         samples_during_training=config.run.sample_every > 0,
     )
+    problems: list[str] = []
+    with collect_problems(problems):
+        check_sources(config.data, checked.sources)
+    with collect_problems(problems):
+        check_resume(config.run.resume, directory, checked.sources.fingerprint)
     if checked.model.location.adapter:
-        raise UserError(
+        problems.append(
             f"--model {checked.model.location.adapter}: this is an adapter, but fine-tuning starts from a full model. "
             f"Start from its base ({checked.model.location.base}), or merge them with peft's merge_and_unload."
         )
+    if problems:
+        raise UserError.of(problems)
     return replace(checked, targets=check_method(checked.model, config.adapters))
 
 
@@ -148,11 +158,14 @@ def _check(
     if amateur:
         name = f"the context of --amateur {amateur.config.model}"
         check_lengths(amateur.context, replace(config.evaluation, stride=None), name=name)
+    if is_main_process():
+        for note in sources.notes:  # such as files that are passed over
+            print(note, flush=True)
     return Checked(sources, found, others.get("--judge"), amateur)
 
 
 def find_inputs(data: DataConfig, models: Mapping[str, ModelConfig]) -> DataSources:
-    """Find the data and every model directory.
+    """Find the data and every model directory, and check that data can be cached.
 
     Args:
         data: names the data.
@@ -168,8 +181,10 @@ def find_inputs(data: DataConfig, models: Mapping[str, ModelConfig]) -> DataSour
     for search in searches:
         with collect_problems(problems):
             found.append(search())
+    with collect_problems(problems):
+        check_cache()
     if problems:
-        raise UserError.of(problems)
+        raise UserError.of(list(dict.fromkeys(problems)))
     sources: DataSources = found[0]
     return sources
 

@@ -53,7 +53,7 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
         "batches": f"{blocks} of {_block_size(config, checked)} tokens, {share}",
         "evaluation": f"{config.evaluation.convention} perplexity; strategies "
         + ("skipped" if config.evaluation.skip_decoding else config.evaluation.strategies),
-        "run directory": f"{directory.path} ({'to be resumed' if directory.exists() else 'new'})",
+        "run directory": f"{directory.path} ({directory.describe()})",
     }
     for name, text in rows.items():
         accelerator.print(f"{name:14} {text}")

@@ -18,13 +18,29 @@ import yaml
 from textgen.config import flag
 from textgen.errors import UserError
 from textgen.files import read_json, write_bytes, write_json
+from textgen.launch_environment import is_main_process
 from textgen.run.config import NOT_FINGERPRINTED
+from textgen.run.lock import LOCK_FILE, is_locked, take_lock
+
+AUTO = "auto"  # the value of a setting that is chosen when the model and the data are known
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
     """SHA-256 of the settings that a result depends on."""
     decisive = {name: value for name, value in sorted(settings.items()) if name not in NOT_FINGERPRINTED}
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
+
+
+def differing_settings(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
+    """The settings in which two runs differ that a result depends on, each with both values.
+
+    A requested "auto" may become any value.
+    """
+    return [
+        f"{name}: {existing.get(name)} (existing) vs {requested.get(name)} (requested)"
+        for name in {**requested, **existing}
+        if name not in NOT_FINGERPRINTED and requested.get(name) not in (existing.get(name), AUTO)
+    ]
 
 
 class RunDirectory:
@@ -52,7 +68,7 @@ class RunDirectory:
         self.path = Path(path) if path is not None else Path("runs") / f"{plain}-{self.fingerprint[:8]}"
         if resume == "never":
             first, number = self.path, 1
-            while self.path.exists() and any(p.name != "status.json" for p in self.path.iterdir()):
+            while self._other_files():
                 number += 1
                 self.path = first.with_name(f"{first.name}-{number}")
 
@@ -63,6 +79,12 @@ class RunDirectory:
     def is_complete(self) -> bool:
         """Whether the run here finished."""
         return self.status().get("state") == "done"
+
+    def describe(self) -> str:
+        """The state of the run here, for a plan."""
+        if self.is_complete():
+            return "already complete, so nothing would be done; use --resume=never to start another alongside"
+        return "to be resumed" if self.exists() else "new"
 
     def status(self) -> dict[str, Any]:
         """The contents of ``status.json``; empty if missing or damaged."""
@@ -83,19 +105,21 @@ class RunDirectory:
         """Make sure that the directory can be used, without touching it.
 
         Raises:
-            UserError: it holds a run with other settings (which are named) or other files, or is not writable.
+            UserError: it holds a run with other settings (which are named) or other files, is in use by another
+                process, or is not writable.
         """
         check_writable(self.path, setting=self._flag)
         if not self.path.exists():
             return
-        other_files = {path.name for path in self.path.iterdir()} - {"status.json"}
         if self.exists():
             self._compare_settings()
-        elif other_files:
+        elif other_files := self._other_files():
             raise UserError(
                 f"{self._flag} {self.path}: the directory is not empty and holds no run "
-                f"({', '.join(sorted(other_files)[:5])}). Choose a new or empty directory."
+                f"({', '.join(other_files[:5])}). Choose a new or empty directory."
             )
+        if is_main_process() and is_locked(self.path):
+            raise self._in_use()
 
     def resolve(self, values: Mapping[str, Any]) -> None:
         """Record the values of settings that were ``auto``; call it before :meth:`create`.
@@ -111,11 +135,15 @@ class RunDirectory:
     def create(self) -> None:
         """Create the directory and write ``config.yaml``, which makes it this run's own; call :meth:`check` first.
 
+        The main process calls this, and holds the directory until it ends.
+
         Raises:
-            UserError: it is not writable.
+            UserError: it is not writable, or in use by another process.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            if not take_lock(self.path):
+                raise self._in_use()
             # In ASCII: PyYAML does not always read back other characters as it wrote them.
             text = yaml.safe_dump(self.settings | {self._setting: str(self.path)}, sort_keys=False)
             write_bytes(self.path / "config.yaml", text.encode())
@@ -134,7 +162,7 @@ class RunDirectory:
         if not self.created:
             if not self._named_by_user or status.get("state") == "done":
                 return
-            if self.path.exists() and any(path.name != "status.json" for path in self.path.iterdir()):
+            if self._other_files() or is_locked(self.path):
                 return
         try:
             self.write_status("failed", step=status.get("step", 0), exit_code=exit_code, message=message)
@@ -143,7 +171,8 @@ class RunDirectory:
 
     def tracking_id(self) -> str:
         """The run's id for experiment trackers: stable when the run is resumed, different for every other run."""
-        return hashlib.sha256(f"{self.path.resolve()}{self.fingerprint}".encode()).hexdigest()[:12]
+        place = os.fsencode(self.path.resolve())  # not every name is UTF-8
+        return hashlib.sha256(place + self.fingerprint.encode()).hexdigest()[:12]
 
     @property
     def _setting(self) -> str:
@@ -153,6 +182,20 @@ class RunDirectory:
     def _flag(self) -> str:
         return flag(self._setting)
 
+    def _other_files(self) -> list[str]:
+        """Names in the directory besides the status of an earlier failure, and a lock."""
+        if not self.path.is_dir():
+            return []
+        return sorted({path.name for path in self.path.iterdir()} - {"status.json", LOCK_FILE})
+
+    def _in_use(self) -> UserError:
+        status = self.status()
+        holder = f"process {status['process_id']} on {status['host']}" if "process_id" in status else "another process"
+        return UserError(
+            f"{self._flag} {self.path}: {holder} is writing to it, at step {status.get('step', 0)}. Wait for it or end "
+            "it, or use --resume=never to start another run alongside."
+        )
+
     def _compare_settings(self) -> None:
         try:
             existing = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
@@ -161,18 +204,10 @@ class RunDirectory:
             raise UserError(
                 f"{self._flag} {self.path}: its config.yaml is damaged. Restore it, or choose another directory."
             ) from None
-        names = [
-            n
-            for n in {**self.settings, **existing}
-            if n not in NOT_FINGERPRINTED and self.settings.get(n) not in (existing.get(n), "auto")
-        ]
-        if names:
-            differences = ", ".join(
-                f"{n}: {existing.get(n)} (existing) vs {self.settings.get(n)} (requested)" for n in names[:6]
-            )
+        if differences := differing_settings(existing, self.settings):
             raise UserError(
-                f"{self._flag} {self.path}: holds a run with other settings. {differences}. Choose another directory, "
-                f"or omit {self._flag} to get one for these settings."
+                f"{self._flag} {self.path}: holds a run with other settings. {', '.join(differences[:6])}. Choose "
+                f"another directory, or omit {self._flag} to get one for these settings."
             )
 
 
@@ -186,6 +221,11 @@ def check_writable(path: Path, *, setting: str) -> None:
     Raises:
         UserError: it is not.
     """
+    try:
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{setting} {path}: cannot be written: this is a file. Name a directory.")
+    except OSError as error:  # such as a name that is too long
+        raise UserError(f"{setting} {path}: cannot be written: {error.strerror}.") from None
     existing = path
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent

@@ -12,6 +12,7 @@ from textgen.errors import Diverged, UserError
 from textgen.launch_environment import is_main_process
 from textgen.run.allocator import preload_allocator
 from textgen.run.directory import RunDirectory
+from textgen.run.terminal import print_on_any_terminal
 
 _HEAD_START = 5.0  # seconds that the main process gets to report an error before the others exit
 
@@ -35,6 +36,7 @@ def run_recipe(config_class: type[C], main: Callable[[C, RunDirectory], None], *
         main: the recipe.
         description: its first paragraph is shown by ``--help``; usually the recipe's docstring.
     """
+    print_on_any_terminal()
     directory = None
     try:
         preload_allocator(main.__code__.co_filename)
@@ -64,6 +66,7 @@ def run_script(config_class: type[S], main: Callable[[S], None], *, description:
         main: the script.
         description: its first paragraph is shown by ``--help``; usually the script's docstring.
     """
+    print_on_any_terminal()
     try:
         main(parse(config_class, description=_first_paragraph(description)))
     except UserError as error:

@@ -137,7 +137,9 @@ def _cgroup_limits() -> list[int]:
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
         try:
-            limit, usage = (Path("/sys/fs/cgroup", name).read_text().strip() for name in (limit_file, usage_file))
+            limit, usage = (
+                Path("/sys/fs/cgroup", name).read_text(encoding="utf-8").strip() for name in (limit_file, usage_file)
+            )
             found.append(int(limit) - int(usage))
         except (OSError, ValueError):  # no limit, or "max"
             continue
@@ -177,7 +179,7 @@ def _reset_peak_memory(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
         return
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # resets the peak of resident memory
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the peak of resident memory
     except OSError:
         return  # not Linux, or not allowed: the old peak remains, so the estimate is conservative
 
@@ -186,7 +188,7 @@ def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
     except (OSError, StopIteration):
         return psutil.Process().memory_info().rss

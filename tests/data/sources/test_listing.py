@@ -109,3 +109,7 @@ def test_a_file_of_metadata_is_not_text_and_says_so(write, tmp_path):
     path = write("texts/package.json", json.dumps({"name": "x", "version": 1}))
     expected = f"--text-column text: --data {path} has no such column. It has: name, version."
     assert error_message(tmp_path / "texts") == expected
+
+
+def test_a_name_that_the_system_refuses_is_an_error():
+    assert error_message("some text " * 100).endswith("cannot be read: File name too long.")

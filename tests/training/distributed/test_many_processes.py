@@ -111,4 +111,4 @@ if __name__ == "__main__":
     import torch.distributed as dist
 
     if not dist.is_initialized() or dist.get_rank() == 0:
-        Path(sys.argv[1]).write_text(json.dumps(found))
+        Path(sys.argv[1]).write_text(json.dumps(found), encoding="utf-8")

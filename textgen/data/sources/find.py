@@ -1,6 +1,7 @@
 """Finding the texts that ``--data`` names: files, bundled corpora or hub datasets, each checked and fingerprinted."""
 
 import difflib
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -58,7 +59,7 @@ def _find(data: str, config: DataConfig, setting: str) -> tuple[list[Source], li
     """The sources, and notes about them."""
     if bundled := find_bundled(data, setting=setting):
         return [Source(data, "bundled", data, bundled.fingerprint())], []
-    if is_url(data) and not Path(data).exists():
+    if is_url(data) and not os.path.exists(data):
         listing: Listing | None = fetch_files(data, setting=setting)
     else:
         listing = list_files(data, setting=setting)

@@ -35,16 +35,20 @@ def list_files(data: str, *, setting: str = "--data") -> Listing | None:
         UserError: a directory cannot be listed, or ``data`` is a pipe or a device.
     """
     path = _expanded(data, setting)
-    if path.is_dir():
+    try:
+        is_directory, is_file, exists = path.is_dir(), path.is_file(), path.exists()
+    except OSError as error:
+        raise UserError(f"{setting} {data}: cannot be read: {error.strerror}.") from None
+    if is_directory:
         found, notes = _walk(path, setting)
         return _listing(found, path, notes, data)
-    if path.exists():
-        if not path.is_file():
-            raise UserError(
-                f"{setting} {data}: not a file but a pipe or a device, which cannot be read several times. Save the "
-                "text to a file first, and name that."
-            )
+    if is_file:
         return Listing([(path, path.name)], [])
+    if exists:
+        raise UserError(
+            f"{setting} {data}: not a file but a pipe or a device, which cannot be read several times. Save the text "
+            "to a file first, and name that."
+        )
     if glob.has_magic(data):
         matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
         found = _each_directory_once(match for match in sorted(matches) if not match.is_dir())
