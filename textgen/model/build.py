@@ -12,6 +12,7 @@ from textgen.model.layers import enable_gradient_checkpointing
 from textgen.model.loading import load_model, parameter_counts, save_model, weights_fingerprint
 from textgen.model.locate import FoundModel
 from textgen.model.lora import add_adapters
+from textgen.model.probe import check_causal
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ def build_model(
         gradient_checkpointing: whether to recompute activations in the backward pass.
 
     Raises:
-        UserError: the weights cannot be loaded, a target layer does not exist, or the architecture does not support
-            gradient checkpointing.
+        UserError: the weights cannot be loaded, the model is not causal (:mod:`textgen.model.probe`), a target layer
+            does not exist, or the architecture does not support gradient checkpointing.
     """
     adapted = found.config.method != "full"
     bits = adapters.qlora_bits if found.config.method == "qlora" else None
@@ -95,7 +96,7 @@ def build_model(
     base_fingerprint = weights_fingerprint(model)
     if adapted:
         model = add_adapters(model, adapters, found.location.base, seed=seed, dtype=None if bits else dtype)
-    model = swap_modules(model).to(device)
+    model = _probed(swap_modules(model).to(device), found)
     if gradient_checkpointing:
         enable_gradient_checkpointing(model)
     return TrainableModel(found, model, base_fingerprint, bits, *parameter_counts(model))
@@ -105,6 +106,14 @@ def load_frozen(found: FoundModel, *, device: torch.device, seed: int) -> Any:
     """Load a model or saved adapter for evaluation.
 
     Raises:
-        UserError: its weights cannot be loaded.
+        UserError: its weights cannot be loaded, or it is not causal (:mod:`textgen.model.probe`).
     """
-    return swap_modules(load_model(found.location, found.config, seed=seed, setting=found.setting)).to(device)
+    model = load_model(found.location, found.config, seed=seed, setting=found.setting)
+    return _probed(swap_modules(model).to(device), found)
+
+
+def _probed(model: Any, found: FoundModel) -> Any:
+    # Here every process still has all weights: sharding comes later.
+    place = f"{found.setting} {found.location.adapter or found.location.base}"
+    check_causal(model, place, context=found.context, vocabulary=len(found.tokenizer))
+    return model

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from textgen.errors import UserError, first_line
+from textgen.model.architecture import architecture_name
 from textgen.model.config import ModelConfig
 from textgen.model.locate import Location, model_config
 from textgen.model.lora import as_plain_lora, quiet_peft
@@ -104,9 +105,12 @@ def _pretrained_model(
         ) from None
     model, report = loaded
     if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers
+        saved, needed = architecture_name(architecture), type(model).__name__
+        other = bool(architecture.architectures) and saved != needed
+        remedy = f"They are of a {saved}; use those of a {needed}." if other else "Copy or download the model again."
         raise UserError(
             f"{setting} {location.base}: the weights are incomplete: {len(missing)} missing, the first is "
-            f"{missing[0]}. Copy or download the model again."
+            f"{missing[0]}. {remedy}"
         )
     return disable_cpu_repacking(model) if quantize_bits else model
 

@@ -7,6 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import UserError, first_line
+from textgen.model.architecture import (
+    architecture_name,
+    build_skeleton,
+    check_vocabulary,
+    context_length,
+    invalid_config,
+)
 from textgen.model.config import ModelConfig
 
 BUNDLED_MODELS = {"tiny-gpt2": Path(__file__).parent.parent / "assets" / "tiny-gpt2"}
@@ -49,20 +56,27 @@ class FoundModel:
 
 
 def find_model(config: ModelConfig, *, setting: str = "--model") -> FoundModel:
-    """Locate a model and read its configuration and tokenizer.
+    """Locate a model, read its configuration and tokenizer, and check that they are those of a causal language model.
 
     Args:
         config: names the model.
         setting: the flag that named it, for error messages.
 
     Raises:
-        UserError: the model, its configuration or its tokenizer is missing or cannot be read.
+        UserError: the model, its configuration or its tokenizer is missing or cannot be read; it is not a causal
+            language model; or it has no embedding for a token.
     """
     location = locate(config.model, config.revision, setting=setting)
     architecture = model_config(location, config, setting=setting)
-    names = getattr(architecture, "architectures", None) or [type(architecture).__name__]
+    place = f"{setting} {location.base}"
+    skeleton = build_skeleton(
+        architecture, place, from_scratch=config.from_scratch, trust_remote_code=config.trust_remote_code
+    )
     tokenizer = load_tokenizer(location, config, setting=setting)
-    return FoundModel(config, setting, location, tokenizer, context_length(architecture), names[0])
+    if skeleton is not None:
+        check_vocabulary(skeleton, tokenizer, place, from_scratch=config.from_scratch)
+    context = context_length(architecture, skeleton)
+    return FoundModel(config, setting, location, tokenizer, context, architecture_name(architecture))
 
 
 def locate(model: str, revision: str | None = None, *, setting: str = "--model") -> Location:
@@ -109,6 +123,8 @@ def model_config(location: Location, config: ModelConfig, *, setting: str = "--m
         )
     except (OSError, ValueError) as error:
         raise UserError(f"{setting} {location.base}: {first_line(error)}") from None
+    except Exception as error:  # a value that its class refuses, in many ways; remote code has more
+        raise invalid_config(error, f"{setting} {location.base}") from None
 
 
 def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "--model") -> Any:
@@ -130,15 +146,6 @@ def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "-
     if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # transformers makes an empty one if there is no file
         raise UserError(f"{setting} {place}: there is no tokenizer. Save the model's tokenizer in the same directory.")
     return tokenizer
-
-
-def context_length(model_config: Any) -> int:
-    """Context length in tokens, according to a model's configuration."""
-    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
-        value = getattr(model_config, name, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return 2048  # no position limit: the default of lm-evaluation-harness
 
 
 def _base_of(adapter: Path, setting: str) -> str:
