@@ -52,6 +52,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.evaluation.measure_model import Evaluation
     from textgen.model.build import build_model
     from textgen.plan.dry_run import print_plan
+    from textgen.plan.probe_models import probe_models
     from textgen.reporting.run_log import RunLog
     from textgen.training.distributed.processes import compute_dtype, describe_launch, start_process
     from textgen.training.microbatch_size import resolve_microbatch_size
@@ -68,16 +69,17 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         print_plan(config, checked, directory, accelerator)
         return
 
-    # --------------------------------------------------------------------------------------------------------- data
-    corpus = load_corpus(config.data, checked.model.tokenizer, checked.sources)
-    echo(f"{config.data.data}: {corpus}")
-
     # -------------------------------------------------------------------------------------------------------- model
     trainable = build_model(
         checked.model, config.adapters, device=accelerator.device, dtype=compute_dtype(accelerator),
         seed=config.training.seed, gradient_checkpointing=config.engine.gradient_checkpointing,
     )  # fmt: skip
     echo(f"{config.model.model}: {trainable}")
+    probe_models((checked.judge, checked.amateur), accelerator, seed=config.training.seed)
+
+    # --------------------------------------------------------------------------------------------------------- data
+    corpus = load_corpus(config.data, checked.model.tokenizer, checked.sources)
+    echo(f"{config.data.data}: {corpus}")
 
     # ----------------------------------------------------------------------------- batches, optimizer, checkpoints
     microbatch_size = resolve_microbatch_size(

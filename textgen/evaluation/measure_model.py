@@ -73,9 +73,11 @@ class Evaluation:
                 or its log-likelihoods are not finite.
         """
         config, accelerator = self.config, loaded.accelerator
-        strategies = [] if config.skip_decoding else parse_strategies(config.strategies, amateur=self.amateur is not None)
-        check_hidden_states(loaded.model, strategies)
-        prompts = [] if config.skip_decoding else self._prompts(loaded)
+        strategies, prompts = [], []
+        if not config.skip_decoding:
+            strategies = parse_strategies(config.strategies, amateur=self.amateur is not None)
+            check_hidden_states(loaded.model, strategies)
+            prompts = self._prompts(loaded)
         judge, amateur = (
             LoadedModel.load(accelerator, found, seed=self.seed) if found else None
             for found in (self.judge, self.amateur)

@@ -4,8 +4,6 @@ tokens it reads, and whether it has an embedding for each id of the tokenizer.""
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-
 from textgen.errors import UserError, first_line
 
 DECODER_ONLY = "Use a decoder-only model, such as GPT-2, Llama or Qwen."
@@ -25,7 +23,9 @@ _CONTEXT_NAMES = (
 _TEXT_TASKS = {"CAUSAL_LM", "PRETRAINING", "MASKED_LM", "IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM"}
 
 
-def build_skeleton(architecture: Any, place: str, *, from_scratch: bool = False, trust_remote_code: bool = False) -> Any:
+def build_skeleton(
+    architecture: Any, place: str, *, from_scratch: bool = False, trust_remote_code: bool = False
+) -> Any:
     """The model that a configuration describes, with the shapes of its weights but without their values.
 
     Args:
@@ -40,6 +40,7 @@ def build_skeleton(architecture: Any, place: str, *, from_scratch: bool = False,
     Raises:
         UserError: it is not a causal language model, or its settings contradict each other.
     """
+    import torch
     from transformers import AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
@@ -48,7 +49,9 @@ def build_skeleton(architecture: Any, place: str, *, from_scratch: bool = False,
         _refuse_other_tasks(architecture, place, from_scratch)
     try:
         with torch.device("meta"), no_init_weights():
-            return AutoModelForCausalLM.from_config(architecture, trust_remote_code=trust_remote_code)
+            skeleton = AutoModelForCausalLM.from_config(architecture, trust_remote_code=trust_remote_code)
+            skeleton.tie_weights()
+            return skeleton
     except ImportError as error:
         raise UserError(f"{place}: {first_line(error)}") from None
     except Exception as error:  # whatever a model's own code raises for values that it was not written for
@@ -83,17 +86,19 @@ def context_length(architecture: Any, skeleton: Any = None) -> int:
     for name in _CONTEXT_NAMES:
         value = getattr(text, name, None)
         if isinstance(value, int) and value > 0:
-            return value - max((table.padding_idx + 1 for table in _position_tables(skeleton, value)), default=0)
+            return value - max(_padding_rows(skeleton, value), default=0)
     return 2048  # no position limit: the default of lm-evaluation-harness
 
 
-def _position_tables(skeleton: Any, positions: int) -> Iterator[torch.nn.Embedding]:
-    """Embeddings of this many positions that reserve a row for padding."""
+def _padding_rows(skeleton: Any, positions: int) -> Iterator[int]:
+    """Rows up to that of padding, in each embedding of this many positions that has one."""
+    import torch
+
     words = skeleton.get_input_embeddings() if skeleton is not None else None
     for module in skeleton.modules() if skeleton is not None else ():
         is_table = isinstance(module, torch.nn.Embedding) and module is not words
         if is_table and module.num_embeddings == positions and module.padding_idx is not None:
-            yield module
+            yield module.padding_idx + 1
 
 
 def check_vocabulary(skeleton: Any, tokenizer: Any, place: str, *, from_scratch: bool = False) -> None:
@@ -146,8 +151,11 @@ def _tasks_of(name: str) -> list[str]:
     from transformers.models.auto import modeling_auto
 
     prefix, suffix = "MODEL_FOR_", "_MAPPING_NAMES"
-    tables = {key: value for key, value in vars(modeling_auto).items() if key.startswith(prefix) and key.endswith(suffix)}
-    return [key[len(prefix) : -len(suffix)] for key, table in tables.items() if name in table.values()]
+    return [
+        key[len(prefix) : -len(suffix)]
+        for key, classes in vars(modeling_auto).items()
+        if key.startswith(prefix) and key.endswith(suffix) and name in classes.values()
+    ]
 
 
 def _one_line(error: Exception) -> str:

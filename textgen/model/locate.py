@@ -45,6 +45,7 @@ class FoundModel:
         tokenizer: the model's tokenizer.
         context: context length in tokens.
         architecture: class name, such as GPT2LMHeadModel.
+        parameters: number of parameters, without those of an adapter; 0 if only remote code knows.
     """
 
     config: ModelConfig
@@ -53,6 +54,7 @@ class FoundModel:
     tokenizer: Any
     context: int
     architecture: str
+    parameters: int
 
 
 def find_model(config: ModelConfig, *, setting: str = "--model") -> FoundModel:
@@ -73,10 +75,12 @@ def find_model(config: ModelConfig, *, setting: str = "--model") -> FoundModel:
         architecture, place, from_scratch=config.from_scratch, trust_remote_code=config.trust_remote_code
     )
     tokenizer = load_tokenizer(location, config, setting=setting)
+    parameters = 0
     if skeleton is not None:
         check_vocabulary(skeleton, tokenizer, place, from_scratch=config.from_scratch)
+        parameters = sum(parameter.numel() for parameter in skeleton.parameters())
     context = context_length(architecture, skeleton)
-    return FoundModel(config, setting, location, tokenizer, context, architecture_name(architecture))
+    return FoundModel(config, setting, location, tokenizer, context, architecture_name(architecture), parameters)
 
 
 def locate(model: str, revision: str | None = None, *, setting: str = "--model") -> Location:

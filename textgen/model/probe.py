@@ -1,7 +1,7 @@
 """A probe of a loaded model with a few tokens: does it predict each token from those before it?
 
-By numbers, since neither a class name nor config.json can be relied on: BERT has a language-model head that transformers
-loads as a causal one, and sees the text after a token unless its configuration says ``is_decoder``.
+By numbers, since neither a class name nor config.json can be relied on: BERT has a language-model head that
+transformers loads as a causal one, and sees the text after a token unless its configuration says ``is_decoder``.
 """
 
 from typing import Any

@@ -1,11 +1,13 @@
-"""The dry run: what a fine-tuning run would do, printed without writing anything."""
+"""The dry run: what a run would do, printed without writing anything; models on this machine are loaded and probed."""
 
 from typing import Any
 
 from accelerate import Accelerator
 
 from textgen.data.corpus import preview_corpus
+from textgen.data.readers import held_out_documents
 from textgen.plan.check import Checked
+from textgen.plan.probe_models import probe_in_dry_run
 from textgen.run.directory import RunDirectory
 from textgen.training.config import DEFAULT_EPOCHS
 from textgen.training.distributed.processes import describe_precision, describe_processes
@@ -21,7 +23,8 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
         accelerator: this process's Accelerator.
 
     Raises:
-        UserError: the data cannot be tokenized, does not fill a block, or is too little for a validation split.
+        UserError: the data cannot be tokenized, does not fill a block, or is too little for a validation split; or a
+            model cannot be loaded, or is not a causal language model.
     """
     training = config.training
     processes = describe_processes(accelerator)
@@ -51,7 +54,35 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
     }
     for name, text in rows.items():
         accelerator.print(f"{name:14} {text}")
+    _print_probes(checked, accelerator, seed=training.seed)
     accelerator.print("all checks passed; this was a dry run, and nothing was written")
+
+
+def print_evaluation_plan(config: Any, checked: Checked, directory: RunDirectory, accelerator: Accelerator) -> None:
+    """Print what an evaluation would do.
+
+    Args:
+        config: the configuration of ``recipes/evaluate.py``.
+        checked: what the checks of that configuration found.
+        directory: the output directory.
+        accelerator: this process's Accelerator.
+
+    Raises:
+        UserError: a model cannot be loaded, or is not a causal language model.
+    """
+    documents = held_out_documents(config.data, checked.sources)
+    _print_probes(checked, accelerator, seed=config.output.seed)
+    names = " and the baseline ".join(found.config.model for found in reversed(list(checked.models.values())))
+    place = f"{len(documents)} documents, into {directory.path}"
+    accelerator.print(f"would measure {names} on {place}; nothing was written")
+
+
+def _print_probes(checked: Checked, accelerator: Accelerator, *, seed: int) -> None:
+    if accelerator.is_main_process:  # one process, since all would load the same weights into the same memory
+        for found in (*checked.models.values(), checked.judge, checked.amateur):
+            if found is not None:
+                done = probe_in_dry_run(found, seed=seed)
+                accelerator.print(f"{'probe':14} {found.setting} {found.config.model}: {done}")
 
 
 def _count(number: float, one: str, many: str) -> str:

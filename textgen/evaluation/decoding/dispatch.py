@@ -72,9 +72,7 @@ def decode_batch(
     return [Decoded(decoded[index].tokens, decoded[index].seconds + prefill_share) for index in range(len(requests))]
 
 
-def _group_requests(
-    requests: Sequence[Request], prefix: Prefix, length: int
-) -> list[tuple[Decoder, list[int]]]:
+def _group_requests(requests: Sequence[Request], prefix: Prefix, length: int) -> list[tuple[Decoder, list[int]]]:
     """Indices of requests that are decoded together, with the name of their decoder.
 
     Searches run one strategy at a time. Other strategies of the same decoder are mixed, with those of one family next

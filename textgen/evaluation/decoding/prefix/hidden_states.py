@@ -37,7 +37,7 @@ def _projection(model: Any, width: int, head_width: int) -> Any:
         return torch.nn.Identity()
     inside = {id(module) for block in transformer_blocks(model) for module in block.modules()}
     for module in model.modules():
-        shape = getattr(module, "in_features", None), getattr(module, "out_features", None)
+        shape = (getattr(module, "in_features", None), getattr(module, "out_features", None))
         if shape == (width, head_width) and id(module) not in inside:
             return module
     return None
@@ -58,10 +58,10 @@ def check_hidden_states(model: Any, strategies: Sequence[Strategy]) -> None:
         return
     tokens = torch.zeros(1, 2, dtype=torch.long, device=next(model.parameters()).device)
     with torch.no_grad(), evaluating(model):
-        layers = run_model(model, tokens, hidden=True).hidden_states or ()
+        layers = run_model(model, tokens, hidden=True).hidden_states or []
     head = getattr(model.get_output_embeddings(), "weight", None)
     usable = {
-        "contrastive_search": bool(layers) and layers[-1].shape[:-1] == tokens.shape,
+        "contrastive_search": len(layers) > 0 and layers[-1].shape[:-1] == tokens.shape,
         "dola": head is not None
         and len(layers) > 1
         and all(

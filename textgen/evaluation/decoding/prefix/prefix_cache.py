@@ -60,7 +60,9 @@ def _grown(old: torch.Tensor | None, new: torch.Tensor, used: int, length: int) 
 
 @dataclass
 class PrefixCache:
-    """Rows of tokens that a model has read, with a cache; a :class:`textgen.evaluation.decoding.prefix.prefix.Prefix`.
+    """Rows of tokens that a model has read, with a cache.
+
+    It is a :class:`textgen.evaluation.decoding.prefix.prefix.Prefix`.
 
     Attributes:
         model: the model, full or with adapters, in evaluation mode.

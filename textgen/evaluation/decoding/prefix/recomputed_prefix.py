@@ -8,13 +8,15 @@ import torch
 
 from textgen.evaluation.decoding.prefix.prefix import run_model, unit_states
 
-# Tokens in a forward pass: models that cannot leave out logits have them for each, 160 MB with GPT's vocabulary of 40,478.
+# Tokens in a forward pass. Models that cannot leave out logits have 160 MB of them, with GPT's vocabulary of 40,478.
 _MAX_TOKENS = 1024
 
 
 @dataclass
 class RecomputedPrefix:
-    """Rows of tokens that a model has read, without a cache; a :class:`textgen.evaluation.decoding.prefix.prefix.Prefix`.
+    """Rows of tokens that a model has read, without a cache.
+
+    It is a :class:`textgen.evaluation.decoding.prefix.prefix.Prefix`.
 
     Attributes:
         model: the model, full or with adapters, in evaluation mode.
