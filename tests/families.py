@@ -24,7 +24,9 @@ _SIZES = {
     **dict.fromkeys(("num_experts_per_tok", "num_key_value_heads", "linear_num_key_heads"), 2),
     **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size", "q_lora_rank", "kv_lora_rank"), 16),
     **dict.fromkeys(("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "linear_key_head_dim"), 8),
-    **{"linear_value_head_dim": 8, "linear_num_value_heads": 4, "attention_window_size": 8, "sliding_window": 6},
+    **dict.fromkeys(("linear_value_head_dim", "attention_window_size"), 8),
+    "linear_num_value_heads": 4,
+    "sliding_window": 6,
     **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0),
 }
 _MIXED = {"layer_types": ["linear_attention", "full_attention"]}

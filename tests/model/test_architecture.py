@@ -52,7 +52,8 @@ REFUSED = [
 def test_other_models_are_refused_by_what_they_are(kind: str, architecture: str, beginning: str) -> None:
     message = refusal(AutoConfig.for_model(kind, architectures=[architecture]))
     assert message.startswith(f"--model here: {beginning} a causal language model.")
-    assert "from-scratch" not in message and "again" not in message
+    assert "from-scratch" not in message
+    assert "again" not in message
 
 
 @pytest.mark.parametrize("kind", ["t5", "bart", "vit"])
@@ -141,11 +142,11 @@ def test_every_token_needs_a_row() -> None:
     with pytest.raises(UserError, match="and 1 more tokens") as caught:
         check_vocabulary(model, _Vocabulary({"a": 0, "<|last|>": 70, "<|user|>": 60}), "--model here")
     assert str(caught.value) == (
-        "--model here: its tokenizer has the token '<|user|>' with id 60 and 1 more tokens, but the embedding has 60 rows "
-        "(ids 0 to 59). Add rows with model.resize_token_embeddings(71) and save the model, or remove the token from the "
-        "tokenizer."
+        "--model here: its tokenizer has the token '<|user|>' with id 60 and 1 more tokens, but the embedding has "
+        "60 rows (ids 0 to 59). Add rows with model.resize_token_embeddings(71) and save the model, or remove the "
+        "token from the tokenizer."
     )
-    with pytest.raises(UserError, match="Set vocab_size in config.json to 61, or remove"):
+    with pytest.raises(UserError, match=r"Set vocab_size in config\.json to 61, or remove"):
         check_vocabulary(model, _Vocabulary({"<|user|>": 60}), "--model here", from_scratch=True)
 
 

@@ -52,7 +52,7 @@ def test_it_prints_the_plan_and_writes_nothing(dry_run, tmp_path):
 def test_it_loads_and_probes_every_model(dry_run, tmp_path, tokenizer):
     tiny_model("bert", vocab_size=300).save_pretrained(tmp_path / "bert")
     tokenizer.save_pretrained(tmp_path / "bert")
-    with pytest.raises(UserError, match="--judge .* is not a causal language model: later tokens"):
+    with pytest.raises(UserError, match=r"--judge .* is not a causal language model: later tokens"):
         dry_run(TEXTS, "--block-size", 32, "--judge", "bert")
     printed = dry_run(TEXTS, "--block-size", 32, "--judge", "tiny-gpt2")
     assert "--judge tiny-gpt2: loaded, and predicts each token" in printed

@@ -24,7 +24,7 @@ def bidirectional(tmp_path: Path, tokenizer: Any) -> FoundModel:
 def test_every_model_is_probed_and_none_means_none(bidirectional: FoundModel, accelerator: Any) -> None:
     bundled = find_model(ModelConfig())
     probe_models([None, bundled, None], accelerator, seed=0)
-    with pytest.raises(UserError, match="--judge .* BertLMHeadModel is not a causal language model: later tokens"):
+    with pytest.raises(UserError, match=r"--judge .* BertLMHeadModel is not a causal language model: later tokens"):
         probe_models([None, bundled, bidirectional], accelerator, seed=0)
 
 
@@ -32,7 +32,7 @@ def test_a_dry_run_probes_local_weights_and_random_ones(bidirectional: FoundMode
     done = "loaded, and predicts each token from those before it"
     assert probe_in_dry_run(find_model(ModelConfig()), seed=0) == done
     assert probe_in_dry_run(find_model(ModelConfig(from_scratch=True)), seed=0) == done
-    with pytest.raises(UserError, match="--judge .* is not a causal language model"):
+    with pytest.raises(UserError, match=r"--judge .* is not a causal language model"):
         probe_in_dry_run(bidirectional, seed=0)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(UserError, match="the weights cannot be loaded"):

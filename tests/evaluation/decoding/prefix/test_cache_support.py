@@ -12,8 +12,8 @@ from textgen.evaluation.decoding.dispatch import decode
 from textgen.evaluation.decoding.gumbel import NoiseKey
 from textgen.evaluation.decoding.prefix import cache_support as module
 from textgen.evaluation.decoding.prefix.cache_support import (
-    CacheSupport,
-    cache_support,
+    cache_appends,
+    cache_rewinds,
     read_prompts,
     report_limits,
     rewindable,
@@ -58,7 +58,7 @@ def greedy_without_cache(model: Any) -> list[list[int]]:
 @pytest.fixture
 def without_caches(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Called, it makes every model read the whole text for each token."""
-    return lambda: monkeypatch.setattr(module, "cache_support", lambda model: CacheSupport(False, False))
+    return lambda: monkeypatch.setattr(module, "cache_appends", lambda model: False)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -66,7 +66,7 @@ def test_every_strategy_gives_the_tokens_of_uncached_decoding(family: str, witho
     model, amateur = tiny_model(family), tiny_model(family, seed=1)
     found = {name: run(name, model, amateur) for name in (*STRATEGIES, *WITH_AMATEUR)}
     assert found["greedy"] == found["prompt_lookup"] == greedy_without_cache(model)
-    if cache_support(model).appends:
+    if cache_appends(model):
         without_caches()
         assert found == {name: run(name, model, amateur) for name in found}
 
@@ -78,16 +78,25 @@ def test_beams_are_those_of_generate_without_a_cache(family: str) -> None:
     whole = model.generate(
         PROMPTS,
         attention_mask=torch.ones_like(PROMPTS),
-        **{"num_beams": 4, "max_new_tokens": NEW, "length_penalty": 0.0, "use_cache": False, "pad_token_id": 0},
+        num_beams=4,
+        max_new_tokens=NEW,
+        length_penalty=0.0,
+        use_cache=False,
+        pad_token_id=0,
     )
     assert run("beam", model) == whole[:, PROMPTS.shape[1] :].tolist()
 
 
 @pytest.mark.parametrize("family", sorted({*FAMILIES} - CLOSE))
 def test_what_each_cache_can_do_is_found_out(family: str) -> None:
-    appends = family not in WITHOUT_CACHE
-    assert cache_support(tiny_model(family)) == CacheSupport(appends, appends and family not in WITHOUT_REWINDING)
+    model = tiny_model(family)
+    assert cache_appends(model) == (family not in WITHOUT_CACHE)
+    assert cache_rewinds(model) == (family not in WITHOUT_CACHE | WITHOUT_REWINDING)
     assert {*FAMILIES} > WITHOUT_CACHE | WITHOUT_REWINDING | CLOSE
+
+
+def can(model: Any) -> tuple[bool, bool]:
+    return cache_appends(model), cache_rewinds(model)
 
 
 class _Sabotaged(PrefixCache):
@@ -98,34 +107,35 @@ class _Sabotaged(PrefixCache):
 
 
 def test_a_cache_that_mixes_up_rows_is_found_out(tiny_llama: Callable[..., Any], monkeypatch: Any) -> None:
-    assert cache_support(tiny_llama().eval()) == CacheSupport(True, True)
+    assert can(tiny_llama()) == (True, True)
     monkeypatch.setattr(PrefixCache, "select_rows", _Sabotaged.select_rows)
-    assert not cache_support(tiny_llama().eval()).appends
+    assert can(tiny_llama()) == (False, False)
 
 
 def test_a_cache_that_removes_the_wrong_number_of_tokens_is_found_out(
     tiny_llama: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PrefixCache, "rewind", lambda self, tokens: self.cache.crop(-tokens - 1))
-    assert cache_support(tiny_llama().eval()) == CacheSupport(True, False)
+    assert can(tiny_llama()) == (True, False)
 
 
 def test_weights_that_are_not_finite_do_not_count_against_a_cache(tiny_llama: Callable[..., Any]) -> None:
-    broken = tiny_llama().eval()
+    broken = tiny_llama()
     with torch.no_grad():
         broken.lm_head.weight.fill_(torch.nan)
-    assert cache_support(broken) == CacheSupport(True, True)
+    assert can(broken) == (True, True)
 
 
 def test_a_context_too_short_to_measure_gets_no_cache(tiny_gpt2: Callable[..., Any]) -> None:
-    assert cache_support(tiny_gpt2(n_positions=8).eval()) == CacheSupport(False, False)
+    assert can(tiny_gpt2(n_positions=8)) == (False, False)
 
 
 def test_prompts_are_read_with_the_cache_that_is_right(tiny_llama: Callable[..., Any]) -> None:
     llama, mamba, rwkv = tiny_llama().eval(), tiny_model("mamba"), tiny_model("rwkv")
     with torch.no_grad():
         cached, recurrent, recomputed = (read_prompts(each, PROMPTS, new_tokens=2) for each in (llama, mamba, rwkv))
-        assert isinstance(cached, PrefixCache) and isinstance(recurrent, PrefixCache)
+        assert isinstance(cached, PrefixCache)
+        assert isinstance(recurrent, PrefixCache)
         assert isinstance(recomputed, RecomputedPrefix)
         assert rewindable(cached, PROMPTS) is cached
         assert rewindable(recomputed, PROMPTS) is recomputed
@@ -155,7 +165,8 @@ def test_limits_are_printed_once_for_each_model_and_only_if_they_matter(tiny_lla
         report_limits(mamba, "mamba", lookup, lines.append)
         report_limits(llama, "llama", lookup, lines.append)
     assert len(lines) == 2
-    assert lines[1].startswith("mamba (MambaForCausalLM): ") and "in prompt_lookup: " in lines[1]
+    assert lines[1].startswith("mamba (MambaForCausalLM): ")
+    assert "in prompt_lookup: " in lines[1]
 
 
 def test_the_measurement_leaves_the_model_as_it_was(tiny_gpt2: Callable[..., Any]) -> None:
@@ -164,8 +175,8 @@ def test_the_measurement_leaves_the_model_as_it_was(tiny_gpt2: Callable[..., Any
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    cache_support(model)
+    can(model)
     assert torch.equal(torch.rand(4), expected)
     assert model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    assert VOCABULARY > PROMPTS.max()
+    assert PROMPTS.max() < VOCABULARY

@@ -1,4 +1,4 @@
-"""Hidden states in every layout: narrower heads are read through the model's projection, parallel streams are refused."""
+"""Hidden states in every layout: narrow heads are read through the projection, and parallel streams are refused."""
 
 from collections.abc import Callable
 from typing import Any

@@ -19,7 +19,8 @@ def model(request: pytest.FixtureRequest, tiny_llama: Callable[..., Any], monkey
 
 
 def close(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
-    assert a is not None and b is not None
+    assert a is not None
+    assert b is not None
     return a.shape == b.shape and torch.allclose(a, b, atol=1e-5)
 
 
@@ -36,7 +37,8 @@ def test_it_does_the_same_as_a_cache(model: Any) -> None:
         for cached, recomputed in zip(one.layer_states, two.layer_states, strict=True):
             assert close(cached, recomputed)
     one, two = one.copy_rows(which), two.copy_rows(which)
-    assert two.token_states is None and two.layer_states == ()
+    assert two.token_states is None
+    assert two.layer_states == ()
     one.allow_rewinding()
     two.allow_rewinding()
     assert close(one.append_many(ids[:, 8:12]), two.append_many(ids[:, 8:12]))
