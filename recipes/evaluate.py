@@ -44,6 +44,8 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     from textgen.data.corpus import load_held_out
     from textgen.evaluation.loaded_model import LoadedModel
     from textgen.evaluation.measure_model import Evaluation
+    from textgen.plan.dry_run import print_evaluation_plan
+    from textgen.plan.probe_models import probe_models
     from textgen.reporting.run_log import RunLog
     from textgen.training.distributed.processes import start_process
 
@@ -52,12 +54,17 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     if directory.is_complete() and not config.output.dry_run:
         echo(f"Evaluation already complete: {directory.path}. Use --resume=never to start another alongside.")
         return
-    documents = load_held_out(config.data, checked.sources)
     if config.output.dry_run:
-        names = " and the baseline ".join(found.config.model for found in reversed(checked.models.values()))
-        echo(f"would measure {names} on {len(documents)} documents, into {directory.path} ({directory.describe()})")
-        echo("this was a dry run, and nothing was written outside the cache")
+        print_evaluation_plan(config, checked, directory, accelerator)
         return
+
+    # ------------------------------------------------------------------- all models, before any is measured, and data
+    models = {
+        moment: LoadedModel.load(accelerator, found, seed=config.output.seed)
+        for moment, found in checked.models.items()
+    }
+    probe_models((checked.judge, checked.amateur), accelerator, seed=config.output.seed)
+    documents = load_held_out(config.data, checked.sources)
 
     # ---------------------------------------------------------------------------------------- the output directory
     facts = {"model": config.model.model, "validation_documents": len(documents)}
@@ -68,9 +75,8 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
         config.evaluation, documents, config.output.seed,
         judge=checked.judge, amateur=checked.amateur, score_cache=run_log.results.score_cache,
     )  # fmt: skip
-    for moment, found in checked.models.items():
+    for moment, loaded in models.items():
         if not run_log.results.has(moment):
-            loaded = LoadedModel.load(accelerator, found, seed=config.output.seed)
             run_log.write_measurement(moment, evaluation.measure(loaded, echo))
 
     # ------------------------------------------------------------------------------------------------------- report

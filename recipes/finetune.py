@@ -54,6 +54,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.model.build import build_model
     from textgen.plan.audit import describe_examples
     from textgen.plan.dry_run import print_plan
+    from textgen.plan.probe_models import probe_models
     from textgen.plan.resolve import resolve_block_size, resolve_packing, resolve_schedule
     from textgen.reporting.run_log import RunLog
     from textgen.training.distributed.processes import compute_dtype, describe_launch, start_process
@@ -71,20 +72,22 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         echo(f"Run already complete: {directory.path}. Use --resume=never to start another alongside.")
         return
 
-    # --------------------------------------------------------------------------------------------------------- data
-    check_overlap(config.data, checked.sources, echo)
-    corpus = load_corpus(config.data, checked.model.tokenizer, checked.sources)
-    echo(f"{config.data.data}: {corpus}")
-    config = resolve_block_size(config, directory, echo, context=checked.model.context, tokens=len(corpus.tokens))
-    for line in describe_examples(corpus, checked.model.tokenizer, config.data.block_size):
-        echo(line)
-
     # -------------------------------------------------------------------------------------------------------- model
     trainable = build_model(
         checked.model, config.adapters, device=accelerator.device, dtype=compute_dtype(accelerator),
         seed=config.training.seed, gradient_checkpointing=config.engine.gradient_checkpointing,
     )  # fmt: skip
     echo(f"{config.model.model}: {trainable}")
+    probe_models((checked.judge, checked.amateur), accelerator, seed=config.training.seed)
+
+    # --------------------------------------------------------------------------------------------------------- data
+    check_overlap(config.data, checked.sources, echo)
+    corpus = load_corpus(config.data, checked.model.tokenizer, checked.sources)
+    echo(f"{config.data.data}: {corpus}")
+    config = resolve_block_size(config, directory, echo, context=checked.model.context, tokens=len(corpus.tokens))
+    config = resolve_packing(config, directory, echo, model=trainable.model, examples=corpus.counts.examples > 0)
+    for line in describe_examples(corpus, checked.model.tokenizer, config.data.block_size):
+        echo(line)
 
     # ----------------------------------------------------------------------------- batches, optimizer, checkpoints
     microbatch_size = resolve_microbatch_size(
@@ -94,7 +97,6 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         block_size=config.data.block_size,
         previous=directory.environment().get("microbatch_size"),  # a resumed run keeps the size that auto chose
     )
-    config = resolve_packing(config, directory, echo, model=trainable.model, examples=corpus.counts.examples > 0)
     batches = GlobalBatches(
         corpus.stream,
         block_size=config.data.block_size,

@@ -51,9 +51,10 @@ SUB_PACKAGES: dict[str, tuple[str, ...]] = {
     ),
     "textgen.evaluation.decoding.search": (
         "textgen.evaluation.decoding.gumbel",
-        "textgen.evaluation.decoding.prefix_cache",
+        "textgen.evaluation.decoding.prefix",
         "textgen.evaluation.decoding.strategies",
     ),
+    "textgen.evaluation.decoding.prefix": ("textgen.evaluation.decoding.strategies",),
     "textgen.reporting.figures": ("textgen.reporting.formatting", "textgen.reporting.results"),
     "textgen.reporting.tables": (
         "textgen.reporting.columns",
@@ -87,7 +88,6 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "textgen.evaluation.loaded_model": (),
     "textgen.evaluation.batching": (),
     "textgen.evaluation.decoding.gumbel": (),
-    "textgen.evaluation.decoding.prefix_cache": (),
     "textgen.evaluation.decoding.strategies": (),
     "textgen.reporting.config": (),
     "textgen.reporting.formatting": (),

@@ -11,7 +11,6 @@ from textgen.model.config import ModelConfig
 from textgen.model.locate import (
     BUNDLED_MODELS,
     Location,
-    context_length,
     find_model,
     load_tokenizer,
     locate,
@@ -126,17 +125,12 @@ def test_a_model_without_a_tokenizer_is_refused(tmp_path, family):
         load_tokenizer(locate(str(tmp_path)), ModelConfig())
 
 
-def test_the_context_length_is_found_under_each_familys_name():
-    assert context_length(GPT2Config(n_positions=77)) == 77
-    assert context_length(LlamaConfig(max_position_embeddings=99)) == 99
-    assert context_length(object()) == 2048
-
-
 def test_a_model_is_found_with_everything_that_needs_no_weights(tmp_path, tiny_gpt2, tokenizer):
     bundled = find_model(ModelConfig(dropout=0.1))
     assert (bundled.location, bundled.architecture, bundled.context) == (Location(BUNDLED), "GPT2LMHeadModel", 256)
     assert (bundled.config, bundled.setting) == (ModelConfig(dropout=0.1), "--model")
     assert len(bundled.tokenizer) == 4096
+    assert bundled.parameters == 1_350_400
 
     tiny_gpt2().config.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)

@@ -248,4 +248,6 @@ def test_validation_data_that_is_the_training_data_is_refused_for_training_only(
 def test_a_checkpoint_of_other_settings_is_refused(checked, tmp_path):
     write_manifest(tmp_path, step=2, files={}, fingerprints={"settings": "other", "data": "other"})
     with pytest.raises(UserError, match=r"--resume .*: this checkpoint was written with other settings"):
-        checked("--resume", tmp_path)
+        checked(
+            "--resume", tmp_path, "--learning-rate", 1e-3, "--warmup-steps", 1, "--block-size", 64, "--packing", "none"
+        )

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from families import tiny_model
 from recipe_modules import CONFIG_CLASSES
 
 from textgen.config import parse
 from textgen.errors import UserError
-from textgen.plan.check import check_finetuning
-from textgen.plan.dry_run import print_plan
+from textgen.plan.check import check_evaluation, check_finetuning
+from textgen.plan.dry_run import print_evaluation_plan, print_plan
 
 
 @pytest.fixture
@@ -41,10 +42,32 @@ def test_it_prints_the_plan_and_writes_nothing(dry_run, tmp_path):
         "16 blocks of 32 tokens, 4 microbatches on 1 process\n",
         "rolling perplexity; strategies greedy",
         "run (new)",
+        "probe          --model tiny-gpt2: loaded, and predicts each token from those before it\n",
         "nothing was written",
     ):
         assert part in printed
     assert [path.name for path in tmp_path.iterdir()] == ["texts.txt"]
+
+
+def test_it_loads_and_probes_every_model(dry_run, tmp_path, tokenizer):
+    tiny_model("bert", vocab_size=300).save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    with pytest.raises(UserError, match=r"--judge .* is not a causal language model: later tokens"):
+        dry_run(TEXTS, "--block-size", 32, "--judge", "bert")
+    printed = dry_run(TEXTS, "--block-size", 32, "--judge", "tiny-gpt2")
+    assert "--judge tiny-gpt2: loaded, and predicts each token" in printed
+
+
+def test_an_evaluations_plan_is_printed(accelerator, tmp_path, capsys):
+    (tmp_path / "texts.txt").write_text("\n\n".join(TEXTS), encoding="utf-8")
+    words = ["--validation-data", "texts.txt", "--output-dir", "out", "--baseline", "tiny-gpt2"]
+    config: Any = parse(CONFIG_CLASSES["evaluate"], words)
+    print_evaluation_plan(config, check_evaluation(config, config.directory()), config.directory(), accelerator)
+    printed = capsys.readouterr().out
+    assert "probe          --baseline tiny-gpt2: loaded" in printed
+    assert (
+        "would measure tiny-gpt2 and the baseline tiny-gpt2 on 60 documents, into out; nothing was written" in printed
+    )
 
 
 def test_it_describes_other_settings(dry_run):

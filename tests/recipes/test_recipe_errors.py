@@ -5,7 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from families import tiny_model
 from running import QUICK, tree
+from transformers import AutoTokenizer
+
+from textgen.model.locate import BUNDLED_MODELS
 
 
 def refused(run_recipe, tmp_path: Path, *flags: object, recipe: str = "finetune") -> str:
@@ -143,3 +147,15 @@ def test_an_adapter_for_another_base_model(change, run_recipe, text_file, tmp_pa
     ran = run_recipe("evaluate", *flags, "--output-dir", tmp_path / "out", check=False)
     assert ran.code == 2, ran.error
     assert "another base model" in ran.error
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting"),
+    [("finetune", "--model"), ("finetune", "--judge"), ("evaluate", "--model"), ("evaluate", "--amateur")],
+)
+def test_a_model_that_sees_later_tokens_is_refused_before_data_is_read(recipe, setting, run_recipe, tmp_path) -> None:
+    tiny_model("bert", vocab_size=4096).save_pretrained(tmp_path / "bert")
+    AutoTokenizer.from_pretrained(BUNDLED_MODELS["tiny-gpt2"]).save_pretrained(tmp_path / "bert")
+    flags = [setting, tmp_path / "bert", "--prompt-tokens", "8", "--max-new-tokens", "8"]
+    message = refused(run_recipe, tmp_path, *flags, recipe=recipe)
+    assert f"{setting} {tmp_path / 'bert'}: BertLMHeadModel is not a causal language model: later tokens" in message

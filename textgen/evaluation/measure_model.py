@@ -8,6 +8,7 @@ from typing import Any
 from textgen.data.document import Document
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.decoding.generate import Continuation
+from textgen.evaluation.decoding.prefix.hidden_states import check_hidden_states
 from textgen.evaluation.decoding.prompts import Prompt, select_prompts
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
 from textgen.evaluation.loaded_model import LoadedModel
@@ -68,10 +69,15 @@ class Evaluation:
             echo: called with each line of progress.
 
         Raises:
-            UserError: no document is long enough for a prompt, or the model's log-likelihoods are not finite.
+            UserError: no document is long enough for a prompt, the model has no hidden states that a strategy needs,
+                or its log-likelihoods are not finite.
         """
         config, accelerator = self.config, loaded.accelerator
-        prompts = [] if config.skip_decoding else self._prompts(loaded)
+        strategies, prompts = [], []
+        if not config.skip_decoding:
+            strategies = parse_strategies(config.strategies, amateur=self.amateur is not None)
+            check_hidden_states(loaded.model, strategies)
+            prompts = self._prompts(loaded)
         judge, amateur = (
             LoadedModel.load(accelerator, found, seed=self.seed) if found else None
             for found in (self.judge, self.amateur)
@@ -82,7 +88,6 @@ class Evaluation:
         perplexity, scores = measure_perplexity(loaded, self.documents, settings, seed=self.seed, cache=cache)
         if config.skip_decoding:
             return Measurement(perplexity, scores, [], [], [])
-        strategies = parse_strategies(config.strategies, amateur=self.amateur is not None)
         echo(f"truncation diagnostics on {len(prompts)} reference continuations")
         diagnostics = truncation_coverage(loaded, prompts, strategies, seed=self.seed)
         rows, continuations = compare_strategies(

@@ -13,6 +13,7 @@ from textgen.model.kernels.swap_modules import swap_modules
 from textgen.model.layers import enable_gradient_checkpointing
 from textgen.model.loading import empty_model, load_model, parameter_counts, save_model, weights_fingerprint
 from textgen.model.locate import FoundModel
+from textgen.model.probe import check_causal
 from textgen.model.quantized import quantized_parameters
 
 
@@ -97,8 +98,8 @@ def build_model(
         gradient_checkpointing: whether to recompute activations in the backward pass.
 
     Raises:
-        UserError: the weights cannot be loaded, a target does not exist or cannot be adapted, or the architecture does
-            not support gradient checkpointing.
+        UserError: the weights cannot be loaded, the model is not causal (:mod:`textgen.model.probe`), a target does not
+            exist or cannot be adapted, or the architecture does not support gradient checkpointing.
     """
     bits = adapters.qlora_bits if found.config.method == "qlora" and not found.quantized else None
     model = load_model(
@@ -111,7 +112,7 @@ def build_model(
         targets = find_targets(model, adapters)
         frozen_dtype = None if quantized else dtype  # quantized weights have a compute dtype of their own
         model = add_adapters(model, adapters, found.location.base, seed=seed, dtype=frozen_dtype, targets=targets)
-    model = swap_modules(model).to(device)
+    model = _probed(swap_modules(model).to(device), found)
     if gradient_checkpointing:
         enable_gradient_checkpointing(model)
     return TrainableModel(found, model, base_fingerprint, bits, *parameter_counts(model), quantized, targets)
@@ -136,6 +137,14 @@ def load_frozen(found: FoundModel, *, device: torch.device, seed: int) -> Any:
     """Load a model or saved adapter for evaluation.
 
     Raises:
-        UserError: its weights cannot be loaded.
+        UserError: its weights cannot be loaded, or it is not causal (:mod:`textgen.model.probe`).
     """
-    return swap_modules(load_model(found.location, found.config, seed=seed, setting=found.setting)).to(device)
+    model = load_model(found.location, found.config, seed=seed, setting=found.setting)
+    return _probed(swap_modules(model).to(device), found)
+
+
+def _probed(model: Any, found: FoundModel) -> Any:
+    # Here every process still has all weights: sharding comes later.
+    place = f"{found.setting} {found.location.adapter or found.location.base}"
+    check_causal(model, place, context=found.context, vocabulary=len(found.tokenizer))
+    return model

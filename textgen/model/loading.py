@@ -16,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from textgen.errors import UserError, first_line
 from textgen.model.adapters.lora import as_plain_lora
 from textgen.model.adapters.quiet_peft import quiet_peft
+from textgen.model.architecture import architecture_name
 from textgen.model.config import ModelConfig
-from textgen.model.locate import FoundModel, Location, model_config
+from textgen.model.locate import Location, model_config
 from textgen.model.quantized import device_map, disable_cpu_repacking, element_count, quantization_options
 from textgen.model.quantized_checkpoint import forget_quantization, quantized_checkpoint
 
@@ -127,9 +128,12 @@ def _pretrained_model(
         ) from None
     model, report = loaded
     if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers
+        saved, needed = architecture_name(architecture), type(model).__name__
+        other = bool(architecture.architectures) and saved != needed
+        remedy = f"They are of a {saved}; use those of a {needed}." if other else "Copy or download the model again."
         raise UserError(
             f"{setting} {location.base}: the weights are incomplete: {len(missing)} missing, the first is "
-            f"{missing[0]}. Copy or download the model again."
+            f"{missing[0]}. {remedy}"
         )
     if stored is not None and stored.dequantized:  # saving would apply its rules in reverse, to wrong values
         model._weight_conversions = None
@@ -150,17 +154,6 @@ def set_dropout(architecture: Any, dropout: float, attention_dropout: float) -> 
             previous[name] = value
             setattr(architecture, name, attention_dropout if name.startswith(("attn", "attention")) else dropout)
     return previous
-
-
-def count_parameters(found: FoundModel) -> int:
-    """Number of parameters of a model, of its base if it is an adapter; no weights are read or allocated.
-
-    Raises:
-        UserError: it is not a causal language model.
-    """
-    architecture = model_config(found.location, found.config, setting=found.setting)
-    with torch.device("meta"):
-        return parameter_counts(_random_model(found.location, found.config, architecture, 0, found.setting))[1]
 
 
 def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:

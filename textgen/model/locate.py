@@ -10,8 +10,15 @@ from textgen.data.tokenization import keep_special_tokens
 from textgen.errors import UserError, first_line
 from textgen.files import read_text
 from textgen.hub import use_hub
+from textgen.model.architecture import (
+    architecture_name,
+    build_skeleton,
+    check_vocabulary,
+    context_length,
+    invalid_config,
+)
 from textgen.model.config import ModelConfig
-from textgen.model.quantized_checkpoint import QuantizedCheckpoint, quantized_checkpoint
+from textgen.model.quantized_checkpoint import QuantizedCheckpoint, forget_quantization, quantized_checkpoint
 
 BUNDLED_MODELS = {"tiny-gpt2": Path(__file__).parent.parent / "assets" / "tiny-gpt2"}
 
@@ -42,6 +49,7 @@ class FoundModel:
         tokenizer: the model's tokenizer.
         context: context length in tokens.
         architecture: class name, such as GPT2LMHeadModel.
+        parameters: number of parameters, without those of an adapter; 0 if only remote code knows.
         quantized: how its weights are quantized, if they were saved so.
     """
 
@@ -51,26 +59,38 @@ class FoundModel:
     tokenizer: Any
     context: int
     architecture: str
+    parameters: int
     quantized: QuantizedCheckpoint | None = None
 
 
 def find_model(config: ModelConfig, *, setting: str = "--model") -> FoundModel:
-    """Locate a model and read its configuration and tokenizer.
+    """Locate a model, read its configuration and tokenizer, and check that they are those of a causal language model.
 
     Args:
         config: names the model.
         setting: the flag that named it, for error messages.
 
     Raises:
-        UserError: the model, its configuration or its tokenizer is missing or cannot be read, or its weights are
+        UserError: the model, its configuration or its tokenizer is missing or cannot be read; it is not a causal
+            language model; it has no embedding for a token; or its weights are
             quantized in a format that cannot be used here.
     """
     location = locate(config.model, config.revision, setting=setting)
     architecture = model_config(location, config, setting=setting)
-    names = getattr(architecture, "architectures", None) or [type(architecture).__name__]
+    place = f"{setting} {location.base}"
     quantized = None if config.from_scratch else quantized_checkpoint(architecture, setting, location.base)
+    forget_quantization(architecture)  # the skeleton has no values that could be quantized
+    skeleton = build_skeleton(
+        architecture, place, from_scratch=config.from_scratch, trust_remote_code=config.trust_remote_code
+    )
     tokenizer = load_tokenizer(location, config, setting=setting)
-    return FoundModel(config, setting, location, tokenizer, context_length(architecture), names[0], quantized)
+    parameters = 0
+    if skeleton is not None:
+        check_vocabulary(skeleton, tokenizer, place, from_scratch=config.from_scratch)
+        parameters = sum(parameter.numel() for parameter in skeleton.parameters())
+    context = context_length(architecture, skeleton)
+    name = architecture_name(architecture)
+    return FoundModel(config, setting, location, tokenizer, context, name, parameters, quantized)
 
 
 def locate(model: str, revision: str | None = None, *, setting: str = "--model") -> Location:
@@ -118,6 +138,8 @@ def model_config(location: Location, config: ModelConfig, *, setting: str = "--m
         )
     except (OSError, ValueError) as error:
         raise UserError(f"{setting} {location.base}: {first_line(error)}{offline}") from None
+    except Exception as error:  # a value that its class refuses, in many ways; remote code has more
+        raise invalid_config(error, f"{setting} {location.base}") from None
 
 
 def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "--model") -> Any:
@@ -145,15 +167,6 @@ def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "-
     if config.special_tokens_in_text:
         keep_special_tokens(tokenizer)
     return tokenizer
-
-
-def context_length(model_config: Any) -> int:
-    """Context length in tokens, according to a model's configuration."""
-    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
-        value = getattr(model_config, name, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return 2048  # no position limit: the default of lm-evaluation-harness
 
 
 def _use_hub(place: str) -> str:

@@ -140,28 +140,34 @@ def _check(
     directory.check()
 
     # Reading a model's configuration and tokenizer imports transformers, which takes a second.
-    found = {moment: find_model(model, setting=flag(moment)) for moment, model in models.items()}
-    others = {setting: find_model(model, setting=setting) for setting, model in second.items()}
-    amateur = others.get("--amateur")
-    for moment, model in found.items():
-        name = "the model's context" if moment == "model" else f"the context of {flag(moment)} {model.config.model}"
+    by_setting: dict[str, FoundModel] = {}
+    wrong: list[str] = []
+    for setting, model in named.items():
+        with collect_problems(wrong):
+            by_setting[setting] = find_model(model, setting=setting)
+    if wrong:
+        raise UserError.of(wrong)
+    found = {moment: by_setting[flag(moment)] for moment in models}
+    amateur = by_setting.get("--amateur")
+    for moment, one in found.items():
+        name = "the model's context" if moment == "model" else f"the context of {flag(moment)} {one.config.model}"
         check_lengths(
-            model.context,
+            one.context,
             config.evaluation,
             block_size=block_size,
             samples_during_training=samples_during_training,
-            special_tokens=len(added_before(model.tokenizer)),
+            special_tokens=len(added_before(one.tokenizer)),
             name=name,
         )
         if amateur:
-            check_same_tokenizer(amateur, model)
+            check_same_tokenizer(amateur, one)
     if amateur:
         name = f"the context of --amateur {amateur.config.model}"
         check_lengths(amateur.context, replace(config.evaluation, stride=None), name=name)
     if is_main_process():
         for note in sources.notes:  # such as files that are passed over
             print(note, flush=True)
-    return Checked(sources, found, others.get("--judge"), amateur)
+    return Checked(sources, found, by_setting.get("--judge"), amateur)
 
 
 def find_inputs(data: DataConfig, models: Mapping[str, ModelConfig]) -> DataSources:

@@ -1,12 +1,13 @@
-"""The dry run: what a fine-tuning run would do, printed without writing anything."""
+"""The dry run: what a run would do, printed without writing anything; models on this machine are loaded and probed."""
 
 from typing import Any
 
 from accelerate import Accelerator
 
 from textgen.data.block_size import auto_block_size
-from textgen.data.corpus import preview_corpus
+from textgen.data.corpus import load_held_out, preview_corpus
 from textgen.plan.check import Checked
+from textgen.plan.probe_models import probe_in_dry_run
 from textgen.plan.resolve import model_learning_rate
 from textgen.run.directory import RunDirectory
 from textgen.training.config import DEFAULT_EPOCHS
@@ -23,7 +24,8 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
         accelerator: this process's Accelerator.
 
     Raises:
-        UserError: the data cannot be tokenized, does not fill a block, or is too little for a validation split.
+        UserError: the data cannot be tokenized, does not fill a block, or is too little for a validation split; or a
+            model cannot be loaded, or is not a causal language model.
     """
     training = config.training
     processes = describe_processes(accelerator)
@@ -57,6 +59,7 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
     }
     for name, text in rows.items():
         accelerator.print(f"{name:14} {text}")
+    _print_probes(checked, accelerator, seed=training.seed)
     accelerator.print("all checks passed; this was a dry run, and nothing was written outside the cache")
 
 
@@ -71,6 +74,34 @@ def _block_size(config: Any, checked: Checked) -> str:
         return str(config.data.block_size)
     longest = auto_block_size(checked.model.context, tokens=1 << 62, global_batch_size=1)
     return f"up to {longest} (auto)"
+
+
+def print_evaluation_plan(config: Any, checked: Checked, directory: RunDirectory, accelerator: Accelerator) -> None:
+    """Print what an evaluation would do.
+
+    Args:
+        config: the configuration of ``recipes/evaluate.py``.
+        checked: what the checks of that configuration found.
+        directory: the output directory.
+        accelerator: this process's Accelerator.
+
+    Raises:
+        UserError: a model cannot be loaded, or is not a causal language model.
+    """
+    documents = load_held_out(config.data, checked.sources)
+    _print_probes(checked, accelerator, seed=config.output.seed)
+    names = " and the baseline ".join(found.config.model for found in reversed(list(checked.models.values())))
+    place = f"{directory.path} ({directory.describe()})"
+    accelerator.print(f"would measure {names} on {len(documents)} documents, into {place}")
+    accelerator.print("this was a dry run, and nothing was written outside the cache")
+
+
+def _print_probes(checked: Checked, accelerator: Accelerator, *, seed: int) -> None:
+    if accelerator.is_main_process:  # one process, since all would load the same weights into the same memory
+        for found in (*checked.models.values(), checked.judge, checked.amateur):
+            if found is not None:
+                done = probe_in_dry_run(found, seed=seed)
+                accelerator.print(f"{'probe':14} {found.setting} {found.config.model}: {done}")
 
 
 def _count(number: float, one: str, many: str) -> str:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from textgen.data.block_size import auto_block_size
-from textgen.model.loading import count_parameters
 from textgen.model.locate import FoundModel
 from textgen.model.packing import check_isolation, isolates_documents
 from textgen.run.directory import RunDirectory
@@ -89,5 +88,4 @@ def resolve_schedule(config: Any, directory: RunDirectory, echo: Echo, *, model:
 
 def model_learning_rate(config: Any, model: FoundModel) -> float:
     """What ``--learning-rate auto`` is for a model; no weights are read."""
-    parameters = count_parameters(model)
-    return auto_learning_rate(parameters, method=config.model.method, from_scratch=config.model.from_scratch)
+    return auto_learning_rate(model.parameters, method=config.model.method, from_scratch=config.model.from_scratch)

@@ -187,3 +187,10 @@ def test_at_least_one_token_is_kept_for_any_distribution(family: str) -> None:
         mask = keep_mask(family, rows, torch.full((2, 1), value, dtype=torch.float64))
         assert mask[0, 2]
         assert mask.any(dim=-1).all()
+
+
+@pytest.mark.parametrize(("family", "value"), [("epsilon", 0.9), ("eta", 0.9), ("p_less", 1.0), ("top_n_sigma", 0.0)])
+def test_tied_best_tokens_are_all_kept(family: str, value: float) -> None:
+    rows = torch.tensor([[0.3, 0.1, 0.3, 0.3], [0.4, 0.1, 0.1, 0.4]]).log()
+    mask = keep_mask(family, rows, torch.full((2, 1), value, dtype=torch.float64))
+    assert mask.tolist() == [[True, False, True, True], [True, False, False, True]]

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
-from textgen.evaluation.decoding.prefix_cache import PrefixCache
+from textgen.evaluation.decoding.prefix.hidden_states import candidate_layers, early_logits
+from textgen.evaluation.decoding.prefix.prefix import Prefix
 from textgen.evaluation.decoding.strategies import Strategy
 
 
@@ -17,7 +18,7 @@ class AmateurContrast:
     """Contrastive decoding (Li et al., arXiv 2210.15097, equations 2 and 3): log p − log p_amateur, where p_amateur has
     its own temperature."""
 
-    def __init__(self, expert: PrefixCache, amateur: PrefixCache, strategies: Sequence[Strategy]) -> None:
+    def __init__(self, expert: Prefix, amateur: Prefix, strategies: Sequence[Strategy]) -> None:
         self.expert, self.amateur = expert, amateur
         self.plausibility = setting_column(strategies, "plausibility", expert.logits)
         self.temperature = setting_column(strategies, "amateur_temperature", expert.logits)
@@ -47,11 +48,10 @@ class LayerContrast:
     """DoLa (Chuang et al., arXiv 2309.03883, section 2): log p − log p_j, where p_j is the output head's distribution
     for the earlier layer j with the largest Jensen–Shannon divergence from p.
 
-    Candidates are every other layer of the second half. As in the authors' code, the head is applied to an earlier
-    layer directly, without the final normalization.
+    As in the authors' code, the head is applied to an earlier layer directly, without the final normalization.
     """
 
-    def __init__(self, prefix: PrefixCache, strategies: Sequence[Strategy]) -> None:
+    def __init__(self, prefix: Prefix, strategies: Sequence[Strategy]) -> None:
         assert prefix.layer_states, "prefill with layer_states=True"
         self.prefix = prefix
         self.plausibility = setting_column(strategies, "plausibility", prefix.logits)
@@ -70,13 +70,10 @@ class LayerContrast:
 
     def _contrast(self) -> torch.Tensor:
         final = self.prefix.logits.log_softmax(dim=-1)
-        layers = self.prefix.layer_states
-        last = len(layers) - 1  # layer 0 is the embedding
-        head = self.prefix.model.get_output_embeddings()
         largest = torch.full((len(final), 1), -torch.inf, dtype=final.dtype, device=final.device)
         contrasted = final
-        for states in layers[last // 2 : last : 2]:
-            early = head(states).float().log_softmax(dim=-1)
+        for states in candidate_layers(self.prefix.layer_states):
+            early = early_logits(self.prefix.model, states).log_softmax(dim=-1)
             divergence = jensen_shannon(final, early)
             contrasted = torch.where(divergence > largest, early, contrasted)
             largest = torch.maximum(largest, divergence)

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from textgen.evaluation.decoding.contrasted_logits import AmateurContrast, LayerContrast
 from textgen.evaluation.decoding.gumbel import NoiseKey
-from textgen.evaluation.decoding.prefix_cache import PrefixCache, prefill
+from textgen.evaluation.decoding.prefix.cache_support import read_prompts, rewindable
+from textgen.evaluation.decoding.prefix.prefix import Prefix
 from textgen.evaluation.decoding.search.beam_search import beam_search
 from textgen.evaluation.decoding.search.contrastive_search import contrastive_search
 from textgen.evaluation.decoding.search.speculative import speculative_decoding
@@ -23,7 +24,7 @@ from textgen.evaluation.decoding.strategies import Decoder, Strategy
 from textgen.evaluation.decoding.token_loop import Decoded, LogitsSource, Request, decode_rows
 
 _MAX_ROWS = 128  # decoded together; more rows do not make a forward pass more efficient
-_MAX_CACHE_BYTES = 2**30  # keys and values of the rows that are decoded together
+_MAX_CACHE_BYTES = 2**30  # of the rows that are decoded together
 
 
 def decode_batch(
@@ -51,7 +52,7 @@ def decode_batch(
     decoders = {request.strategy.decoder for request in requests}
     with torch.no_grad():
         started = time.perf_counter()
-        prefix = prefill(
+        prefix = read_prompts(
             model,
             prompts,
             new_tokens=max_new_tokens,
@@ -62,27 +63,22 @@ def decode_batch(
         amateur_prefix = None
         if any(request.strategy.needs_amateur for request in requests):
             assert amateur is not None, "a strategy that needs an amateur model did not get one"
-            amateur_prefix = prefill(amateur, prompts, new_tokens=max_new_tokens)
+            amateur_prefix = read_prompts(amateur, prompts, new_tokens=max_new_tokens)
         decoded: dict[int, Decoded] = {}
-        for decoder, indices in _group_requests(requests, prefix, max_new_tokens):
+        for decoder, indices in _group_requests(requests, prefix, prompts.shape[1] + max_new_tokens):
             batch_requests = [requests[index] for index in indices]
             batch = DecodeBatch(prefix, amateur_prefix, prompts, batch_requests, max_new_tokens, eos_token_id)
             decoded |= zip(indices, DECODERS[decoder](batch), strict=True)
     return [Decoded(decoded[index].tokens, decoded[index].seconds + prefill_share) for index in range(len(requests))]
 
 
-def _group_requests(
-    requests: Sequence[Request], prefix: PrefixCache, max_new_tokens: int
-) -> list[tuple[Decoder, list[int]]]:
+def _group_requests(requests: Sequence[Request], prefix: Prefix, length: int) -> list[tuple[Decoder, list[int]]]:
     """Indices of requests that are decoded together, with the name of their decoder.
 
     Searches run one strategy at a time. Other strategies of the same decoder are mixed, with those of one family next
-    to each other. ``_MAX_ROWS`` and ``_MAX_CACHE_BYTES`` limit how many.
+    to each other. ``_MAX_ROWS`` and ``_MAX_CACHE_BYTES`` limit how many, if they grow to ``length`` tokens.
     """
-    keys = [getattr(layer, "keys", None) for layer in prefix.cache.layers]
-    bytes_per_token = sum(2 * key[0, :, 0].nbytes for key in keys if key is not None)
-    length = prefix.cache.get_seq_length() + max_new_tokens
-    max_rows = max(1, min(_MAX_ROWS, _MAX_CACHE_BYTES // max(1, bytes_per_token * length)))
+    max_rows = max(1, min(_MAX_ROWS, _MAX_CACHE_BYTES // max(1, prefix.bytes_per_row(length))))
     together: dict[tuple[Decoder, str], list[int]] = {}
     for index, request in enumerate(requests):
         decoder = request.strategy.decoder
@@ -101,16 +97,16 @@ class DecodeBatch:
     """Requests for one decoder, with everything that it needs.
 
     Attributes:
-        prefix: prefix cache of all prompts; decoders copy its rows.
-        amateur: prefix cache of the amateur model, if there is one.
+        prefix: all prompts, read by the model; decoders copy its rows.
+        amateur: the same, read by the amateur model, if there is one.
         prompts: token ids [prompts, length].
         requests: the continuations to generate.
         max_new_tokens: maximum length of a continuation.
         eos_token_id: the token that ends a continuation early; None for no such token.
     """
 
-    prefix: PrefixCache
-    amateur: PrefixCache | None
+    prefix: Prefix
+    amateur: Prefix | None
     prompts: torch.Tensor
     requests: Sequence[Request]
     max_new_tokens: int
@@ -170,14 +166,16 @@ def _contrastive_search(batch: DecodeBatch) -> list[Decoded]:
 
 
 def _speculative(batch: DecodeBatch) -> list[Decoded]:
+    prefix = rewindable(batch.prefix, batch.prompts)
+    amateur = rewindable(batch.amateur, batch.prompts) if batch.amateur else None
     decoded = []
     for request, row in zip(
         batch.requests, batch.rows.split(1), strict=True
     ):  # one by one: rows accept different numbers of tokens
         started = time.perf_counter()
         tokens = speculative_decoding(
-            batch.prefix.copy_rows(row),
-            batch.amateur.copy_rows(row) if batch.amateur and request.strategy.needs_amateur else None,
+            prefix.copy_rows(row),
+            amateur.copy_rows(row) if amateur and request.strategy.needs_amateur else None,
             batch.prompts[request.prompt].tolist(),
             request.strategy,
             request.key,

@@ -12,6 +12,7 @@ from textgen.data.tokenization import decode_text
 from textgen.evaluation.batching import same_length_batches, share_batches
 from textgen.evaluation.decoding.dispatch import before_end_of_text, decode_batch
 from textgen.evaluation.decoding.gumbel import NoiseKey
+from textgen.evaluation.decoding.prefix.cache_support import report_limits
 from textgen.evaluation.decoding.prompts import Prompt
 from textgen.evaluation.decoding.strategies import HUMAN, Strategy
 from textgen.evaluation.decoding.token_loop import Request
@@ -103,6 +104,9 @@ def generate_continuations(
     # The first forward pass of a process is the slowest, and must not count against the first batch's strategies.
     with torch.no_grad():
         loaded.model(input_ids=torch.tensor([prompts[0].token_ids], device=loaded.device), use_cache=False)
+    say = echo or (lambda line: None)
+    report_limits(loaded.model, loaded.name, strategies, say)
+    report_limits(amateur, "the amateur", [strategy for strategy in strategies if strategy.needs_amateur], say)
     names = ", ".join(strategy.name for strategy in strategies)
     mine: list[tuple[int, dict[str, _BatchOutput]]] = []
     for number, batch in share_batches(loaded.accelerator, batches):

@@ -11,7 +11,7 @@ import torch
 
 from textgen.evaluation.decoding.gumbel import NoiseKey
 from textgen.evaluation.decoding.strategies import Strategy
-from textgen.evaluation.decoding.truncation import TRUNCATIONS, keep_mask
+from textgen.evaluation.decoding.truncation import TRUNCATIONS, keep_mask, or_best
 
 
 @dataclass
@@ -104,8 +104,7 @@ def _mirostat(logits: torch.Tensor, noise: torch.Tensor | None, group: RowGroup)
     tau, eta = group.settings["tau"], group.settings["eta"]
     mu = group.state.setdefault("mu", 2 * tau)
     log_probs = _apply_temperature(logits, group).log_softmax(dim=-1)
-    mask = log_probs >= (-mu * math.log(2)).to(log_probs.dtype)
-    mask.scatter_(1, log_probs.argmax(dim=-1, keepdim=True), True)
+    mask = or_best(log_probs >= (-mu * math.log(2)).to(log_probs.dtype), log_probs)
     scores = log_probs.masked_fill_(~mask, -torch.inf).log_softmax(dim=-1)
     drawn = (scores + noise).argmax(dim=-1, keepdim=True)
     surprisal = -scores.gather(1, drawn).double() / math.log(2)

@@ -15,6 +15,7 @@ from textgen.evaluation.batching import same_length_batches
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.decoding.dispatch import before_end_of_text, decode
 from textgen.evaluation.decoding.gumbel import NoiseKey
+from textgen.evaluation.decoding.prefix.cache_support import report_limits
 from textgen.evaluation.decoding.prompts import Prompt, select_prompts
 from textgen.evaluation.decoding.strategies import STRATEGIES
 from textgen.evaluation.loaded_model import LoadedModel
@@ -60,6 +61,7 @@ def sample_texts(
     texts: dict[tuple[str, str], str] = {}
     strategies = [STRATEGIES[name] for name in STRATEGY_NAMES]
     batches = same_length_batches([len(prompt.token_ids) for prompt in prompts])
+    report_limits(loaded.model, loaded.name or "the model", strategies, loaded.accelerator.print)
     with evaluating(loaded.model), torch.no_grad():
         for strategy in strategies:
             for batch in batches:

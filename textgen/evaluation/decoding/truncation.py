@@ -84,13 +84,13 @@ def _typical(log_probs: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
 
 def _epsilon(log_probs: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
     """p ≥ ε; the most probable token if there is none (arXiv 2210.15191)."""
-    return _or_best(log_probs >= epsilon.log().to(log_probs.dtype), log_probs)
+    return or_best(log_probs >= epsilon.log().to(log_probs.dtype), log_probs)
 
 
 def _eta(log_probs: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
     """p ≥ min(ε, √ε·exp(−H)); the most probable token if there is none (arXiv 2210.15191, with its α = √ε)."""
     threshold = torch.minimum(epsilon.log(), 0.5 * epsilon.log() - entropy(log_probs))
-    return _or_best(log_probs >= threshold.to(log_probs.dtype), log_probs)
+    return or_best(log_probs >= threshold.to(log_probs.dtype), log_probs)
 
 
 def _min_p(log_probs: torch.Tensor, fraction: torch.Tensor) -> torch.Tensor:
@@ -105,7 +105,7 @@ def _top_n_sigma(log_probs: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
     temperature.
     """
     deviation = log_probs.std(dim=-1, keepdim=True, correction=0)
-    return _or_best(log_probs >= log_probs.amax(dim=-1, keepdim=True) - n.to(log_probs.dtype) * deviation, log_probs)
+    return or_best(log_probs >= log_probs.amax(dim=-1, keepdim=True) - n.to(log_probs.dtype) * deviation, log_probs)
 
 
 def _top_h(log_probs: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
@@ -133,11 +133,12 @@ def _p_less(log_probs: torch.Tensor, setting: torch.Tensor) -> torch.Tensor:
 
     Mathematically, the most probable token always qualifies; rounding could exclude it.
     """
-    return _or_best(log_probs >= (2 * log_probs).logsumexp(dim=-1, keepdim=True), log_probs)
+    return or_best(log_probs >= (2 * log_probs).logsumexp(dim=-1, keepdim=True), log_probs)
 
 
-def _or_best(mask: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
-    return mask.scatter_(1, log_probs.argmax(dim=-1, keepdim=True), True)
+def or_best(mask: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
+    """The mask with the most probable token of each row added: all of them, if several are tied."""
+    return mask | (log_probs >= log_probs.amax(dim=-1, keepdim=True))
 
 
 def _until_mass(mass: torch.Tensor) -> FindLast:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from textgen.evaluation.decoding.prefix_cache import prefill
+from textgen.evaluation.decoding.prefix.prefix_cache import prefill
 from textgen.evaluation.decoding.search.contrastive_search import contrastive_search
 
 VOCABULARY = 97

@@ -8,6 +8,7 @@ import torch
 
 from textgen.evaluation.decoding.dispatch import decode
 from textgen.evaluation.decoding.gumbel import NoiseKey
+from textgen.evaluation.decoding.prefix.cache_support import cache_rewinds
 from textgen.evaluation.decoding.search.speculative import prompt_lookup
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
 
@@ -62,6 +63,7 @@ def test_continuations_end_where_those_of_the_target_end(model: Any, amateur: An
 
 def test_a_good_draft_saves_forward_passes(model: Any, amateur: Any) -> None:
     passes: list[int] = []
+    assert cache_rewinds(model)  # measured now and not while passes are counted
     model.register_forward_pre_hook(lambda *_: passes.append(1))
     run("speculative[4,temperature=0.8]", model, amateur)
     poor = len(passes)

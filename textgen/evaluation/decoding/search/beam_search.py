@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from textgen.evaluation.decoding.gumbel import NoiseKey, gumbel_rows
-from textgen.evaluation.decoding.prefix_cache import PrefixCache
+from textgen.evaluation.decoding.prefix.prefix import Prefix
 from textgen.evaluation.decoding.strategies import Strategy
 
 
@@ -85,7 +85,7 @@ class BeamGroup:
 
 
 def beam_search(
-    prefix: PrefixCache,
+    prefix: Prefix,
     strategy: Strategy,
     keys: Sequence[NoiseKey],
     *,
@@ -147,7 +147,7 @@ def _best(groups: Sequence[BeamGroup]) -> list[int]:
     return list(best.tokens)
 
 
-def _append(prefix: PrefixCache, searches: dict[int, list[BeamGroup]]) -> None:
+def _append(prefix: Prefix, searches: dict[int, list[BeamGroup]]) -> None:
     """Append the last token of every open beam to its row, and set the beams' new rows."""
     beams = [beam for groups in searches.values() for group in groups for beam in group.open]
     device = prefix.logits.device

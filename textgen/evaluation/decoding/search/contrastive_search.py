@@ -2,11 +2,11 @@
 
 import torch
 
-from textgen.evaluation.decoding.prefix_cache import PrefixCache
+from textgen.evaluation.decoding.prefix.prefix import Prefix
 
 
 def contrastive_search(
-    prefix: PrefixCache,
+    prefix: Prefix,
     *,
     top_k: int,
     penalty_alpha: float,

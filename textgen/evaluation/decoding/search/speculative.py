@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from textgen.evaluation.decoding.gumbel import NoiseKey, gumbel_noise
-from textgen.evaluation.decoding.prefix_cache import PrefixCache
+from textgen.evaluation.decoding.prefix.prefix import Prefix
 from textgen.evaluation.decoding.strategies import Strategy
 
 # (tokens so far including the prompt, maximum number of proposals) → proposed next tokens
@@ -22,8 +22,8 @@ Choose = Callable[[torch.Tensor, int], int]
 
 
 def speculative_decoding(
-    prefix: PrefixCache,
-    amateur: PrefixCache | None,
+    prefix: Prefix,
+    amateur: Prefix | None,
     prompt: Sequence[int],
     strategy: Strategy,
     key: NoiseKey,
@@ -40,11 +40,11 @@ def speculative_decoding(
     draft: Draft
     if strategy.needs_amateur:
         assert amateur is not None
-        amateur.cache.activate_past_recording()  # so that layers with a sliding window can be rewound
+        amateur.allow_rewinding()
         draft = AmateurDraft(amateur, prompt, choose)
     else:
         draft = partial(prompt_lookup, max_ngram=int(strategy.settings["max_ngram"]))
-    prefix.cache.activate_past_recording()
+    prefix.allow_rewinding()
 
     tokens: list[int] = []
     next_token = choose(prefix.logits[0], 0)
@@ -99,7 +99,7 @@ class AmateurDraft:
         choose: the function by which the target strategy chooses a token.
     """
 
-    def __init__(self, prefix: PrefixCache, prompt: Sequence[int], choose: Choose) -> None:
+    def __init__(self, prefix: Prefix, prompt: Sequence[int], choose: Choose) -> None:
         self.prefix, self.choose = prefix, choose
         self.read = list(prompt)  # the tokens in the cache
         self.prompt_length = len(prompt)

@@ -5,14 +5,12 @@ Prompts are read once (:func:`prefill`); every strategy continues from a copy.
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from torch.nn import functional as F
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from textgen.model.layers import accepts_logits_to_keep
+from textgen.evaluation.decoding.prefix.prefix import run_model, unit_states
 
 
 class PreallocatedLayer(DynamicLayer):
@@ -62,15 +60,14 @@ def _grown(old: torch.Tensor | None, new: torch.Tensor, used: int, length: int) 
 
 @dataclass
 class PrefixCache:
-    """Rows of tokens that a model has read, all of the same length.
+    """Rows of tokens that a model has read, with a cache.
+
+    It is a :class:`textgen.evaluation.decoding.prefix.prefix.Prefix`.
 
     Attributes:
         model: the model, full or with adapters, in evaluation mode.
-        cache: keys and values of all rows.
-        logits: logits of the next token, [rows, vocabulary], float32.
-        token_states: hidden states of the last layer at all positions, as unit vectors, [rows, length, width], float32;
-            None unless requested.
-        layer_states: hidden states of every layer at the last position, each [rows, width]; empty unless requested.
+        cache: keys and values of all rows, or recurrent states.
+        logits, token_states, layer_states: as in the protocol.
     """
 
     model: PreTrainedModel
@@ -82,10 +79,7 @@ class PrefixCache:
     def copy_rows(
         self, which: torch.Tensor, *, token_states: bool = False, layer_states: bool = False
     ) -> "PrefixCache":
-        """An independent copy of the rows with these indices, which may repeat.
-
-        Hidden states are copied, and later updated, only on request.
-        """
+        """An independent copy of the rows with these indices, which may repeat."""
         cache = copy.copy(self.cache)
         cache.layers = [
             copy.copy(layer) if isinstance(layer, PreallocatedLayer) else copy.deepcopy(layer)
@@ -110,26 +104,38 @@ class PrefixCache:
     def append(self, tokens: torch.Tensor) -> torch.Tensor:
         """Append one token to every row, [rows]; returns the logits of the next token, [rows, vocabulary]."""
         hidden = self.token_states is not None or bool(self.layer_states)
-        output = _forward(self.model, tokens[:, None], self.cache, hidden=hidden)
+        output = run_model(self.model, tokens[:, None], cache=self.cache, hidden=hidden)
         self.logits = output.logits[:, -1].float()
         if self.token_states is not None:
-            self.token_states = torch.cat([self.token_states, _unit_states(output)], dim=1)
+            self.token_states = torch.cat([self.token_states, unit_states(output)], dim=1)
         if self.layer_states:
             self.layer_states = tuple(states[:, -1] for states in output.hidden_states)
         return self.logits
 
     def append_many(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Append several tokens to every row, [rows, n]; returns the logits after each, [rows, n, vocabulary].
-
-        Hidden states are not updated.
-        """
-        logits = _forward(self.model, tokens, self.cache, keep=tokens.shape[1]).logits[:, -tokens.shape[1] :].float()
+        """Append several tokens to every row, [rows, n]; returns the logits after each, [rows, n, vocabulary]."""
+        count = tokens.shape[1]
+        logits = run_model(self.model, tokens, cache=self.cache, keep=count).logits[:, -count:].float()
         self.logits = logits[:, -1]
         return logits
+
+    def allow_rewinding(self) -> None:
+        """Layers with a sliding window keep from now on what has left the window, until the next :meth:`rewind`."""
+        self.cache.activate_past_recording()
 
     def rewind(self, tokens: int) -> None:
         """Remove the last ``tokens`` tokens of every row; ``logits`` are invalid until the next append."""
         self.cache.crop(-tokens)
+
+    def bytes_per_row(self, length: int) -> int:
+        """Memory that a row of this many tokens takes between forward passes: keys, values and recurrent states."""
+        size = 0
+        for layer in self.cache.layers:
+            keys = getattr(layer, "keys", None)
+            size += 0 if keys is None or keys.ndim != 4 else 2 * length * keys[0, :, 0].nbytes
+            for states in (getattr(layer, "conv_states", {}), getattr(layer, "recurrent_states", {})):
+                size += sum(state[0].nbytes for state in states.values() if state is not None)
+        return size
 
 
 def prefill(
@@ -151,22 +157,11 @@ def prefill(
     """
     cache = DynamicCache(config=model.config)
     cache.layers = [PreallocatedLayer(new_tokens) if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    output = _forward(model, prompts, cache, hidden=token_states or layer_states)
+    output = run_model(model, prompts, cache=cache, hidden=token_states or layer_states)
     return PrefixCache(
         model,
         cache,
         output.logits[:, -1].float(),
-        _unit_states(output) if token_states else None,
+        unit_states(output) if token_states else None,
         tuple(states[:, -1] for states in output.hidden_states) if layer_states else (),
     )
-
-
-def _forward(
-    model: PreTrainedModel, tokens: torch.Tensor, cache: DynamicCache, *, hidden: bool = False, keep: int = 1
-) -> Any:
-    kept = {"logits_to_keep": keep} if accepts_logits_to_keep(model) else {}
-    return model(input_ids=tokens, past_key_values=cache, use_cache=True, output_hidden_states=hidden, **kept)
-
-
-def _unit_states(output: Any) -> torch.Tensor:
-    return F.normalize(output.hidden_states[-1].float(), dim=-1)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from textgen.evaluation.decoding.prefix_cache import prefill
+from textgen.evaluation.decoding.prefix.prefix_cache import prefill
 
 
 @pytest.fixture(params=["gpt2", "llama", "mistral"])
@@ -42,7 +42,7 @@ def test_logits_and_states_are_those_of_the_whole_text(model: Any, new_tokens: i
 def test_several_tokens_are_appended_and_removed_again(model: Any) -> None:
     ids, other = tokens(2, 12), tokens(2, 3, seed=2)
     prefix = prefill(model, ids[:, :5], new_tokens=20)
-    prefix.cache.activate_past_recording()
+    prefix.allow_rewinding()
     whole = model(ids, use_cache=False).logits
     assert close(prefix.append_many(ids[:, 5:8]), whole[:, 5:8])
     prefix.append_many(other)
