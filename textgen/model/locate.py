@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import UserError, first_line
+from textgen.files import user_path
 from textgen.hub import use_hub
 from textgen.model.config import ModelConfig
 
@@ -79,15 +80,19 @@ def locate(model: str, revision: str | None = None, *, setting: str = "--model")
     """
     if model in BUNDLED_MODELS:
         return Location(str(BUNDLED_MODELS[model]))
-    path = Path(model).expanduser()
-    if path.is_dir():
+    path = user_path(model, setting=setting)
+    try:
+        is_directory, is_file = path.is_dir(), path.is_file()
+    except OSError as error:  # such as a name that is too long
+        raise UserError(f"{setting} {model}: cannot be read: {error.strerror}.") from None
+    if is_directory:
         if (path / "adapter_config.json").is_file():
             return Location(_base_of(path, setting), path, None)
         if not (path / "config.json").is_file():
             hint = f" Did you mean {path / 'model'}?" if (path / "model").is_dir() else ""
             raise UserError(f"{setting} {model}: the directory contains no model (no config.json).{hint}")
         return Location(str(path.resolve()))
-    if path.is_file():
+    if is_file:
         raise UserError(
             f"{setting} {model}: this is a file. Use the directory that contains config.json and the weights."
         )
