@@ -14,7 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.errors import UserError
-from textgen.files import json_line, read_bytes, read_json, read_jsonl, sync, write_bytes, write_json, write_jsonl
+from textgen.files import (
+    json_line,
+    read_bytes,
+    read_json,
+    read_jsonl,
+    sync,
+    user_path,
+    write_bytes,
+    write_json,
+    write_jsonl,
+)
 
 
 def test_a_json_file_is_written_completely_or_not_at_all(tmp_path):
@@ -140,3 +150,11 @@ def test_a_damaged_line_of_jsonl_is_named_with_its_number_after_the_rows_before_
     assert [next(rows), next(rows)] == [{"x": 1}, {"x": 2}]
     with pytest.raises(UserError, match=r"x\.jsonl, line 3: not valid JSON"):
         next(rows)
+
+
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/a/b", setting="--data") == tmp_path / "a/b"
+    assert user_path("a/~b", setting="--data") == Path("a/~b")
+    with pytest.raises(UserError, match=r"--data ~no-such-user: there is no home directory\. Write out the whole path"):
+        user_path("~no-such-user", setting="--data")

@@ -14,6 +14,22 @@ _ENCODING = ("utf-8", "backslashreplace")
 RESTORE = "Restore the file, or delete it."
 
 
+def user_path(name: str, *, setting: str) -> Path:
+    """A path that the user named, in which ``~`` is the home directory: shells do not expand it in every place.
+
+    Args:
+        name: the path as given.
+        setting: the flag that named it, for error messages.
+
+    Raises:
+        UserError: there is no such home directory.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise UserError(f"{setting} {name}: there is no home directory. Write out the whole path.") from None
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON value, indented, atomically: readers see the old file or the complete new one.
 

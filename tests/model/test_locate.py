@@ -93,6 +93,15 @@ def test_an_unreadable_configuration_is_refused(tmp_path, content):
         model_config(locate(str(tmp_path)), ModelConfig())
 
 
+def test_a_tilde_is_the_home_directory_and_names_may_be_too_long(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert locate("~/model").base == str(tmp_path / "model")
+    with pytest.raises(UserError, match=r"--model x+: cannot be read: File name too long\."):
+        locate("x" * 1000)
+
+
 def test_a_hub_model_without_a_network_is_refused():
     expected = r"--model some-one/some-model: .*HF_HUB_OFFLINE is set: unset it, or name a local path"
     with pytest.raises(UserError, match=expected):

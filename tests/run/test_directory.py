@@ -290,3 +290,8 @@ def test_the_state_is_described_for_a_plan(tmp_path):
     assert mine.describe() == "to be resumed"
     mine.write_status("done")
     assert mine.describe().startswith("already complete, so nothing would be done; use --resume=never")
+
+
+def test_a_tilde_in_its_name_is_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert directory(Path("~/runs/mine")).path == tmp_path / "runs/mine"

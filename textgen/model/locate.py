@@ -8,7 +8,7 @@ from typing import Any
 
 from textgen.data.tokenization import keep_special_tokens
 from textgen.errors import UserError, first_line
-from textgen.files import read_text
+from textgen.files import read_text, user_path
 from textgen.hub import use_hub
 from textgen.model.architecture import (
     architecture_name,
@@ -106,15 +106,19 @@ def locate(model: str, revision: str | None = None, *, setting: str = "--model")
     """
     if model in BUNDLED_MODELS:
         return Location(str(BUNDLED_MODELS[model]))
-    path = Path(model).expanduser()
-    if path.is_dir():
+    path = user_path(model, setting=setting)
+    try:
+        is_directory, is_file = path.is_dir(), path.is_file()
+    except OSError as error:  # such as a name that is too long
+        raise UserError(f"{setting} {model}: cannot be read: {error.strerror}.") from None
+    if is_directory:
         if (path / "adapter_config.json").is_file():
             return Location(_base_of(path, setting), path, None)
         if not (path / "config.json").is_file():
             hint = f" Did you mean {path / 'model'}?" if (path / "model").is_dir() else ""
             raise UserError(f"{setting} {model}: the directory contains no model (no config.json).{hint}")
         return Location(str(path.resolve()))
-    if path.is_file():
+    if is_file:
         raise UserError(
             f"{setting} {model}: this is a file. Use the directory that contains config.json and the weights."
         )
@@ -163,7 +167,7 @@ def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "-
     if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # transformers makes an empty one if there is no file
         raise UserError(f"{setting} {place}: there is no tokenizer. Save the model's tokenizer in the same directory.")
     if config.chat_template:
-        tokenizer.chat_template = read_text(Path(config.chat_template), "Correct --chat-template.")
+        tokenizer.chat_template = read_text(user_path(config.chat_template), "Correct --chat-template.")
     if config.special_tokens_in_text:
         keep_special_tokens(tokenizer)
     return tokenizer

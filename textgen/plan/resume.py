@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from textgen.errors import UserError
+from textgen.files import user_path
 from textgen.run.directory import AUTO, RunDirectory, differing_settings, fingerprint
 
 
@@ -25,7 +26,11 @@ def check_resume(resume: str, directory: RunDirectory, data_fingerprint: str) ->
     from textgen.training.checkpoint_manifest import read_manifest
 
     is_path = resume not in ("auto", "never")
-    checkpoint = Path(resume) if is_path else max((directory.path / "checkpoints").glob("step-*"), default=None)
+    checkpoint = (
+        user_path(resume, setting="--resume")
+        if is_path
+        else max((directory.path / "checkpoints").glob("step-*"), default=None)
+    )
     if checkpoint is None:
         return
     try:

@@ -1,10 +1,11 @@
 """Settings of a run: where it is written, and how often it logs, evaluates, samples and saves."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from textgen.config import at_least
+from textgen.errors import UserError
+from textgen.files import user_path
 
 # Settings that no result depends on: two runs that differ in these alone are the same run.
 NOT_FINGERPRINTED = {
@@ -51,7 +52,7 @@ class RunConfig:
         """Invalid settings, one message each."""
         least = {"evaluate_every": 0, "checkpoint_every": 0, "keep_checkpoints": 1, "log_every": 1, "sample_every": 0}
         found = at_least(self, least)
-        if self.resume not in ("auto", "never") and not (Path(self.resume) / "manifest.json").is_file():
+        if self.resume not in ("auto", "never") and not _is_checkpoint(self.resume):
             found.append(
                 f"--resume {self.resume}: not a checkpoint (no manifest.json there). Use auto, never, or the path of a "
                 "checkpoint directory."
@@ -81,3 +82,10 @@ class OutputConfig:
     def problems(self) -> list[str]:
         """Invalid settings, one message each."""
         return at_least(self, {"threads": 0, "seed": 0})
+
+
+def _is_checkpoint(path: str) -> bool:
+    try:
+        return (user_path(path, setting="--resume") / "manifest.json").is_file()
+    except (UserError, OSError):
+        return False

@@ -17,7 +17,7 @@ import yaml
 
 from textgen.config import flag
 from textgen.errors import UserError
-from textgen.files import read_json, write_bytes, write_json
+from textgen.files import read_json, user_path, write_bytes, write_json
 from textgen.launch_environment import is_main_process
 from textgen.run.config import NOT_FINGERPRINTED
 from textgen.run.lock import LOCK_FILE, is_locked, take_lock
@@ -65,7 +65,8 @@ class RunDirectory:
         self.created = False
         self._named_by_user = path is not None
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"
-        self.path = Path(path) if path is not None else Path("runs") / f"{plain}-{self.fingerprint[:8]}"
+        default = Path("runs") / f"{plain}-{self.fingerprint[:8]}"
+        self.path = default if path is None else user_path(path, setting=self._flag)
         if resume == "never":
             first, number = self.path, 1
             while self._other_files():

@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 
 from textgen.errors import UserError
-from textgen.files import sync
+from textgen.files import sync, user_path
 from textgen.training.checkpoint_manifest import checksums, find_damage, read_manifest, write_manifest
 from textgen.training.distributed.deepspeed_zero import gather_state, is_zero_optimizer, load_state
 from textgen.training.distributed.sharding import ShardedTensors, is_sharded, local_shard, shard_as, write_shards
@@ -109,7 +109,7 @@ class Checkpoints:
         if source in ("auto", "never"):
             path = newest_checkpoint(self.directory, echo)
         else:
-            path = Path(source)
+            path = user_path(source, setting="--resume")
             if damage := find_damage(path):
                 raise UserError(
                     f"--resume {source}: {damage}. Choose another checkpoint, or use auto for the newest intact one."

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from textgen.data.formats.table import extension_of, find_format
 from textgen.errors import UserError
+from textgen.files import user_path
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def list_files(data: str, *, setting: str = "--data") -> Listing | None:
     Raises:
         UserError: a directory cannot be listed, or ``data`` is a pipe or a device.
     """
-    path = _expanded(data, setting)
+    path = user_path(data, setting=setting)
     try:
         is_directory, is_file, exists = path.is_dir(), path.is_file(), path.exists()
     except OSError as error:
@@ -56,13 +57,6 @@ def list_files(data: str, *, setting: str = "--data") -> Listing | None:
         root = Path(os.path.commonpath([match.parent for match in data_files])) if data_files else path
         return _listing(found, root, [], data)
     return None
-
-
-def _expanded(data: str, setting: str) -> Path:
-    try:
-        return Path(data).expanduser()
-    except RuntimeError:
-        raise UserError(f"{setting} {data}: there is no home directory. Write out the whole path.") from None
 
 
 def _listing(found: list[Path], root: Path, notes: list[str], data: str) -> Listing:
