@@ -22,6 +22,8 @@ class DataConfig:
     validation_fraction: float = 0.1
     """Fraction of the documents of --data to hold out if there is no --validation-data; at least one document is held
     out."""
+    retain_data: str | None = None
+    """General text, specified like --data: perplexity on it before and after shows what fine-tuning cost elsewhere."""
     block_size: int = 128
     """Tokens per block, the unit of the batch size; at most the model's context."""
     packing: bool = True

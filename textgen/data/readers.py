@@ -85,6 +85,11 @@ def held_out_documents(config: DataConfig, sources: DataSources | None = None) -
     return found
 
 
+def retained_documents(config: DataConfig, sources: DataSources) -> Iterator[Document]:
+    """The documents of ``--retain-data``; none without it."""
+    return read_documents(sources.retained or [], config, setting="--retain-data")
+
+
 def _stream(source: Source, **options: object) -> Iterator[dict[str, object]]:
     """Rows of a file, read by the `datasets` reader for its format."""
     from datasets import load_dataset

@@ -42,14 +42,17 @@ class DataSources:
     Attributes:
         train: the sources of ``--data``.
         held_out: the sources of ``--validation-data``; None if part of ``--data`` is held out instead.
+        retained: the sources of ``--retain-data``; None without it. Not part of the fingerprint, since no token and no
+            training step depends on them.
     """
 
     train: list[Source]
     held_out: list[Source] | None = None
+    retained: list[Source] | None = None
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the names and contents of all sources."""
+        """SHA-256 of the names and contents of the sources of training and held-out text."""
         parts = [_fingerprint(self.train), _fingerprint(self.held_out) if self.held_out else None]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -60,15 +63,16 @@ def find_data(config: DataConfig) -> DataSources:
     Raises:
         UserError: data is missing or unusable; the message lists every such file.
     """
-    found: list[list[Source]] = []
+    found: dict[str, list[Source]] = {}
     problems: list[str] = []
-    named = {"--data": config.data} | ({"--validation-data": config.validation_data} if config.validation_data else {})
+    named = {"--data": config.data, "--validation-data": config.validation_data, "--retain-data": config.retain_data}
     for setting, data in named.items():
-        with collect_problems(problems):
-            found.append(find_sources(data, config, setting=setting))
+        if data:
+            with collect_problems(problems):
+                found[setting] = find_sources(data, config, setting=setting)
     if problems:
         raise UserError.of(problems)
-    return DataSources(*found)
+    return DataSources(found["--data"], found.get("--validation-data"), found.get("--retain-data"))
 
 
 def find_sources(data: str, config: DataConfig, *, setting: str = "--data") -> list[Source]:
