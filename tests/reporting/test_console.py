@@ -29,6 +29,12 @@ def test_the_perplexity_table_shows_both_models_and_the_difference(evaluation):
     assert "difference in bits per byte: −0.510 (−0.550 to −0.470)" in text
 
 
+def test_the_perplexity_table_shows_how_many_documents_of_how_many_were_scored(evaluation):
+    assert printed(print_perplexity, evaluation["perplexity"]).splitlines()[4].split()[-1] == "12"
+    evaluation["perplexity"]["before"]["documents_available"] = 34_000
+    assert "12 of 34,000" in printed(print_perplexity, evaluation["perplexity"])
+
+
 def test_the_human_row_is_set_apart_and_the_closest_values_are_marked():
     rows = [
         {"strategy": "greedy", "diversity": 0.1, "nll": None},
