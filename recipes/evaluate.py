@@ -1,7 +1,8 @@
 """Measure any saved or hub model, full or adapter: perplexity, and a comparison of decoding strategies.
 
-Every document of --validation-data is scored, or else the validation split of --data. With --baseline, a second model
-is measured on the same documents and prompts, and the difference comes with its own interval.
+Scores documents of --validation-data, or else of the validation split of --data, up to --evaluation-tokens of text.
+With --baseline, a second model is measured on the same documents and prompts, and the difference comes with its own
+interval.
 
     accelerate launch recipes/evaluate.py --model runs/my-run/model --baseline tiny-gpt2
 """
@@ -42,6 +43,7 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
 
     # These imports take seconds, so they come after the cheap checks.
     from textgen.data.readers import held_out_documents
+    from textgen.evaluation.draw_documents import draw_documents
     from textgen.evaluation.loaded_model import LoadedModel
     from textgen.evaluation.measure_model import Evaluation
     from textgen.reporting.run_log import RunLog
@@ -52,19 +54,19 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     if directory.is_complete():
         echo(f"Evaluation already complete: {directory.path}. Use --resume=never to start another alongside.")
         return
-    documents = held_out_documents(config.data, checked.sources)
+    drawn = draw_documents(held_out_documents(config.data, checked.sources), config.evaluation.evaluation_tokens)
     if config.output.dry_run:
         names = " and the baseline ".join(found.config.model for found in reversed(checked.models.values()))
-        echo(f"would measure {names} on {len(documents)} documents, into {directory.path}; nothing was written")
+        size = f"{drawn}, about {drawn.tokens:,} tokens"
+        echo(f"would measure {names} on {size}, into {directory.path}; nothing was written")
         return
 
     # ---------------------------------------------------------------------------------------- the output directory
-    facts = {"model": config.model.model, "validation_documents": len(documents)}
-    run_log = RunLog(accelerator, directory, config.tracking, facts)
+    run_log = RunLog(accelerator, directory, config.tracking, {"model": config.model.model} | drawn.facts())
 
     # ----------------------------------------------------------------------------------- measure each, baseline first
     evaluation = Evaluation(
-        config.evaluation, documents, config.output.seed,
+        config.evaluation, drawn, config.output.seed,
         judge=checked.judge, amateur=checked.amateur, score_cache=run_log.results.score_cache,
     )  # fmt: skip
     for moment, found in checked.models.items():

@@ -48,6 +48,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.data.blocks import GlobalBatches
     from textgen.data.corpus import load_corpus
     from textgen.evaluation.decoding.training_samples import TextSampler
+    from textgen.evaluation.draw_documents import draw_documents
     from textgen.evaluation.loaded_model import LoadedModel
     from textgen.evaluation.measure_model import Evaluation
     from textgen.model.build import build_model
@@ -70,7 +71,10 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     # --------------------------------------------------------------------------------------------------------- data
     corpus = load_corpus(config.data, checked.model.tokenizer, checked.sources)
-    echo(f"{config.data.data}: {corpus}")
+    drawn = draw_documents(
+        corpus.validation, config.evaluation.evaluation_tokens, config.run.training_evaluation_tokens
+    )
+    echo(f"{config.data.data}: {corpus}{drawn.shares()}")
 
     # -------------------------------------------------------------------------------------------------------- model
     trainable = build_model(
@@ -104,13 +108,13 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     checkpoint = checkpoints.find(config.run.resume, echo)  # now: an unusable one must fail before the first evaluation
 
     # ------------------------------------------------------------------------------------------- the run directory
-    facts = trainable.facts() | corpus.facts() | {"microbatch_size": microbatch_size}
+    facts = trainable.facts() | corpus.facts() | drawn.facts() | {"microbatch_size": microbatch_size}
     run_log = RunLog(accelerator, directory, config.tracking, facts, total_steps=total_steps)
 
     # ------------------------------------------------------------------------------------ evaluate before training
     loaded = LoadedModel(accelerator, prepared.model, checked.model.tokenizer, checked.model.context)
     evaluation = Evaluation(
-        config.evaluation, corpus.validation, config.training.seed,
+        config.evaluation, drawn, config.training.seed,
         judge=checked.judge, amateur=checked.amateur, score_cache=run_log.results.score_cache,
     )  # fmt: skip
 
@@ -127,7 +131,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # ----------------------------------------------------------------------------------------------------- training
     sampler = None
     if config.run.sample_every:
-        sampler = TextSampler(loaded, corpus.validation, config.evaluation, seed=config.training.seed)
+        sampler = TextSampler(loaded, drawn.documents, config.evaluation, seed=config.training.seed)
 
     def sample(step: int) -> None:
         with prepared.evaluation_weights():

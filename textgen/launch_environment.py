@@ -25,3 +25,8 @@ def on_cpu() -> bool:
 def world_size() -> int:
     """Number of processes according to the launcher; known before torch.distributed is set up."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that prints and writes; known before torch.distributed is set up."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"

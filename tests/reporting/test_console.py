@@ -6,7 +6,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from textgen.reporting.console import duration, print_decoding, print_perplexity, step_line
+from textgen.reporting.console import print_decoding, print_perplexity, step_line
 
 
 def printed(function, value, width=100, **options) -> str:
@@ -27,6 +27,12 @@ def test_the_perplexity_table_shows_both_models_and_the_difference(evaluation):
     assert "1.920 (1.862–1.978)" in text
     assert "1.410 (1.368–1.452)" in text
     assert "difference in bits per byte: −0.510 (−0.550 to −0.470)" in text
+
+
+def test_the_perplexity_table_shows_how_many_documents_of_how_many_were_scored(evaluation):
+    assert printed(print_perplexity, evaluation["perplexity"]).splitlines()[4].split()[-1] == "12"
+    evaluation["perplexity"]["before"]["documents_available"] = 34_000
+    assert "12 of 34,000" in printed(print_perplexity, evaluation["perplexity"])
 
 
 def test_the_human_row_is_set_apart_and_the_closest_values_are_marked():
@@ -114,9 +120,3 @@ def test_step_line():
         "step 120/400 · loss 3.214 · lr 3.0e-04 · grad 0.81 · 5,120 tok/s · 0:42 left"
     )
     assert step_line({"step": 5, "train/loss": None, "eval/loss": 2.0}, 400) == "step   5/400 · eval loss 2.000"
-
-
-def test_durations():
-    assert [duration(seconds) for seconds in (0, 42.4, 725, 3600, 90061, -1)] == [
-        "0:00", "0:42", "12:05", "1:00:00", "25:01:01", "0:00",
-    ]  # fmt: skip

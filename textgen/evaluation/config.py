@@ -21,8 +21,11 @@ class EvaluationConfig:
     stride: int | None = None
     """Tokens between the starts of consecutive windows, for --convention strided. Default: half of the model's
     context."""
+    evaluation_tokens: int | Literal["all"] = 1_000_000
+    """Amount of held-out text to score, in tokens of 4 bytes: whole documents, drawn by a hash of their texts, so that
+    every run and model with the same data is measured on the same ones. all: every held-out document."""
     prompts: int = 16
-    """Number of prompts; each is the beginning of a validation document."""
+    """Number of prompts; each is the beginning of a scored document."""
     prompt_tokens: int = 32
     """Length of a prompt in tokens."""
     max_new_tokens: int = 64
@@ -46,7 +49,8 @@ class EvaluationConfig:
     def problems(self) -> list[str]:
         """Invalid settings, one message each."""
         found = convention_problems(self.convention, self.stride)
-        found += at_least(self, {"prompts": 1, "prompt_tokens": 1, "max_new_tokens": 1, "samples": 1})
+        names = ("evaluation_tokens", "prompts", "prompt_tokens", "max_new_tokens", "samples")
+        found += at_least(self, dict.fromkeys(names, 1))
         if not 0 < self.interval_width < float("inf"):
             found.append(f"--interval-width {self.interval_width}: must be a positive fraction, such as 0.1.")
         if self.judge is not None and self.skip_decoding:

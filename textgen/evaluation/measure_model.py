@@ -1,15 +1,15 @@
 """Measure one model: perplexity, decoding strategies and truncation diagnostics in one call."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textgen.data.document import Document
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.decoding.generate import Continuation
 from textgen.evaluation.decoding.prompts import Prompt, select_prompts
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
+from textgen.evaluation.draw_documents import DrawnDocuments
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.perplexity.document_sums import DocumentScore
 from textgen.evaluation.perplexity.measure_perplexity import measure_perplexity, score_documents
@@ -46,7 +46,7 @@ class Evaluation:
 
     Attributes:
         config: the evaluation settings.
-        documents: the held-out documents; prompts are the beginnings of some of them.
+        drawn: the held-out documents to score; prompts are the beginnings of some of them.
         seed: random seed of sampling and of the bootstrap.
         judge: the model of ``--judge``; loaded for each measurement, so that it takes no memory during training.
         amateur: the model of ``--amateur``; loaded for each measurement as well.
@@ -54,7 +54,7 @@ class Evaluation:
     """
 
     config: EvaluationConfig
-    documents: Sequence[Document]
+    drawn: DrawnDocuments
     seed: int
     judge: FoundModel | None = None
     amateur: FoundModel | None = None
@@ -76,10 +76,11 @@ class Evaluation:
             LoadedModel.load(accelerator, found, seed=self.seed) if found else None
             for found in (self.judge, self.amateur)
         )
-        echo(f"measuring the perplexity of {loaded.name} on {len(self.documents)} documents")
+        echo(f"measuring the perplexity of {loaded.name} on {self.drawn}")
         cache = ScoreCache(self.score_cache, accelerator.process_index) if self.score_cache else None
         settings = WindowSettings.resolve(config.convention, loaded.context, config.stride)
-        perplexity, scores = measure_perplexity(loaded, self.documents, settings, seed=self.seed, cache=cache)
+        perplexity, scores = measure_perplexity(loaded, self.drawn.documents, settings, seed=self.seed, cache=cache)
+        perplexity |= self.drawn.available()
         if config.skip_decoding:
             return Measurement(perplexity, scores, [], [], [])
         strategies = parse_strategies(config.strategies, amateur=self.amateur is not None)
@@ -100,16 +101,16 @@ class Evaluation:
     def held_out_metrics(self, loaded: LoadedModel) -> dict[str, float]:
         """Metrics to log during training: eval/loss (nats per token), eval/token_perplexity, eval/bits_per_byte.
 
-        Same documents and convention as :meth:`measure`, without intervals; the same on every process.
+        Same convention as :meth:`measure`, on part of its documents and without intervals; the same on every process.
         """
         settings = WindowSettings.resolve(self.config.convention, loaded.context, self.config.stride)
-        metrics = perplexities(score_documents(loaded, self.documents, settings))
+        metrics = perplexities(score_documents(loaded, self.drawn.training_documents, settings))
         row = {"eval/loss": metrics["nll_sum"] / metrics["tokens"]}
         return row | {f"eval/{name}": metrics[name] for name in ("token_perplexity", "bits_per_byte")}
 
     def _prompts(self, loaded: LoadedModel) -> list[Prompt]:
         return select_prompts(
-            self.documents,
+            self.drawn.documents,
             loaded.tokenizer,
             prompts=self.config.prompts,
             prompt_tokens=self.config.prompt_tokens,

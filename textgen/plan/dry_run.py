@@ -6,6 +6,7 @@ from accelerate import Accelerator
 
 from textgen.data.corpus import preview_corpus
 from textgen.plan.check import Checked
+from textgen.plan.evaluation_cost import EvaluationCost, text_tokens
 from textgen.run.directory import RunDirectory
 from textgen.training.config import DEFAULT_EPOCHS
 from textgen.training.distributed.processes import describe_precision, describe_processes
@@ -47,11 +48,29 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
         "batches": f"{blocks} of {config.data.block_size} tokens, {share}",
         "evaluation": f"{config.evaluation.convention} perplexity; strategies "
         + ("skipped" if config.evaluation.skip_decoding else config.evaluation.strategies),
+        "perplexity": str(_evaluation_cost(config, checked)),
         "run directory": f"{directory.path} ({'to be resumed' if directory.exists() else 'new'})",
     }
     for name, text in rows.items():
         accelerator.print(f"{name:14} {text}")
     accelerator.print("all checks passed; this was a dry run, and nothing was written")
+
+
+def _evaluation_cost(config: Any, checked: Checked) -> EvaluationCost:
+    training = config.training
+    train_tokens, available = text_tokens(config.data, checked.sources)
+    step_tokens = training.global_batch_size * config.data.block_size
+    steps = training.steps
+    if steps is None and train_tokens is not None:
+        steps = max(1.0, (training.epochs or DEFAULT_EPOCHS) * train_tokens / step_tokens)
+    return EvaluationCost(
+        config.evaluation.evaluation_tokens,
+        config.run.training_evaluation_tokens,
+        available=available,
+        every=config.run.evaluate_every,
+        step_tokens=step_tokens,
+        steps=steps,
+    )
 
 
 def _count(number: float, one: str, many: str) -> str:

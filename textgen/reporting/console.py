@@ -12,8 +12,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from textgen.progress import duration
 from textgen.reporting.columns import METRICS, PERPLEXITIES, Column, cells
-from textgen.reporting.formatting import MISSING, count, interval_text, number, printable
+from textgen.reporting.formatting import MISSING, count, interval_text, number, part_of, printable
 from textgen.reporting.results import HUMAN, moment_pair, moments
 from textgen.reporting.tables.metrics import human_first
 from textgen.reporting.wording import closest_to_human, comparison_findings, excess_over_entropy, prompts_needed
@@ -49,7 +50,7 @@ def _perplexity_table(perplexity: Mapping[str, Mapping[str, Any]], separator: st
         entry = perplexity[moment]
         if entry:
             values = [_with_interval(*cell, separator) for cell in cells(entry, columns)]
-            table.add_row(moment, *values, count(entry.get("documents")))
+            table.add_row(moment, *values, part_of(entry.get("documents"), entry.get("documents_available")))
     return table
 
 
@@ -117,13 +118,6 @@ def step_line(
     if seconds_left is not None:
         parts.append(f"{duration(seconds_left)} left")
     return " · ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """``0:42``, ``12:05``, ``3:00:00``."""
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _choose(columns: Sequence[Column], keys: Sequence[str]) -> list[Column]:

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from textgen.config import parse
 from textgen.errors import Diverged, UserError
+from textgen.launch_environment import is_main_process
 from textgen.run.allocator import preload_allocator
 from textgen.run.directory import RunDirectory
 
@@ -41,7 +42,7 @@ def run_recipe(config_class: type[C], main: Callable[[C, RunDirectory], None], *
         directory = config.directory()
         main(config, directory)
     except (UserError, Diverged) as error:
-        if os.environ.get("RANK", "0") == "0":
+        if is_main_process():
             print(f"error: {error}", file=sys.stderr, flush=True)
             if directory is not None:
                 directory.record_failure(error.exit_code, str(error))

@@ -1,0 +1,146 @@
+"""Progress of long work: a bar with rate and time left on a terminal; in a file or a pipe, a line now and then.
+
+    with progress("tokenizing", total=size, unit="bytes") as advance:
+        for batch in batches:
+            ...
+            advance(len(batch))
+
+Short work shows nothing, and so does every process but the main one. Everything goes to standard error, so that a
+redirected standard output has the results only. A thread shows the progress, so work that is not divided into parts,
+such as loading weights, at least shows how long it has been running.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from textgen.launch_environment import is_main_process
+
+BAR_AFTER = 1.0
+"""Seconds of work after which a terminal shows the bar."""
+LINE_AFTER, LINE_EVERY = 10.0, 30.0
+"""Seconds of work after which a file or a pipe gets the first line, and seconds from one line to the next."""
+
+_REDRAW = 0.2  # seconds between two states of the bar
+_screen = threading.Lock()  # held while a bar is on the terminal, which has room for one
+
+
+@contextmanager
+def progress(work: str, *, total: float | None = None, unit: str = "") -> Iterator[Callable[[float], None]]:
+    """Show the progress of the work inside the ``with`` block; yields a function that adds an amount to what is done.
+
+    On a terminal, lines printed meanwhile appear above the bar, and the bar is gone at the end. Of two bars at the same
+    time, only the first is shown.
+
+    Args:
+        work: what is being done, such as "tokenizing".
+        total: amount of work, in units; None if it is unknown.
+        unit: what the work is counted in, in the plural; amounts of "bytes" are shown as kB, MB, GB.
+    """
+    task = _Task(work, total, unit)
+    if not is_main_process():
+        yield task.advance
+        return
+    finished = threading.Event()
+    show = _draw_bar if _is_terminal() else _print_lines
+    thread = threading.Thread(target=show, args=(task, finished), daemon=True)
+    thread.start()
+    try:
+        yield task.advance
+    finally:
+        finished.set()
+        thread.join()
+
+
+@dataclass
+class _Task:
+    """Some work, and how much of it is done."""
+
+    work: str
+    total: float | None
+    unit: str
+    done: float = 0.0
+    start: float = field(default_factory=time.monotonic)
+
+    def advance(self, amount: float) -> None:
+        self.done += amount
+
+    def status(self) -> str:
+        return status(self.done, self.total, self.unit, time.monotonic() - self.start)
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _print_lines(task: _Task, finished: threading.Event) -> None:
+    wait = LINE_AFTER
+    while not finished.wait(wait):
+        print(f"{task.work}: {task.status()}", file=sys.stderr, flush=True)
+        wait = LINE_EVERY
+
+
+def _draw_bar(task: _Task, finished: threading.Event) -> None:
+    if finished.wait(BAR_AFTER) or not _screen.acquire(blocking=False):
+        return
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),  # what the texts leave
+            TextColumn("{task.fields[status]}", markup=False),
+            console=Console(file=sys.stderr),
+            auto_refresh=False,
+            transient=True,
+            expand=True,
+            # Lines for a terminal go through the bar, which moves down; those for a file must not end up here.
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        with bar:
+            drawn = bar.add_task(task.work, total=task.total, status="")
+            while not finished.wait(_REDRAW):
+                bar.update(drawn, completed=task.done, status=task.status(), refresh=True)
+    finally:
+        _screen.release()
+
+
+def status(done: float, total: float | None, unit: str, seconds: float) -> str:
+    """``1,200 of 5,000 documents · 24 % · 110 documents/s · 0:35 left``, or as much of it as is known.
+
+    Args:
+        done: amount of work done so far, in units.
+        total: amount of work in all, or None.
+        unit: name of the unit, in the plural.
+        seconds: what it has taken so far; the rate is the average over this time.
+    """
+    if done <= 0 or seconds <= 0:
+        return f"{duration(seconds)} so far"
+    rate = done / seconds
+    speed = f"{_amount(rate, unit)}/s"
+    if not total:
+        return f"{_amount(done, unit)} · {speed}"
+    so_far = _amount(done, unit).removesuffix(f" {unit}")
+    left = duration((total - done) / rate)
+    return f"{so_far} of {_amount(total, unit)} · {100 * done / total:.0f} % · {speed} · {left} left"
+
+
+def _amount(value: float, unit: str) -> str:
+    """``5,000 documents``, ``0.25 batches``, ``12.3 MB``."""
+    if unit != "bytes":
+        return f"{value:,.0f} {unit}" if value >= 10 or value == int(value) else f"{value:.2g} {unit}"
+    names = ("B", "kB", "MB", "GB", "TB")
+    power = next((n for n in range(len(names)) if value < 1000 ** (n + 1)), len(names) - 1)
+    return f"{value / 1000**power:,.{1 if power else 0}f} {names[power]}"
+
+
+def duration(seconds: float) -> str:
+    """``0:42``, ``12:05``, ``3:00:00``."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
