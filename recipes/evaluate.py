@@ -43,6 +43,7 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
 
     # These imports take seconds, so they come after the cheap checks.
     from textgen.data.readers import held_out_documents
+    from textgen.evaluation.balance import load_balance
     from textgen.evaluation.draw_documents import draw_documents
     from textgen.evaluation.loaded_model import LoadedModel
     from textgen.evaluation.measure_model import Evaluation
@@ -61,12 +62,14 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
         echo(f"would measure {names} on {size}, into {directory.path}; nothing was written")
         return
 
+    balance = load_balance(config.data, config.evaluation, checked.sources, drawn)
+
     # ---------------------------------------------------------------------------------------- the output directory
     run_log = RunLog(accelerator, directory, config.tracking, {"model": config.model.model} | drawn.facts())
 
     # ----------------------------------------------------------------------------------- measure each, baseline first
     evaluation = Evaluation(
-        config.evaluation, drawn, config.output.seed,
+        config.evaluation, drawn, config.output.seed, balance=balance,
         judge=checked.judge, amateur=checked.amateur, score_cache=run_log.results.score_cache,
     )  # fmt: skip
     for moment, found in checked.models.items():

@@ -47,6 +47,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # These imports take seconds, so they come after the cheap checks.
     from textgen.data.blocks import GlobalBatches
     from textgen.data.corpus import load_corpus
+    from textgen.evaluation.balance import load_balance
     from textgen.evaluation.decoding.training_samples import TextSampler
     from textgen.evaluation.draw_documents import draw_documents
     from textgen.evaluation.loaded_model import LoadedModel
@@ -75,6 +76,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         corpus.validation, config.evaluation.evaluation_tokens, config.run.training_evaluation_tokens
     )
     echo(f"{config.data.data}: {corpus}{drawn.shares()}")
+    balance = load_balance(config.data, config.evaluation, checked.sources, drawn)
 
     # -------------------------------------------------------------------------------------------------------- model
     trainable = build_model(
@@ -114,7 +116,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # ------------------------------------------------------------------------------------ evaluate before training
     loaded = LoadedModel(accelerator, prepared.model, checked.model.tokenizer, checked.model.context)
     evaluation = Evaluation(
-        config.evaluation, drawn, config.training.seed,
+        config.evaluation, drawn, config.training.seed, balance=balance,
         judge=checked.judge, amateur=checked.amateur, score_cache=run_log.results.score_cache,
     )  # fmt: skip
 

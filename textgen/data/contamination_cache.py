@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from textgen.data.readers import training_documents
 from textgen.data.sources import DataSources
 from textgen.errors import UserError
 from textgen.files import read_json, write_json
+from textgen.progress import progress
 
 _FORMAT = 1  # part of the key: increase it if the definition of contamination or the layout changes
 
@@ -43,9 +44,17 @@ def load_contamination(
     with FileLock(f"{path}.lock"):
         contamination = _read(path)
         if contamination is None:
-            contamination = find_contamination(held_out, training_documents(config, sources), n)
+            with progress("looking for held-out text in the training text", unit="bytes") as advance:
+                training = _counted(training_documents(config, sources), advance)
+                contamination = find_contamination(held_out, training, n)
             write_json(path, asdict(contamination))
     return contamination
+
+
+def _counted(documents: Iterable[Document], advance: Callable[[float], None]) -> Iterator[Document]:
+    for document in documents:
+        yield document
+        advance(len(document.text))  # characters: exact bytes would cost more than they tell
 
 
 def _key(config: DataConfig, sources: DataSources, held_out: Sequence[Document], n: int) -> str:

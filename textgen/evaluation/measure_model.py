@@ -1,10 +1,12 @@
 """Measure one model: perplexity, decoding strategies and truncation diagnostics in one call."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from textgen.data.overlap.contamination import Contamination
+from textgen.evaluation.balance import Balance, RetainedText, measure_retained, uncontaminated_summary
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.decoding.generate import Continuation
 from textgen.evaluation.decoding.prompts import Prompt, select_prompts
@@ -31,6 +33,8 @@ class Measurement:
         decoding: an entry of ``decoding.json``; this and the following are empty if decoding was skipped.
         continuations: every continuation that it was computed from.
         diagnostics: an entry of ``diagnostics.json``: what each truncation keeps.
+        retained: the figures on the text of ``--retain-data``, if given.
+        contamination: the contents of ``contamination.json``, if contaminated documents were looked for.
     """
 
     perplexity: dict[str, Any]
@@ -38,6 +42,8 @@ class Measurement:
     decoding: list[dict[str, Any]]
     continuations: list[Continuation]
     diagnostics: list[dict[str, Any]]
+    retained: RetainedText | None = None
+    contamination: Contamination | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Evaluation:
         judge: the model of ``--judge``; loaded for each measurement, so that it takes no memory during training.
         amateur: the model of ``--amateur``; loaded for each measurement as well.
         score_cache: directory for window scores, from which an interrupted measurement resumes.
+        balance: contaminated documents, and other text to score.
     """
 
     config: EvaluationConfig
@@ -59,6 +66,7 @@ class Evaluation:
     judge: FoundModel | None = None
     amateur: FoundModel | None = None
     score_cache: Path | None = None
+    balance: Balance = field(default_factory=Balance)
 
     def measure(self, loaded: LoadedModel, echo: Callable[[str], None] = lambda line: None) -> Measurement:
         """Measure one model; the same result on every process.
@@ -80,9 +88,13 @@ class Evaluation:
         cache = ScoreCache(self.score_cache, accelerator.process_index) if self.score_cache else None
         settings = WindowSettings.resolve(config.convention, loaded.context, config.stride)
         perplexity, scores = measure_perplexity(loaded, self.drawn.documents, settings, seed=self.seed, cache=cache)
-        perplexity |= self.drawn.available()
+        contamination, retained = self.balance.contamination, None
+        perplexity |= self.drawn.available() | uncontaminated_summary(scores, contamination, settings, seed=self.seed)
+        if self.balance.retained:
+            echo(f"measuring the perplexity of {loaded.name} on {self.balance.retained} to retain")
+            retained = measure_retained(loaded, self.balance.retained, settings, seed=self.seed, cache=cache)
         if config.skip_decoding:
-            return Measurement(perplexity, scores, [], [], [])
+            return Measurement(perplexity, scores, [], [], [], retained, contamination)
         strategies = parse_strategies(config.strategies, amateur=self.amateur is not None)
         echo(f"truncation diagnostics on {len(prompts)} reference continuations")
         diagnostics = truncation_coverage(loaded, prompts, strategies, seed=self.seed)
@@ -96,7 +108,7 @@ class Evaluation:
             judge=judge,
             echo=echo,
         )
-        return Measurement(perplexity, scores, rows, continuations, diagnostics)
+        return Measurement(perplexity, scores, rows, continuations, diagnostics, retained, contamination)
 
     def held_out_metrics(self, loaded: LoadedModel) -> dict[str, float]:
         """Metrics to log during training: eval/loss (nats per token), eval/token_perplexity, eval/bits_per_byte.

@@ -6,14 +6,14 @@ from typing import Any
 from accelerate import Accelerator
 
 from textgen.errors import UserError
+from textgen.evaluation.balance import differences, retained_difference
 from textgen.evaluation.measure_model import Measurement
-from textgen.evaluation.perplexity.summary import paired_difference
 from textgen.files import write_json
 from textgen.reporting.config import TrackingConfig
 from textgen.reporting.console import step_line
 from textgen.reporting.jsonl import StepRecord
 from textgen.reporting.publish import publish
-from textgen.reporting.results import EvaluationResults
+from textgen.reporting.results import RETAINED, EvaluationResults
 from textgen.reporting.tracking.tracker import NoTracker, Tracker, start_tracker
 from textgen.run.directory import RunDirectory
 from textgen.training.environment import environment, peak_memory_bytes
@@ -127,11 +127,16 @@ class RunLog:
         """Write the paired difference between two measured moments; ``seed`` is the bootstrap's.
 
         Raises:
-            UserError: a file of the run is damaged.
+            UserError: a file of the run is damaged, or the text of ``--retain-data`` has changed.
         """
         if self._writes:
             reference, other = self.results.scores(first), self.results.scores(second)
-            self.results.write_difference(paired_difference(reference, other, seed=seed))
+            contaminated = {row["id"] for row in self.results.contamination().get("documents", [])}
+            difference = differences(reference, other, contaminated, seed=seed)
+            retained = [self.results.scores(moment, RETAINED) for moment in (first, second)]
+            self.results.write_difference(
+                difference, retained_difference(*retained, seed=seed) if any(retained) else None
+            )
 
     def finish(self) -> None:
         """Write the report and the model card, print the results, end the tracker's run, and mark the run as done.
