@@ -1,9 +1,13 @@
 """Measuring a model in one call, and its held-out loss during training."""
 
+from dataclasses import replace
+
 import pytest
 
 from textgen.data.document import Document
+from textgen.data.overlap.contamination import Contamination, SharedText
 from textgen.errors import UserError
+from textgen.evaluation.balance import Balance
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.draw_documents import draw_documents
 from textgen.evaluation.loaded_model import LoadedModel
@@ -85,6 +89,25 @@ def test_a_measurement_says_what_was_scored_and_what_there_was(loaded):
     assert f"measuring the perplexity of tiny on {len(drawn.documents)} of 3 held-out documents" in lines
     during = Evaluation(EvaluationConfig(skip_decoding=True), draw_documents(drawn.training_documents), seed=0)
     assert evaluation.held_out_metrics(loaded) == during.held_out_metrics(loaded)
+
+
+def test_contaminated_documents_and_retained_text_are_measured_beside(loaded):
+    shared = SharedText("1", 12, 12, "t#0", "", 12)
+    retained = draw_documents([Document("r#0", "r", "Some other text."), Document("r#1", "r", "And more of it.")])
+    balance = Balance(Contamination(13, 10, 3, (shared,)), retained)
+    lines = []
+    plain = Evaluation(EvaluationConfig(skip_decoding=True), DRAWN, seed=0)
+    measured = replace(plain, balance=balance).measure(loaded, lines.append)
+    assert {k: v for k, v in measured.perplexity.items() if k != "uncontaminated"} == plain.measure(loaded).perplexity
+    clean = [score for score in measured.scores if score.id != "1"]
+    assert measured.perplexity["uncontaminated"]["nll_sum"] == pytest.approx(sum(score.nll for score in clean))
+    assert measured.perplexity["uncontaminated"]["documents"] == 2
+    assert measured.contamination is balance.contamination
+    other = Evaluation(EvaluationConfig(skip_decoding=True), retained, seed=0).measure(loaded)
+    assert measured.retained
+    assert measured.retained.scores == other.scores
+    assert measured.retained.perplexity == {key: other.perplexity[key] for key in measured.retained.perplexity}
+    assert lines[1:] == ["measuring the perplexity of tiny on 2 documents to retain"]
 
 
 def test_without_decoding_there_is_perplexity_only(loaded):

@@ -6,7 +6,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from textgen.reporting.console import print_decoding, print_perplexity, step_line
+from textgen.reporting.console import print_balance, print_decoding, print_perplexity, step_line
+from textgen.reporting.results import RunFiles
 
 
 def printed(function, value, width=100, **options) -> str:
@@ -112,6 +113,15 @@ def test_the_excess_over_a_known_entropy_is_printed(perplexity):
     text = " ".join(printed(print_perplexity, {"model": entry}).split())
     assert "source of known entropy, markov:seed=1" in text
     assert text.endswith("model 0.010.")
+
+
+def test_the_balance_is_printed_below(balance_dir):
+    run = RunFiles.read(balance_dir)
+    file = io.StringIO()
+    print_balance(run.perplexity, run.contamination, Console(file=file, width=200))
+    first, second = file.getvalue().splitlines()
+    assert first.startswith("  2 of 12 scored documents share 13 words in a row")
+    assert second.strip() == "text to retain: before 2.500, after 2.750, difference 0.250 (0.200–0.300) bits per byte"
 
 
 def test_step_line():

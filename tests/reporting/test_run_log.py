@@ -6,13 +6,16 @@ import pytest
 import torch
 from recording_tracker import Tracker
 
+from textgen.data.overlap.contamination import Contamination, SharedText
 from textgen.errors import UserError
+from textgen.evaluation.balance import RetainedText
 from textgen.evaluation.measure_model import Measurement
 from textgen.evaluation.perplexity.document_sums import DocumentScore
 from textgen.evaluation.perplexity.summary import paired_difference
 from textgen.reporting import run_log as run_log_module
 from textgen.reporting.config import TrackingConfig
 from textgen.reporting.jsonl import StepRecord
+from textgen.reporting.results import RETAINED
 from textgen.reporting.run_log import RunLog
 from textgen.reporting.tracking.wandb_mirror import WandbMirror
 from textgen.run.directory import RunDirectory
@@ -266,6 +269,22 @@ def test_finishing_writes_difference_report_and_card_ends_the_tracker_and_marks_
     done = directory.status()
     assert (done["state"], done["exit_code"], done["step"]) == ("done", 0, 10)
     assert directory.is_complete()
+
+
+def test_differences_are_also_of_clean_documents_and_of_retained_text(start, tracker, perplexity):
+    log = start()
+    contamination = Contamination(13, 90, 12, (SharedText("a#3", 20, 15, "t#0", "", 15),))
+    for moment, value in (("before", 2.0), ("after", 1.5)):
+        scores = [DocumentScore(f"a#{n}", value * (20 + n), 10, 8, 40) for n in range(12)]
+        general = [DocumentScore(f"g#{n}", 9 - value * n, 10, 8, 40) for n in range(3)]
+        retained = RetainedText(perplexity(1.0, documents=3), general)
+        log.write_measurement(moment, Measurement(perplexity(value), scores, [], [], [], retained, contamination))
+    log.write_difference("before", "after", seed=3)
+    found = log.results.perplexity()
+    before, after = ([s for s in log.results.scores(moment) if s.id != "a#3"] for moment in ("before", "after"))
+    assert found["difference"]["uncontaminated"] == paired_difference(before, after, seed=3)
+    retained = [log.results.scores(moment, RETAINED) for moment in ("before", "after")]
+    assert found["retained"]["difference"] == paired_difference(*retained, seed=3)
 
 
 def test_one_model_alone_has_no_difference(start, directory, tracker, perplexity):
