@@ -3,12 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.data.overlap.words import ngram_hashes, split_words
+from textgen.data.overlap.words import locate_words, ngram_hashes, split_words
 
 
 def words_of(text: str) -> list[str]:
     """Each word as it is written in the text."""
-    words = split_words([text])
+    words = locate_words(text)
     return [text[words.span(i, 1)] for i in range(len(words))]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from textgen.data.document import Document
 from textgen.data.overlap.held_out_ngrams import NgramIndex, Place
-from textgen.data.overlap.words import split_words
+from textgen.data.overlap.words import locate_words
 
 SHOWN_CHARACTERS = 600  # of a shared passage; its number of words is that of all of it
 
@@ -85,7 +85,7 @@ def find_contamination(held_out: Sequence[Document], training: Iterable[Document
 
 
 def _shared_text(document: Document, places: Sequence[Place | None], n: int) -> SharedText:
-    words = split_words([document.text])
+    words = locate_words(document.text)
     n = min(n, len(words))
     covered, longest, passage = 0, 0, (0, 0)
     first = end = 0

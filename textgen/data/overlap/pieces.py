@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from textgen.data.document import Document
-from textgen.data.overlap.words import split_words
+from textgen.data.overlap.words import locate_words
 
 BATCH_CHARACTERS = 1 << 18  # the fastest of 2^16 … 2^20: the arrays of a batch fit into the processor's cache
 
@@ -56,7 +56,7 @@ def _cut(text: str, n: int, characters: int) -> Iterator[str]:
 def _last_words(text: str, start: int, end: int, count: int) -> int | None:
     """Where the last ``count`` words of ``text[start:end]`` start; None if it has no more words than that."""
     for low in (max(start, end - 32 * count), start):  # the end is usually enough
-        words = split_words([text[low:end]])
+        words = locate_words(text[low:end])
         if len(words) > count:
             return low + words.span(len(words) - count, count).start
     return None
