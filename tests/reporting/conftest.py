@@ -236,6 +236,8 @@ def add_balance(run_dir: Path) -> Path:
         for n in range(2)
     ]
     contamination = {"ngram_words": 13, "training_documents": 88, "held_out_documents": 12, "documents": rows}
+    example = {"id": HOSTILE, "earlier_id": "plays.txt#5", "similarity": 0.953125}
+    contamination["near_duplicates"] = {"compared": 80, "found": 3, "examples": [example]}
     write_json(run_dir / "evaluation" / "contamination.json", contamination)
     return run_dir
 

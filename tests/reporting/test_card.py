@@ -91,6 +91,8 @@ def test_the_balance_is_a_table(balance_dir):
     text = write_model_card(balance_dir).read_text()
     assert ["bits per byte of", "documents", "before", "after", "difference"] in tables(text)
     assert "2 of 12 scored documents share 13 words in a row with a training document." in text
+    assert "3 nearly equal an earlier one" in text
+    assert "`x`" not in text
     rows = [row for row in tables(text) if row[0] == "without contaminated documents"]
     assert rows == [
         [

@@ -158,6 +158,7 @@ def test_the_balance_has_a_table_and_the_shared_passages(balance_dir):
         ["plays.txt#0", "20 of 300", "plays.txt#7"],
         ["plays.txt#1", "19 of 300", "plays.txt#7"],
     ]
+    assert "Of 80 of 88 training documents compared, 3 nearly equal an earlier one, such as " in page.text
     assert "<script>alert" not in html
     assert "alert(1)" in passages[1][3]
     assert "no --retain-data was given" not in page.text

@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from textgen.data.config import DataConfig
 from textgen.data.corpus import cache_directory
 from textgen.data.document import Document
 from textgen.data.overlap.contamination import Contamination, find_contamination
+from textgen.data.overlap.near_duplicates import NearDuplicateSearch
 from textgen.data.readers import training_documents
 from textgen.data.sources import DataSources
 from textgen.errors import UserError
@@ -22,7 +23,9 @@ _FORMAT = 1  # part of the key: increase it if the definition of contamination o
 def load_contamination(
     config: DataConfig, sources: DataSources, held_out: Sequence[Document], n: int
 ) -> Contamination | None:
-    """The contamination of held-out documents: from the cache or, the first time, from the training text.
+    """The contamination of held-out documents and the near-duplicates among training ones, from the cache.
+
+    The first time, they are computed in one pass over the training text.
 
     Safe to call from any number of processes at once: one computes it, the others wait. None if ``n`` is 0.
 
@@ -45,8 +48,10 @@ def load_contamination(
         contamination = _read(path)
         if contamination is None:
             with progress("looking for held-out text in the training text", unit="bytes") as advance:
-                training = _counted(training_documents(config, sources), advance)
+                near_duplicates = NearDuplicateSearch()
+                training = near_duplicates.watch(_counted(training_documents(config, sources), advance))
                 contamination = find_contamination(held_out, training, n)
+                contamination = replace(contamination, near_duplicates=near_duplicates.result())
             write_json(path, asdict(contamination))
     return contamination
 

@@ -57,6 +57,7 @@ def render(run: RunFiles) -> str:
         balance_columns=balance.balance_columns(run.perplexity),
         balance_rows=balance.balance_rows(run.perplexity),
         contamination=balance.contamination_finding(run.contamination),
+        near_duplicates=balance.near_duplicates_finding(run.contamination),
         contaminated=balance.contaminated_rows(run.contamination),
         metrics=columns,
         decoding_tables=[

@@ -10,6 +10,7 @@ from textgen.reporting.tables.balance import (
     balance_rows,
     contaminated_rows,
     contamination_finding,
+    near_duplicates_finding,
 )
 
 
@@ -71,6 +72,31 @@ def test_contamination_in_words(found, finding):
     contamination = {"ngram_words": 13, "held_out_documents": 3, "documents": [{"id": str(n)} for n in range(found)]}
     assert contamination_finding(contamination) == finding
     assert contamination_finding({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("near", "finding"),
+    [
+        ({"compared": 88, "found": 0}, "Of 88 training documents compared, none nearly equals another."),
+        (
+            {"compared": 80, "found": 3},
+            "Of 80 of 88 training documents compared, 3 nearly equal an earlier one, such as b and a (estimated "
+            "similarity 0.95).",
+        ),
+        (
+            {"compared": 80, "found": 1},
+            "Of 80 of 88 training documents compared, 1 nearly equals an earlier one, such as b and a (estimated "
+            "similarity 0.95).",
+        ),
+        ({"compared": 0, "found": 0}, ""),
+        (None, ""),
+    ],
+)
+def test_near_duplicates_in_words(near, finding):
+    example = {"id": "b", "earlier_id": "a", "similarity": 0.953125}
+    found = {"training_documents": 88, "near_duplicates": near and near | {"examples": [example]}}
+    assert near_duplicates_finding(found) == finding
+    assert near_duplicates_finding({}) == ""
 
 
 def test_the_first_contaminated_documents_are_shown():

@@ -12,6 +12,7 @@ from typing import Any
 
 from textgen.data.document import Document
 from textgen.data.overlap.held_out_ngrams import NgramIndex, Place
+from textgen.data.overlap.near_duplicates import NearDuplicate, NearDuplicates
 from textgen.data.overlap.words import locate_words
 
 SHOWN_CHARACTERS = 600  # of a shared passage; its number of words is that of all of it
@@ -47,12 +48,14 @@ class Contamination:
         training_documents: number of training documents.
         held_out_documents: number of held-out documents.
         documents: the contaminated ones, the largest share of shared words first.
+        near_duplicates: training documents that nearly equal another one; None if they were not counted.
     """
 
     ngram_words: int
     training_documents: int
     held_out_documents: int
     documents: tuple[SharedText, ...]
+    near_duplicates: NearDuplicates | None = None
 
     @property
     def ids(self) -> frozenset[str]:
@@ -66,7 +69,11 @@ class Contamination:
         Raises:
             TypeError, KeyError: it was not written by this version.
         """
-        return cls(**(value | {"documents": tuple(SharedText(**row) for row in value["documents"])}))
+        near = value["near_duplicates"]
+        if near is not None:
+            near = NearDuplicates(**(near | {"examples": tuple(NearDuplicate(**row) for row in near["examples"])}))
+        documents = tuple(SharedText(**row) for row in value["documents"])
+        return cls(**(value | {"documents": documents, "near_duplicates": near}))
 
 
 def find_contamination(held_out: Sequence[Document], training: Iterable[Document], n: int) -> Contamination:

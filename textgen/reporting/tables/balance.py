@@ -55,6 +55,22 @@ def contamination_finding(contamination: Mapping[str, Any]) -> str:
     return f"{finding}, so there are no figures without them." if found == scored else f"{finding}."
 
 
+def near_duplicates_finding(contamination: Mapping[str, Any]) -> str:
+    """How many training documents nearly equal an earlier one, with an example; empty if they were not counted."""
+    near = contamination.get("near_duplicates")
+    if not near or not near["compared"]:
+        return ""
+    compared = part_of(near["compared"], contamination["training_documents"])
+    if not near["found"]:
+        return f"Of {compared} training documents compared, none nearly equals another."
+    example = near["examples"][0]
+    return (
+        f"Of {compared} training documents compared, {count(near['found'])} nearly "
+        f"{'equals' if near['found'] == 1 else 'equal'} an earlier one, such as {example['id']} and "
+        f"{example['earlier_id']} (estimated similarity {number(example['similarity'])})."
+    )
+
+
 def contaminated_rows(contamination: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The :data:`CONTAMINATED_SHOWN` documents with the largest share of shared words."""
     rows: Sequence[Mapping[str, Any]] = contamination.get("documents", [])
