@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.evaluation.batching import pack_batches, same_length_batches, share_batches
+from textgen.evaluation.batching import pack_batches, same_length_batches, share_batches, share_runs
 
 
 def process(rank: int, of: int) -> SimpleNamespace:
@@ -30,6 +30,15 @@ def test_every_batch_belongs_to_one_process_and_shares_differ_by_one_at_most(cou
     pairs = [pair for share in shares for pair in share]
     assert sorted(index for index, _ in pairs) == list(range(count))
     assert all(batches[index] is batch for index, batch in pairs)
+
+
+@given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 9))
+def test_runs_contain_every_item_once_in_order_and_are_about_equal(sizes, processes):
+    runs = share_runs(sizes, processes)
+    assert len(runs) == processes
+    assert [index for run in runs for index in run] == list(range(len(sizes)))
+    fair = sum(sizes) / processes
+    assert all(abs(sum(sizes[index] for index in run) - fair) <= max(sizes, default=0) for run in runs)
 
 
 @given(spans(), st.integers(1, 400))

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
 from accelerate import Accelerator
 
 T = TypeVar("T")
@@ -21,6 +22,20 @@ def share_batches(accelerator: Accelerator, batches: Sequence[T]) -> Iterator[tu
     """
     for number in range(accelerator.process_index, len(batches), accelerator.num_processes):
         yield number, batches[number]
+
+
+def share_runs(sizes: Sequence[int], processes: int) -> list[range]:
+    """Each process's share of items: runs of consecutive indices, of about the same total size.
+
+    Args:
+        sizes: size of each item.
+        processes: number of processes.
+    """
+    ends = np.cumsum(sizes, dtype=np.int64)
+    middles = 2 * ends - np.asarray(sizes, dtype=np.int64)  # twice the middle of each item, so that it is an integer
+    total = int(ends[-1]) if len(ends) else 0
+    starts = np.searchsorted(middles * processes, 2 * total * np.arange(processes)).tolist()
+    return [range(first, last) for first, last in zip(starts, [*starts[1:], len(sizes)], strict=True)]
 
 
 def pack_batches(order: Sequence[int], spans: Sequence[tuple[int, int]], limit: int) -> list[list[int]]:
