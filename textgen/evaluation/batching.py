@@ -5,11 +5,14 @@ result, is the same on any number of processes.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
 from accelerate import Accelerator
+
+from textgen.progress import progress
 
 T = TypeVar("T")
 
@@ -36,6 +39,23 @@ def share_runs(sizes: Sequence[int], processes: int) -> list[range]:
     total = int(ends[-1]) if len(ends) else 0
     starts = np.searchsorted(middles * processes, 2 * total * np.arange(processes)).tolist()
     return [range(first, last) for first, last in zip(starts, [*starts[1:], len(sizes)], strict=True)]
+
+
+@contextmanager
+def share_progress(
+    work: str, sizes: Sequence[int], share: Iterable[int], *, unit: str
+) -> Iterator[Callable[[float], None]]:
+    """Progress of items that processes share, as far as one can tell: the others' shares are about as far as its own.
+
+    Args:
+        work: what is being done, as for :func:`textgen.progress.progress`.
+        sizes: size of each item, for all processes.
+        share: indices of this process's items.
+        unit: what sizes are counted in.
+    """
+    total, own = sum(sizes), sum(sizes[index] for index in share)
+    with progress(work, total=total, unit=unit) as advance:
+        yield lambda size: advance(size * total / max(1, own))
 
 
 def pack_batches(order: Sequence[int], spans: Sequence[tuple[int, int]], limit: int) -> list[list[int]]:

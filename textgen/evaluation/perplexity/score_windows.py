@@ -1,7 +1,6 @@
 """Score token windows in batches that are divided among processes, resuming from the score cache."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,14 +9,13 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from textgen.data.document import Document
-from textgen.evaluation.batching import pack_batches, share_runs
+from textgen.evaluation.batching import pack_batches, share_progress, share_runs
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.perplexity.document_sums import WindowScore, sum_window
 from textgen.evaluation.perplexity.score_cache import CachedScores, ScoreCache, evaluation_key, look_up
 from textgen.evaluation.perplexity.windows import TokenWindow, TokenWindows, Window, WindowSettings
 from textgen.model.contexts import evaluating
 from textgen.model.token_scores import score_tokens, scoring_head, without_gradients
-from textgen.progress import progress
 
 _MAX_LOGITS = 1 << 28  # per batch, if the head cannot be run separately: 1 GiB in float32
 
@@ -53,7 +51,7 @@ def score_windows(
         shares = share_runs(sizes, loaded.accelerator.num_processes)
         share = shares[loaded.accelerator.process_index]
         windows.exchange(loaded.accelerator, [[i for number in run for i in batches[number]] for run in shares])
-        with _progress(loaded.name, sizes, share) as advance:
+        with share_progress(f"scoring {loaded.name}".rstrip(), sizes, share, unit="tokens") as advance:
             for number in share:
                 batch = batches[number]
                 results = _score_batch(model, head, [windows[index] for index in batch], loaded.device)
@@ -63,14 +61,6 @@ def score_windows(
                     cache.append([_record(cached, windows, documents, i, score) for i, score in fresh.items()])
                 advance(sizes[number])
     return scored
-
-
-@contextmanager
-def _progress(name: str, sizes: Sequence[int], share: range) -> Iterator[Callable[[float], None]]:
-    """Progress of all processes, as far as this one can tell: the others have shares of about the same size."""
-    total, own = sum(sizes), sum(sizes[number] for number in share)
-    with progress(f"scoring {name}".rstrip(), total=total, unit="tokens") as advance:
-        yield lambda size: advance(size * total / max(1, own))
 
 
 def _record(
