@@ -28,6 +28,7 @@ SUB_PACKAGES: dict[str, tuple[str, ...]] = {
     "textgen.evaluation.perplexity": (
         "textgen.evaluation.loaded_model",
         "textgen.evaluation.batching",
+        "textgen.evaluation.exchange",
         "textgen.evaluation.uncertainty",
     ),
     "textgen.evaluation.decoding": (
@@ -76,6 +77,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     ),
     "textgen.evaluation.loaded_model": (),
     "textgen.evaluation.batching": (),
+    "textgen.evaluation.exchange": (),
     "textgen.evaluation.decoding.gumbel": (),
     "textgen.evaluation.decoding.prefix_cache": (),
     "textgen.evaluation.decoding.strategies": (),

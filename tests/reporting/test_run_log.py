@@ -170,6 +170,22 @@ def test_speed_is_targets_over_seconds_since_the_last_row(start, directory, trac
     ]
 
 
+def test_long_steps_are_printed_but_not_logged(start, directory, tracker, lines, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(run_log_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    log = start()
+    log.resume_from(TrainState(step=2))
+    for clock.now in (9, 11, 40, 42):  # the first line after 10 seconds, the next ones 30 seconds apart
+        log.add_step(step(100, 10.0))
+    assert lines == [
+        "step  4/10 · loss 3.000 · 10 tok/s · 1:00 left",
+        "step  6/10 · loss 3.000 · 10 tok/s · 0:40 left",
+    ]
+    log.log({"step": 7, "train/loss": 3.0})
+    assert [row["step"] for row in rows_of(directory, "metrics")] == [7]
+    assert len(lines) == 3
+
+
 def write_six_steps(log):
     log.resume_from(TrainState())
     log.log_samples([sample(0)])

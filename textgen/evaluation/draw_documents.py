@@ -10,10 +10,13 @@ import heapq
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from accelerate import PartialState
 
 from textgen.data.document import Document
 from textgen.data.split import split_hash
+from textgen.evaluation.exchange import on_main
 
 BYTES_PER_TOKEN = 4
 """About what a token of GPT-2's has in English; in other languages and with small vocabularies, tokens are shorter."""
@@ -76,12 +79,7 @@ def draw_documents(
         tokens: how much text to score before and after training; at least one document is drawn.
         training_tokens: how much of that to score during training; at least one document is drawn.
     """
-    from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list
-
-    found: list[Any] = [lowest_hashes(documents, tokens) if PartialState().is_main_process else None]
-    broadcast_object_list(found)
-    indices, size = found[0]
+    indices, size = on_main(PartialState(), lambda: lowest_hashes(documents, tokens))
     drawn = documents if indices is None else [documents[index] for index in indices]
     within, _ = lowest_hashes(drawn, training_tokens)
     during = drawn if within is None else [drawn[index] for index in within]

@@ -12,6 +12,7 @@ from textgen.model.layers import enable_gradient_checkpointing
 from textgen.model.loading import load_model, parameter_counts, save_model, weights_fingerprint
 from textgen.model.locate import FoundModel
 from textgen.model.lora import add_adapters
+from textgen.progress import progress
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,11 @@ def build_model(
     """
     adapted = found.config.method != "full"
     bits = adapters.qlora_bits if found.config.method == "qlora" else None
-    model = load_model(
-        found.location, found.config, seed=seed, setting=found.setting, quantize_bits=bits, compute_dtype=dtype
-    )
-    base_fingerprint = weights_fingerprint(model)
+    with progress(f"loading {found.config.model}"):
+        model = load_model(
+            found.location, found.config, seed=seed, setting=found.setting, quantize_bits=bits, compute_dtype=dtype
+        )
+        base_fingerprint = weights_fingerprint(model)
     if adapted:
         model = add_adapters(model, adapters, found.location.base, seed=seed, dtype=None if bits else dtype)
     model = swap_modules(model).to(device)
@@ -107,4 +109,5 @@ def load_frozen(found: FoundModel, *, device: torch.device, seed: int) -> Any:
     Raises:
         UserError: its weights cannot be loaded.
     """
-    return swap_modules(load_model(found.location, found.config, seed=seed, setting=found.setting)).to(device)
+    with progress(f"loading {found.config.model}"):
+        return swap_modules(load_model(found.location, found.config, seed=seed, setting=found.setting)).to(device)
