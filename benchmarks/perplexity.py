@@ -52,7 +52,7 @@ def textgen(options: argparse.Namespace) -> Pass:
         documents = [Document("text", "benchmark", text)]
         scored = score_pass(loaded, documents, settings, batch_tokens=BATCH * loaded.context)
         token_metrics(scored.sums, seed=0)
-        hardest_tokens(scored.windows, scored.window_scores, documents, loaded.tokenizer)
+        hardest_tokens(scored.windows, scored.hardest, documents, loaded.tokenizer)
         return scored.document_scores[0].nll, scored.document_scores[0].tokens
 
     return measure

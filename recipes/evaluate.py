@@ -1,7 +1,8 @@
 """Measure any saved or hub model, full or adapter: perplexity, and a comparison of decoding strategies.
 
-Every document of --validation-data is scored, or else the validation split of --data. With --baseline, a second model
-is measured on the same documents and prompts, and the difference comes with its own interval.
+Scores documents of --validation-data, or else of the validation split of --data, up to --evaluation-tokens of text.
+With --baseline, a second model is measured on the same documents and prompts, and the difference comes with its own
+interval.
 
     accelerate launch recipes/evaluate.py --model runs/my-run/model --baseline tiny-gpt2
 """
@@ -42,6 +43,8 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
 
     # These imports take seconds, so they come after the cheap checks.
     from textgen.data.corpus import load_held_out
+    from textgen.evaluation.balance import load_balance
+    from textgen.evaluation.draw_documents import draw_documents
     from textgen.evaluation.loaded_model import LoadedModel
     from textgen.evaluation.measure_model import Evaluation
     from textgen.plan.dry_run import print_evaluation_plan
@@ -64,15 +67,15 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
         for moment, found in checked.models.items()
     }
     probe_models((checked.judge, checked.amateur), accelerator, seed=config.output.seed)
-    documents = load_held_out(config.data, checked.sources)
+    drawn = draw_documents(load_held_out(config.data, checked.sources), config.evaluation.evaluation_tokens)
+    balance = load_balance(config.data, config.evaluation, checked.sources, drawn)
 
     # ---------------------------------------------------------------------------------------- the output directory
-    facts = {"model": config.model.model, "validation_documents": len(documents)}
-    run_log = RunLog(accelerator, directory, config.tracking, facts)
+    run_log = RunLog(accelerator, directory, config.tracking, {"model": config.model.model} | drawn.facts())
 
     # ----------------------------------------------------------------------------------- measure each, baseline first
     evaluation = Evaluation(
-        config.evaluation, documents, config.output.seed,
+        config.evaluation, drawn, config.output.seed, balance=balance,
         judge=checked.judge, amateur=checked.amateur, score_cache=run_log.results.score_cache,
     )  # fmt: skip
     for moment, loaded in models.items():

@@ -47,8 +47,10 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # These imports take seconds, so they come after the cheap checks.
     from textgen.data.blocks import GlobalBatches
     from textgen.data.corpus import load_corpus
-    from textgen.data.overlap import check_overlap
+    from textgen.data.validation_overlap import check_overlap
+    from textgen.evaluation.balance import load_balance
     from textgen.evaluation.decoding.training_samples import TextSampler
+    from textgen.evaluation.draw_documents import draw_documents
     from textgen.evaluation.loaded_model import LoadedModel
     from textgen.evaluation.measure_model import Evaluation
     from textgen.model.build import build_model
@@ -83,7 +85,11 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # --------------------------------------------------------------------------------------------------------- data
     check_overlap(config.data, checked.sources, echo)
     corpus = load_corpus(config.data, checked.model.tokenizer, checked.sources)
-    echo(f"{config.data.data}: {corpus}")
+    drawn = draw_documents(
+        corpus.validation, config.evaluation.evaluation_tokens, config.run.training_evaluation_tokens
+    )
+    echo(f"{config.data.data}: {corpus}{drawn.shares()}")
+    balance = load_balance(config.data, config.evaluation, checked.sources, drawn)
     config = resolve_block_size(config, directory, echo, context=checked.model.context, tokens=len(corpus.tokens))
     config = resolve_packing(config, directory, echo, model=trainable.model, examples=corpus.counts.examples > 0)
     for line in describe_examples(corpus, checked.model.tokenizer, config.data.block_size):
@@ -116,13 +122,13 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     checkpoint = checkpoints.find(config.run.resume, echo)  # now: an unusable one must fail before the first evaluation
 
     # ------------------------------------------------------------------------------------------- the run directory
-    facts = trainable.facts() | corpus.facts() | {"microbatch_size": microbatch_size}
+    facts = trainable.facts() | corpus.facts() | drawn.facts() | {"microbatch_size": microbatch_size}
     run_log = RunLog(accelerator, directory, config.tracking, facts, total_steps=total_steps)
 
     # ------------------------------------------------------------------------------------ evaluate before training
     loaded = LoadedModel(accelerator, prepared.model, checked.model.tokenizer, checked.model.context)
     evaluation = Evaluation(
-        config.evaluation, corpus.validation, config.training.seed,
+        config.evaluation, drawn, config.training.seed, balance=balance,
         judge=checked.judge, amateur=checked.amateur, score_cache=run_log.results.score_cache,
     )  # fmt: skip
 
@@ -139,7 +145,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # ----------------------------------------------------------------------------------------------------- training
     sampler = None
     if config.run.sample_every:
-        sampler = TextSampler(loaded, corpus.validation, config.evaluation, seed=config.training.seed)
+        sampler = TextSampler(loaded, drawn.documents, config.evaluation, seed=config.training.seed)
 
     def sample(step: int) -> None:
         with prepared.evaluation_weights():

@@ -29,12 +29,14 @@ SUB_PACKAGES: dict[str, tuple[str, ...]] = {
         "textgen.data.cache",
     ),
     "textgen.model.adapters": ("textgen.model.config", "textgen.model.contexts"),
+    "textgen.data.overlap": ("textgen.data.document",),
     "textgen.model.kernels": ("textgen.model.contexts",),
     "textgen.training.distributed": ("textgen.training.config", "textgen.training.precision"),
     "textgen.evaluation.uncertainty": (),
     "textgen.evaluation.perplexity": (
         "textgen.evaluation.loaded_model",
         "textgen.evaluation.batching",
+        "textgen.evaluation.exchange",
         "textgen.evaluation.uncertainty",
     ),
     "textgen.evaluation.decoding": (
@@ -87,6 +89,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     ),
     "textgen.evaluation.loaded_model": (),
     "textgen.evaluation.batching": (),
+    "textgen.evaluation.exchange": (),
     "textgen.evaluation.decoding.gumbel": (),
     "textgen.evaluation.decoding.strategies": (),
     "textgen.reporting.config": (),

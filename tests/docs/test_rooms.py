@@ -33,7 +33,7 @@ def test_every_module_follows_the_layers() -> None:
 def test_enough_was_checked() -> None:
     """Near the true numbers, so that a check that stops finding files or imports fails."""
     count = {room: sum(room_of(module) == room for module in IMPORTS) for room in (*ROOMS, *FOUNDATION, "plan")}
-    expected = {"data": 13, "model": 23, "training": 19, "evaluation": 54, "reporting": 26}
+    expected = {"data": 13, "model": 23, "training": 19, "evaluation": 57, "reporting": 26}
     expected |= {
         "errors": 1,
         "config": 1,
@@ -42,7 +42,7 @@ def test_enough_was_checked() -> None:
         "hub": 1,
         "progress": 1,
         "run": 8,
-        "plan": 7,
+        "plan": 8,
     }
     assert all(0.95 * number <= count[package] for package, number in expected.items()), count
     assert sum(count.values()) + 1 == len(IMPORTS) >= 137, "textgen/__init__.py is in no package"

@@ -1,5 +1,6 @@
 """Properties of batch plans, and of dividing batches among processes."""
 
+from contextlib import contextmanager
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.evaluation.batching import pack_batches, same_length_batches, share_batches
+from textgen.evaluation import batching
+from textgen.evaluation.batching import pack_batches, same_length_batches, share_batches, share_progress, share_runs
 
 
 def process(rank: int, of: int) -> SimpleNamespace:
@@ -30,6 +32,33 @@ def test_every_batch_belongs_to_one_process_and_shares_differ_by_one_at_most(cou
     pairs = [pair for share in shares for pair in share]
     assert sorted(index for index, _ in pairs) == list(range(count))
     assert all(batches[index] is batch for index, batch in pairs)
+
+
+@given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 9))
+def test_runs_contain_every_item_once_in_order_and_are_about_equal(sizes, processes):
+    runs = share_runs(sizes, processes)
+    assert len(runs) == processes
+    assert [index for run in runs for index in run] == list(range(len(sizes)))
+    fair = sum(sizes) / processes
+    assert all(abs(sum(sizes[index] for index in run) - fair) <= max(sizes, default=0) for run in runs)
+
+
+def test_progress_of_a_share_stands_for_all(monkeypatch):
+    shown, done = [], []
+
+    @contextmanager
+    def progress(work, *, total, unit):
+        shown.append((work, total, unit))
+        yield done.append
+
+    monkeypatch.setattr(batching, "progress", progress)
+    with share_progress("scoring", [5, 3, 2, 4], [0, 2], unit="tokens") as advance:
+        advance(5)
+        advance(2)
+    assert shown == [("scoring", 14, "tokens")]
+    assert done == [10, 4]
+    with share_progress("scoring", [], [], unit="tokens"):
+        pass
 
 
 @given(spans(), st.integers(1, 400))

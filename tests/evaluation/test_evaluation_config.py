@@ -15,6 +15,7 @@ from textgen.model.config import ModelConfig
         ({"prompt_tokens": -3}, "--prompt-tokens -3: must be at least 1."),
         ({"max_new_tokens": 0}, "--max-new-tokens 0: must be at least 1."),
         ({"samples": 0}, "--samples 0: must be at least 1."),
+        ({"contamination_words": 1}, "--contamination-words 1: must be at least 2, such as 13, or 0 for no search."),
         ({"interval_width": 0.0}, "--interval-width 0.0: must be a positive fraction, such as 0.1."),
         ({"interval_width": float("nan")}, "--interval-width nan: must be a positive fraction, such as 0.1."),
         (

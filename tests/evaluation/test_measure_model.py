@@ -1,10 +1,15 @@
 """Measuring a model in one call, and its held-out loss during training."""
 
+from dataclasses import replace
+
 import pytest
 
 from textgen.data.document import Document
+from textgen.data.overlap.contamination import Contamination, SharedText
 from textgen.errors import UserError
+from textgen.evaluation.balance import Balance
 from textgen.evaluation.config import EvaluationConfig
+from textgen.evaluation.draw_documents import draw_documents
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.measure_model import Evaluation
 from textgen.evaluation.perplexity import score_windows, summary, token_report
@@ -16,6 +21,7 @@ TEXTS = [
     "It was the best of times.",
 ]
 DOCUMENTS = [Document(str(number), "test", text) for number, text in enumerate(TEXTS)]
+DRAWN = draw_documents(DOCUMENTS)
 SHORT = {"prompts": 2, "prompt_tokens": 8, "max_new_tokens": 6}
 
 
@@ -26,7 +32,7 @@ def loaded(accelerator, tiny_gpt2, tokenizer) -> LoadedModel:
 
 @pytest.mark.parametrize("settings", [{}, {"convention": "strided"}, {"convention": "strided", "stride": 3}])
 def test_held_out_loss_equals_the_measured_perplexity(loaded, settings):
-    evaluation = Evaluation(EvaluationConfig(skip_decoding=True, **settings), DOCUMENTS, seed=0)
+    evaluation = Evaluation(EvaluationConfig(skip_decoding=True, **settings), DRAWN, seed=0)
     perplexity = evaluation.measure(loaded).perplexity
     assert evaluation.held_out_metrics(loaded) == {
         "eval/loss": perplexity["nll_sum"] / perplexity["tokens"],
@@ -50,7 +56,7 @@ def test_held_out_loss_computes_no_intervals(loaded, monkeypatch):
         (rates, "rate_interval"),
     ):
         monkeypatch.setattr(module, name, counted(getattr(module, name)))
-    evaluation = Evaluation(EvaluationConfig(skip_decoding=True), DOCUMENTS, seed=0)
+    evaluation = Evaluation(EvaluationConfig(skip_decoding=True), DRAWN, seed=0)
     evaluation.held_out_metrics(loaded)
     assert not computed
     evaluation.measure(loaded)
@@ -60,7 +66,7 @@ def test_held_out_loss_computes_no_intervals(loaded, monkeypatch):
 def test_a_measurement_has_perplexity_scores_rows_continuations_and_diagnostics(loaded):
     lines = []
     config = EvaluationConfig(strategies="greedy,top_p", **SHORT)
-    measured = Evaluation(config, DOCUMENTS, seed=0).measure(loaded, lines.append)
+    measured = Evaluation(config, DRAWN, seed=0).measure(loaded, lines.append)
     assert (measured.perplexity["model"], measured.perplexity["documents"]) == ("tiny", 3)
     assert [score.id for score in measured.scores] == ["0", "1", "2"]
     assert [row["strategy"] for row in measured.decoding] == ["greedy", "top_p", "human"]
@@ -69,8 +75,43 @@ def test_a_measurement_has_perplexity_scores_rows_continuations_and_diagnostics(
     assert "measuring the perplexity of tiny on 3 documents" in lines
 
 
+def test_a_measurement_says_what_was_scored_and_what_there_was(loaded):
+    drawn = draw_documents(DOCUMENTS, tokens=56, training_tokens=7)
+    assert 1 <= len(drawn.training_documents) < len(drawn.documents) < 3
+    lines = []
+    evaluation = Evaluation(EvaluationConfig(strategies="greedy", **SHORT), drawn, seed=0)
+    measured = evaluation.measure(loaded, lines.append)
+    assert [score.id for score in measured.scores] == [document.id for document in drawn.documents]
+    assert {one.prompt_id for one in measured.continuations} <= {score.id for score in measured.scores}
+    assert measured.perplexity["documents"] == len(drawn.documents)
+    assert measured.perplexity["documents_available"] == 3
+    assert measured.perplexity["bytes_available"] == sum(len(text) for text in TEXTS) > measured.perplexity["bytes"]
+    assert f"measuring the perplexity of tiny on {len(drawn.documents)} of 3 held-out documents" in lines
+    during = Evaluation(EvaluationConfig(skip_decoding=True), draw_documents(drawn.training_documents), seed=0)
+    assert evaluation.held_out_metrics(loaded) == during.held_out_metrics(loaded)
+
+
+def test_contaminated_documents_and_retained_text_are_measured_beside(loaded):
+    shared = SharedText("1", 12, 12, "t#0", "", 12)
+    retained = draw_documents([Document("r#0", "r", "Some other text."), Document("r#1", "r", "And more of it.")])
+    balance = Balance(Contamination(13, 10, 3, (shared,)), retained)
+    lines = []
+    plain = Evaluation(EvaluationConfig(skip_decoding=True), DRAWN, seed=0)
+    measured = replace(plain, balance=balance).measure(loaded, lines.append)
+    assert {k: v for k, v in measured.perplexity.items() if k != "uncontaminated"} == plain.measure(loaded).perplexity
+    clean = [score for score in measured.scores if score.id != "1"]
+    assert measured.perplexity["uncontaminated"]["nll_sum"] == pytest.approx(sum(score.nll for score in clean))
+    assert measured.perplexity["uncontaminated"]["documents"] == 2
+    assert measured.contamination is balance.contamination
+    other = Evaluation(EvaluationConfig(skip_decoding=True), retained, seed=0).measure(loaded)
+    assert measured.retained
+    assert measured.retained.scores == other.scores
+    assert measured.retained.perplexity == {key: other.perplexity[key] for key in measured.retained.perplexity}
+    assert lines[1:] == ["measuring the perplexity of tiny on 2 documents to retain"]
+
+
 def test_without_decoding_there_is_perplexity_only(loaded):
-    measured = Evaluation(EvaluationConfig(skip_decoding=True), DOCUMENTS, seed=0).measure(loaded)
+    measured = Evaluation(EvaluationConfig(skip_decoding=True), DRAWN, seed=0).measure(loaded)
     assert measured.perplexity["documents"] == 3
     assert measured.decoding == measured.continuations == measured.diagnostics == []
 
@@ -78,12 +119,14 @@ def test_without_decoding_there_is_perplexity_only(loaded):
 def test_missing_prompts_are_reported_before_anything_is_measured(loaded):
     lines = []
     with pytest.raises(UserError, match="Decoding comparison: none of the 1 validation documents"):
-        Evaluation(EvaluationConfig(), [Document("0", "test", "x")], seed=0).measure(loaded, lines.append)
+        Evaluation(EvaluationConfig(), draw_documents([Document("0", "test", "x")]), seed=0).measure(
+            loaded, lines.append
+        )
     assert lines == []
 
 
 def test_an_interrupted_measurement_resumes_from_the_score_cache(loaded, tmp_path, monkeypatch):
-    evaluation = Evaluation(EvaluationConfig(skip_decoding=True), DOCUMENTS, seed=0, score_cache=tmp_path / "cache")
+    evaluation = Evaluation(EvaluationConfig(skip_decoding=True), DRAWN, seed=0, score_cache=tmp_path / "cache")
     before = evaluation.measure(loaded)
     assert (tmp_path / "cache" / "process-0.jsonl").is_file()
     monkeypatch.setattr(score_windows, "_score_batch", lambda *_: pytest.fail("a window was scored again"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from textgen.files import write_json, write_jsonl
+from textgen.files import read_json, write_json, write_jsonl
 from textgen.reporting.jsonl import StepRecord
 
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -218,6 +218,34 @@ def write_evaluation(output_dir: Path) -> Path:
     write_json(output_dir / "evaluation" / "decoding.json", {"baseline": decoding_entry(1), "model": decoding_entry(2)})
     write_jsonl(output_dir / "evaluation" / "continuations.jsonl", continuation_rows(("baseline", "model"), 3))
     return output_dir
+
+
+def add_balance(run_dir: Path) -> Path:
+    """Add what a run with contaminated documents and ``--retain-data`` has."""
+    path = run_dir / "evaluation" / "perplexity.json"
+    stated = read_json(path)
+    for moment, bits in (("before", 1.9), ("after", 1.45)):
+        stated[moment]["uncontaminated"] = perplexity_entry(bits, documents=10)
+    stated["difference"]["uncontaminated"] = {"bits_per_byte": -0.45, "bits_per_byte_interval": [-0.5, -0.4]}
+    retained = {"before": perplexity_entry(2.5), "after": perplexity_entry(2.75, documents_available=3000)}
+    retained["difference"] = {"bits_per_byte": 0.25, "bits_per_byte_interval": [0.2, 0.3]}
+    write_json(path, stated | {"retained": retained})
+    rows = [
+        {"id": f"plays.txt#{n}", "words": 300, "shared_words": 20 - n, "training_id": "plays.txt#7"}
+        | {"passage": HOSTILE, "passage_words": 13}
+        for n in range(2)
+    ]
+    contamination = {"ngram_words": 13, "training_documents": 88, "held_out_documents": 12, "documents": rows}
+    example = {"id": HOSTILE, "earlier_id": "plays.txt#5", "similarity": 0.953125}
+    contamination["near_duplicates"] = {"compared": 80, "found": 3, "examples": [example]}
+    write_json(run_dir / "evaluation" / "contamination.json", contamination)
+    return run_dir
+
+
+@pytest.fixture
+def balance_dir(run_dir: Path) -> Path:
+    """A finished fine-tuning run with contaminated documents and ``--retain-data``."""
+    return add_balance(run_dir)
 
 
 @pytest.fixture

@@ -98,6 +98,25 @@ def test_hostile_values_stay_in_their_cell(run_dir, hostile):
     assert sum(line.startswith("# ") for line in body.splitlines()) == 1
 
 
+def test_the_balance_is_a_table(balance_dir):
+    text = write_model_card(balance_dir).read_text()
+    assert ["bits per byte of", "documents", "before", "after", "difference"] in tables(text)
+    assert "2 of 12 scored documents share 13 words in a row with a training document." in text
+    assert "3 nearly equal an earlier one" in text
+    assert "`x`" not in text
+    rows = [row for row in tables(text) if row[0] == "without contaminated documents"]
+    assert rows == [
+        [
+            "without contaminated documents",
+            "10",
+            "1.900 (1.843–1.957)",
+            "1.450 (1.406–1.494)",
+            "−0.450 (−0.500 to −0.400)",
+        ]
+    ]
+    assert "\n\n\n" not in text
+
+
 def test_a_cell_is_one_line_without_markup():
     assert markdown_cell("top_k *x* _y_") == r"top_k \*x\* \_y\_"
     assert markdown_cell("a\n\n b\t|") == r"a b \|"

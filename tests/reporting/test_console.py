@@ -6,7 +6,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from textgen.reporting.console import print_decoding, print_perplexity, step_line
+from textgen.reporting.console import print_balance, print_decoding, print_perplexity, step_line
+from textgen.reporting.results import RunFiles
 
 
 def printed(function, value, width=100, **options) -> str:
@@ -27,6 +28,12 @@ def test_the_perplexity_table_shows_both_models_and_the_difference(evaluation):
     assert "1.920 (1.862–1.978)" in text
     assert "1.410 (1.368–1.452)" in text
     assert "difference in bits per byte: −0.510 (−0.550 to −0.470)" in text
+
+
+def test_the_perplexity_table_shows_how_many_documents_of_how_many_were_scored(evaluation):
+    assert printed(print_perplexity, evaluation["perplexity"]).splitlines()[4].split()[-1] == "12"
+    evaluation["perplexity"]["before"]["documents_available"] = 34_000
+    assert "12 of 34,000" in printed(print_perplexity, evaluation["perplexity"])
 
 
 def test_the_human_row_is_set_apart_and_the_closest_values_are_marked():
@@ -106,6 +113,15 @@ def test_the_excess_over_a_known_entropy_is_printed(perplexity):
     text = " ".join(printed(print_perplexity, {"model": entry}).split())
     assert "source of known entropy, markov:seed=1" in text
     assert text.endswith("model 0.010.")
+
+
+def test_the_balance_is_printed_below(balance_dir):
+    run = RunFiles.read(balance_dir)
+    file = io.StringIO()
+    print_balance(run.perplexity, run.contamination, Console(file=file, width=200))
+    first, second = file.getvalue().splitlines()
+    assert first.startswith("  2 of 12 scored documents share 13 words in a row")
+    assert second.strip() == "text to retain: before 2.500, after 2.750, difference 0.250 (0.200–0.300) bits per byte"
 
 
 def test_step_line():

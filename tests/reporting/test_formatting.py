@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from textgen.reporting.formatting import interval_text, number, printable
+from textgen.reporting.formatting import interval_text, number, part_of, printable
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,13 @@ from textgen.reporting.formatting import interval_text, number, printable
 )
 def test_numbers(value, digits, text):
     assert number(value, digits) == text
+
+
+def test_a_part_of_a_whole():
+    assert part_of(1812, 7943) == "1,812 of 7,943"
+    assert part_of(1812, 1812) == part_of(1812, None) == "1,812"
+    assert part_of(None, 7) == "– of 7"
+    assert part_of(None, None) == "–"
 
 
 def test_intervals():

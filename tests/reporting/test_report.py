@@ -147,6 +147,32 @@ def test_metrics_of_tokens_are_shown_escaped(run_dir, token_perplexity, hostile)
     assert "<script>alert" not in page
 
 
+def test_the_balance_has_a_table_and_the_shared_passages(balance_dir):
+    html, page = read(write_report(balance_dir))
+    assert "balance" in page.ids
+    assert ["bits per byte of", "documents", "before", "after", "difference"] in page.rows
+    assert ["text to retain", "12 of 3,000", "2.5002.425–2.575", "2.7502.667–2.833", "0.2500.200–0.300"] in page.rows
+    assert "2 of 12 scored documents share 13 words in a row with a training document." in page.text
+    [passages] = [table for table in page.tables if table[0][0] == "scored document"]
+    assert [row[:3] for row in passages[1:]] == [
+        ["plays.txt#0", "20 of 300", "plays.txt#7"],
+        ["plays.txt#1", "19 of 300", "plays.txt#7"],
+    ]
+    assert "Of 80 of 88 training documents compared, 3 nearly equal an earlier one, such as " in page.text
+    assert "<script>alert" not in html
+    assert "alert(1)" in passages[1][3]
+    assert "no --retain-data was given" not in page.text
+    (balance_dir / "evaluation" / "perplexity.json").write_text("{}")
+    _, page = read(write_report(balance_dir))
+    assert "no --retain-data was given" in page.text
+    assert "2 of 12 scored documents share" in page.text
+
+
+def test_a_run_without_a_balance_has_no_such_section(run_dir):
+    _, page = read(write_report(run_dir))
+    assert "balance" not in page.ids
+
+
 def test_whitespace_of_continuations_is_kept(run_dir):
     html, page = read(write_report(run_dir))
     assert ".text { white-space: pre-wrap" in html

@@ -1,11 +1,13 @@
 """Measurements: written and read back, replaced if incomplete; damaged files are errors that name file and line."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
+from textgen.data.overlap.contamination import Contamination, SharedText
 from textgen.errors import UserError
+from textgen.evaluation.balance import RetainedText
 from textgen.evaluation.decoding.generate import Continuation
 from textgen.evaluation.measure_model import Measurement
 from textgen.evaluation.perplexity.document_sums import DocumentScore
@@ -13,7 +15,7 @@ from textgen.files import write_json
 from textgen.reporting import results as results_module
 from textgen.reporting.card import write_model_card
 from textgen.reporting.report import write_report
-from textgen.reporting.results import EvaluationResults, RunFiles, moment_pair, moments
+from textgen.reporting.results import RETAINED, EvaluationResults, RunFiles, moment_pair, moments
 
 
 def measurement(bits: float = 1.5, texts: int = 2, decoding: bool = True) -> Measurement:
@@ -47,6 +49,41 @@ def test_what_is_written_is_read_back(results):
     assert list(results.continuations()) == [
         {"when": when, **row} for when, row in zip(["before"] * 2 + ["after"] * 2, rows, strict=True)
     ]
+
+
+def test_retained_text_and_contamination_are_written_beside(results, tmp_path):
+    scores = [DocumentScore("general.txt#0", 7.0, 5, 4, 20, 1, 2)]
+    shared = SharedText("texts#1", 30, 15, "texts#9", "a passage", 13)
+    extra = {"retained": RetainedText({"bits_per_byte": 3.0, "documents": 1}, scores)}
+    extra |= {"contamination": Contamination(13, 90, 3, (shared,))}
+    plain = measurement(2.0, decoding=False)
+    results.write("before", replace(plain, **extra))
+    assert list(results.perplexity()) == ["before", "retained"]
+    results.write("after", replace(plain, **extra))
+    results.write_difference({"bits_per_byte": -0.5}, {"bits_per_byte": 0.1})
+    assert results.perplexity()["retained"] == {
+        "before": {"bits_per_byte": 3.0, "documents": 1},
+        "after": {"bits_per_byte": 3.0, "documents": 1},
+        "difference": {"bits_per_byte": 0.1},
+    }
+    assert results.scores("after") == plain.scores
+    assert results.scores("after", RETAINED) == scores
+    assert results.contamination()["documents"] == [asdict(shared)]
+    assert RunFiles.read(tmp_path).contamination == results.contamination()
+    rows = [json.loads(line) for line in (tmp_path / "evaluation/documents.jsonl").read_text().splitlines()]
+    assert [row.get("set") for row in rows] == [None, None, None, "retained"] * 2
+    assert results.has("after")
+    (tmp_path / "evaluation/documents.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]))
+    assert not results.has("after")
+    assert results.has("before")
+
+
+@pytest.mark.parametrize("content", ['{"documents": 3}', '{"documents": [{}]}', "[]"])
+def test_a_damaged_contamination_is_an_error(results, content):
+    results.directory.mkdir()
+    (results.directory / "contamination.json").write_text(content)
+    with pytest.raises(UserError, match=r"contamination\.json"):
+        results.contamination()
 
 
 def test_both_readers_give_the_same(results, tmp_path):

@@ -6,13 +6,16 @@ import pytest
 import torch
 from recording_tracker import Tracker
 
+from textgen.data.overlap.contamination import Contamination, SharedText
 from textgen.errors import UserError
+from textgen.evaluation.balance import RetainedText
 from textgen.evaluation.measure_model import Measurement
 from textgen.evaluation.perplexity.document_sums import DocumentScore
 from textgen.evaluation.perplexity.summary import paired_difference
 from textgen.reporting import run_log as run_log_module
 from textgen.reporting.config import TrackingConfig
 from textgen.reporting.jsonl import StepRecord
+from textgen.reporting.results import RETAINED
 from textgen.reporting.run_log import RunLog
 from textgen.reporting.tracking.wandb_mirror import WandbMirror
 from textgen.run.directory import RunDirectory
@@ -172,6 +175,22 @@ def test_speed_is_targets_over_seconds_since_the_last_row(start, directory, trac
     ]
 
 
+def test_long_steps_are_printed_but_not_logged(start, directory, tracker, lines, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(run_log_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    log = start()
+    log.resume_from(TrainState(step=2))
+    for clock.now in (9, 11, 40, 42):  # the first line after 10 seconds, the next ones 30 seconds apart
+        log.add_step(step(100, 10.0))
+    assert lines == [
+        "step  4/10 · loss 3.000 · 10 tok/s · 1:00 left",
+        "step  6/10 · loss 3.000 · 10 tok/s · 0:40 left",
+    ]
+    log.log({"step": 7, "train/loss": 3.0})
+    assert [row["step"] for row in rows_of(directory, "metrics")] == [7]
+    assert len(lines) == 3
+
+
 def write_six_steps(log):
     log.resume_from(TrainState())
     log.log_samples([sample(0)])
@@ -271,6 +290,22 @@ def test_finishing_writes_difference_report_and_card_ends_the_tracker_and_marks_
     done = directory.status()
     assert (done["state"], done["exit_code"], done["step"]) == ("done", 0, 10)
     assert directory.is_complete()
+
+
+def test_differences_are_also_of_clean_documents_and_of_retained_text(start, tracker, perplexity):
+    log = start()
+    contamination = Contamination(13, 90, 12, (SharedText("a#3", 20, 15, "t#0", "", 15),))
+    for moment, value in (("before", 2.0), ("after", 1.5)):
+        scores = [DocumentScore(f"a#{n}", value * (20 + n), 10, 8, 40) for n in range(12)]
+        general = [DocumentScore(f"g#{n}", 9 - value * n, 10, 8, 40) for n in range(3)]
+        retained = RetainedText(perplexity(1.0, documents=3), general)
+        log.write_measurement(moment, Measurement(perplexity(value), scores, [], [], [], retained, contamination))
+    log.write_difference("before", "after", seed=3)
+    found = log.results.perplexity()
+    before, after = ([s for s in log.results.scores(moment) if s.id != "a#3"] for moment in ("before", "after"))
+    assert found["difference"]["uncontaminated"] == paired_difference(before, after, seed=3)
+    retained = [log.results.scores(moment, RETAINED) for moment in ("before", "after")]
+    assert found["retained"]["difference"] == paired_difference(*retained, seed=3)
 
 
 def test_one_model_alone_has_no_difference(start, directory, tracker, perplexity):

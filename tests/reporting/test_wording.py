@@ -46,6 +46,25 @@ def test_one_model_alone_and_none(run, perplexity):
     assert wording.headline(run) == "tiny-gpt2 has – bits per byte (1 validation document)."
 
 
+def test_a_sample_of_the_held_out_documents_is_said_to_be_one(run):
+    assert "Scored were" not in wording.convention(run)
+    for moment in ("before", "after"):
+        run.perplexity[moment] |= {"documents_available": 34_000, "bytes_available": 58_000_000}
+    assert wording.headline(run).endswith("−0.55 to −0.47, 12 of 34,000 validation documents).")
+    assert "Scored were 12 of 34,000 held-out documents (20,480 of 58,000,000 bytes)" in wording.convention(run)
+    run.perplexity["after"] |= {"documents_available": 12, "bytes_available": 20_480}
+    assert "Scored were" not in wording.convention(run)
+
+
+def test_the_setup_says_how_many_documents_are_scored_when(run):
+    run.environment.update({"evaluation_documents": 12, "training_evaluation_documents": 12})
+    assert dict(wording.facts(run))["Documents"] == "88 training, 12 held out"
+    run.environment.update({"training_evaluation_documents": 3})
+    assert dict(wording.facts(run))["Documents"] == "88 training, 12 held out, 3 scored during training"
+    run.environment.update({"evaluation_documents": 7})
+    assert dict(wording.facts(run))["Documents"] == "88 training, 12 held out, 7 scored, 3 scored during training"
+
+
 def test_two_models(evaluation_dir):
     run = RunFiles.read(evaluation_dir)
     assert "gpt2 has 1.420 bits per byte, the baseline 1.430 (" in wording.headline(run)

@@ -25,3 +25,8 @@ def training_documents(config: DataConfig, sources: DataSources | None = None) -
     sources = sources or find_data(config)
     fraction = held_out_fraction(config, sources)
     return (d for d in read_documents(sources.train, config) if not is_held_out(d, fraction))
+
+
+def retained_documents(config: DataConfig, sources: DataSources) -> Iterator[Document]:
+    """The documents of ``--retain-data``; none without it."""
+    return read_documents(sources.retained or [], config, setting="--retain-data")

@@ -5,10 +5,14 @@ result, is the same on any number of processes.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
+import numpy as np
 from accelerate import Accelerator
+
+from textgen.progress import progress
 
 T = TypeVar("T")
 
@@ -21,6 +25,37 @@ def share_batches(accelerator: Accelerator, batches: Sequence[T]) -> Iterator[tu
     """
     for number in range(accelerator.process_index, len(batches), accelerator.num_processes):
         yield number, batches[number]
+
+
+def share_runs(sizes: Sequence[int], processes: int) -> list[range]:
+    """Each process's share of items: runs of consecutive indices, of about the same total size.
+
+    Args:
+        sizes: size of each item.
+        processes: number of processes.
+    """
+    ends = np.cumsum(sizes, dtype=np.int64)
+    middles = 2 * ends - np.asarray(sizes, dtype=np.int64)  # twice the middle of each item, so that it is an integer
+    total = int(ends[-1]) if len(ends) else 0
+    starts = np.searchsorted(middles * processes, 2 * total * np.arange(processes)).tolist()
+    return [range(first, last) for first, last in zip(starts, [*starts[1:], len(sizes)], strict=True)]
+
+
+@contextmanager
+def share_progress(
+    work: str, sizes: Sequence[int], share: Iterable[int], *, unit: str
+) -> Iterator[Callable[[float], None]]:
+    """Progress of items that processes share, as far as one can tell: the others' shares are about as far as its own.
+
+    Args:
+        work: what is being done, as for :func:`textgen.progress.progress`.
+        sizes: size of each item, for all processes.
+        share: indices of this process's items.
+        unit: what sizes are counted in.
+    """
+    total, own = sum(sizes), sum(sizes[index] for index in share)
+    with progress(work, total=total, unit=unit) as advance:
+        yield lambda size: advance(size * total / max(1, own))
 
 
 def pack_batches(order: Sequence[int], spans: Sequence[tuple[int, int]], limit: int) -> list[list[int]]:

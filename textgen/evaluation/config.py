@@ -21,8 +21,14 @@ class EvaluationConfig:
     stride: int | None = None
     """Tokens between the starts of consecutive windows, for --convention strided. Default: half of the model's
     context."""
+    evaluation_tokens: int | Literal["all"] = 1_000_000
+    """Amount of held-out text to score, in tokens of 4 bytes: whole documents, drawn by a hash of their texts, so that
+    every run and model with the same data is measured on the same ones. all: every held-out document."""
+    contamination_words: int = 13
+    """A scored document is contaminated if it shares this many words in a row with a training document; figures are
+    given with and without such documents. 0: do not look for them."""
     prompts: int = 16
-    """Number of prompts; each is the beginning of a validation document."""
+    """Number of prompts; each is the beginning of a scored document."""
     prompt_tokens: int = 32
     """Length of a prompt in tokens."""
     max_new_tokens: int = 64
@@ -46,7 +52,12 @@ class EvaluationConfig:
     def problems(self) -> list[str]:
         """Invalid settings, one message each."""
         found = convention_problems(self.convention, self.stride)
-        found += at_least(self, {"prompts": 1, "prompt_tokens": 1, "max_new_tokens": 1, "samples": 1})
+        names = ("evaluation_tokens", "prompts", "prompt_tokens", "max_new_tokens", "samples")
+        found += at_least(self, dict.fromkeys(names, 1))
+        if self.contamination_words < 2 and self.contamination_words != 0:
+            found.append(
+                f"--contamination-words {self.contamination_words}: must be at least 2, such as 13, or 0 for no search."
+            )
         if not 0 < self.interval_width < float("inf"):
             found.append(f"--interval-width {self.interval_width}: must be a positive fraction, such as 0.1.")
         if self.judge is not None and self.skip_decoding:

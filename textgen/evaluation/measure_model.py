@@ -1,16 +1,18 @@
 """Measure one model: perplexity, decoding strategies and truncation diagnostics in one call."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from textgen.data.document import Document
+from textgen.data.overlap.contamination import Contamination
+from textgen.evaluation.balance import Balance, RetainedText, measure_retained, uncontaminated_summary
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.decoding.generate import Continuation
 from textgen.evaluation.decoding.prefix.hidden_states import check_hidden_states
 from textgen.evaluation.decoding.prompts import Prompt, select_prompts
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
+from textgen.evaluation.draw_documents import DrawnDocuments
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.perplexity.document_sums import DocumentScore
 from textgen.evaluation.perplexity.measure_perplexity import measure_perplexity, score_documents
@@ -32,6 +34,8 @@ class Measurement:
         decoding: an entry of ``decoding.json``; this and the following are empty if decoding was skipped.
         continuations: every continuation that it was computed from.
         diagnostics: an entry of ``diagnostics.json``: what each truncation keeps.
+        retained: the figures on the text of ``--retain-data``, if given.
+        contamination: the contents of ``contamination.json``, if contaminated documents were looked for.
     """
 
     perplexity: dict[str, Any]
@@ -39,6 +43,8 @@ class Measurement:
     decoding: list[dict[str, Any]]
     continuations: list[Continuation]
     diagnostics: list[dict[str, Any]]
+    retained: RetainedText | None = None
+    contamination: Contamination | None = None
 
 
 @dataclass(frozen=True)
@@ -47,19 +53,21 @@ class Evaluation:
 
     Attributes:
         config: the evaluation settings.
-        documents: the held-out documents; prompts are the beginnings of some of them.
+        drawn: the held-out documents to score; prompts are the beginnings of some of them.
         seed: random seed of sampling and of the bootstrap.
         judge: the model of ``--judge``; loaded for each measurement, so that it takes no memory during training.
         amateur: the model of ``--amateur``; loaded for each measurement as well.
         score_cache: directory for window scores, from which an interrupted measurement resumes.
+        balance: contaminated documents, and other text to score.
     """
 
     config: EvaluationConfig
-    documents: Sequence[Document]
+    drawn: DrawnDocuments
     seed: int
     judge: FoundModel | None = None
     amateur: FoundModel | None = None
     score_cache: Path | None = None
+    balance: Balance = field(default_factory=Balance)
 
     def measure(self, loaded: LoadedModel, echo: Callable[[str], None] = lambda line: None) -> Measurement:
         """Measure one model; the same result on every process.
@@ -82,12 +90,17 @@ class Evaluation:
             LoadedModel.load(accelerator, found, seed=self.seed) if found else None
             for found in (self.judge, self.amateur)
         )
-        echo(f"measuring the perplexity of {loaded.name} on {len(self.documents)} documents")
+        echo(f"measuring the perplexity of {loaded.name} on {self.drawn}")
         cache = ScoreCache(self.score_cache, accelerator.process_index) if self.score_cache else None
         settings = WindowSettings.resolve(config.convention, loaded.context, config.stride)
-        perplexity, scores = measure_perplexity(loaded, self.documents, settings, seed=self.seed, cache=cache)
+        perplexity, scores = measure_perplexity(loaded, self.drawn.documents, settings, seed=self.seed, cache=cache)
+        contamination, retained = self.balance.contamination, None
+        perplexity |= self.drawn.available() | uncontaminated_summary(scores, contamination, settings, seed=self.seed)
+        if self.balance.retained:
+            echo(f"measuring the perplexity of {loaded.name} on {self.balance.retained} to retain")
+            retained = measure_retained(loaded, self.balance.retained, settings, seed=self.seed, cache=cache)
         if config.skip_decoding:
-            return Measurement(perplexity, scores, [], [], [])
+            return Measurement(perplexity, scores, [], [], [], retained, contamination)
         echo(f"truncation diagnostics on {len(prompts)} reference continuations")
         diagnostics = truncation_coverage(loaded, prompts, strategies, seed=self.seed)
         rows, continuations = compare_strategies(
@@ -100,21 +113,21 @@ class Evaluation:
             judge=judge,
             echo=echo,
         )
-        return Measurement(perplexity, scores, rows, continuations, diagnostics)
+        return Measurement(perplexity, scores, rows, continuations, diagnostics, retained, contamination)
 
     def held_out_metrics(self, loaded: LoadedModel) -> dict[str, float]:
         """Metrics to log during training: eval/loss (nats per token), eval/token_perplexity, eval/bits_per_byte.
 
-        Same documents and convention as :meth:`measure`, without intervals; the same on every process.
+        Same convention as :meth:`measure`, on part of its documents and without intervals; the same on every process.
         """
         settings = WindowSettings.resolve(self.config.convention, loaded.context, self.config.stride)
-        metrics = perplexities(score_documents(loaded, self.documents, settings))
+        metrics = perplexities(score_documents(loaded, self.drawn.training_documents, settings))
         row = {"eval/loss": metrics["nll_sum"] / metrics["tokens"]}
         return row | {f"eval/{name}": metrics[name] for name in ("token_perplexity", "bits_per_byte")}
 
     def _prompts(self, loaded: LoadedModel) -> list[Prompt]:
         return select_prompts(
-            self.documents,
+            self.drawn.documents,
             loaded.tokenizer,
             prompts=self.config.prompts,
             prompt_tokens=self.config.prompt_tokens,

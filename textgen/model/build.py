@@ -15,6 +15,7 @@ from textgen.model.loading import empty_model, load_model, parameter_counts, sav
 from textgen.model.locate import FoundModel
 from textgen.model.probe import check_causal
 from textgen.model.quantized import quantized_parameters
+from textgen.progress import progress
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,11 @@ def build_model(
             exist or cannot be adapted, or the architecture does not support gradient checkpointing.
     """
     bits = adapters.qlora_bits if found.config.method == "qlora" and not found.quantized else None
-    model = load_model(
-        found.location, found.config, seed=seed, setting=found.setting, quantize_bits=bits, compute_dtype=dtype
-    )
-    base_fingerprint = weights_fingerprint(model)
+    with progress(f"loading {found.config.model}"):
+        model = load_model(
+            found.location, found.config, seed=seed, setting=found.setting, quantize_bits=bits, compute_dtype=dtype
+        )
+        base_fingerprint = weights_fingerprint(model)
     quantized = quantized_parameters(model)
     targets = None
     if found.config.method != "full":
@@ -139,7 +141,8 @@ def load_frozen(found: FoundModel, *, device: torch.device, seed: int) -> Any:
     Raises:
         UserError: its weights cannot be loaded, or it is not causal (:mod:`textgen.model.probe`).
     """
-    model = load_model(found.location, found.config, seed=seed, setting=found.setting)
+    with progress(f"loading {found.config.model}"):
+        model = load_model(found.location, found.config, seed=seed, setting=found.setting)
     return _probed(swap_modules(model).to(device), found)
 
 

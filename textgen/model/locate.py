@@ -167,7 +167,9 @@ def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "-
     if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # transformers makes an empty one if there is no file
         raise UserError(f"{setting} {place}: there is no tokenizer. Save the model's tokenizer in the same directory.")
     if config.chat_template:
-        tokenizer.chat_template = read_text(user_path(config.chat_template), "Correct --chat-template.")
+        tokenizer.chat_template = read_text(
+            user_path(config.chat_template, setting="--chat-template"), "Correct --chat-template."
+        )
     if config.special_tokens_in_text:
         keep_special_tokens(tokenizer)
     return tokenizer

@@ -6,7 +6,9 @@ from accelerate import Accelerator
 
 from textgen.data.block_size import auto_block_size
 from textgen.data.corpus import load_held_out, preview_corpus
+from textgen.evaluation.draw_documents import draw_documents
 from textgen.plan.check import Checked
+from textgen.plan.evaluation_cost import EvaluationCost, text_tokens
 from textgen.plan.probe_models import probe_in_dry_run
 from textgen.plan.resolve import model_learning_rate
 from textgen.run.directory import RunDirectory
@@ -48,13 +50,17 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
     }
     if checked.targets:
         rows["adapters"] = str(checked.targets).removeprefix("adapters ")
+    train_tokens, held_out_tokens = text_tokens(config.data, checked.sources)
+    block_size = _likely_block_size(config, checked, train_tokens)
+    estimate = " (auto; an estimate)" if config.data.block_size == "auto" else ""
     rows |= {
         "data": f"{config.data.data}: {preview_corpus(config.data, checked.model.tokenizer, checked.sources)}",
         "training": f"{length}, {training.optimizer}, {training.schedule}, peak learning rate "
         f"{_learning_rate(config, checked)}, {precision}",
-        "batches": f"{blocks} of {_block_size(config, checked)} tokens, {share}",
+        "batches": f"{blocks} of {block_size} tokens{estimate}, {share}",
         "evaluation": f"{config.evaluation.convention} perplexity; strategies "
         + ("skipped" if config.evaluation.skip_decoding else config.evaluation.strategies),
+        "perplexity": str(_evaluation_cost(config, block_size, train_tokens, held_out_tokens)),
         "run directory": f"{directory.path} ({directory.describe()})",
     }
     for name, text in rows.items():
@@ -69,11 +75,12 @@ def _learning_rate(config: Any, checked: Checked) -> str:
     return f"{model_learning_rate(config, checked.model):g} (auto)"
 
 
-def _block_size(config: Any, checked: Checked) -> str:
+def _likely_block_size(config: Any, checked: Checked, train_tokens: float | None) -> int:
+    """``--block-size``, or what auto will choose, if there are as many tokens as the size of the data suggests."""
     if config.data.block_size != "auto":
-        return str(config.data.block_size)
-    longest = auto_block_size(checked.model.context, tokens=1 << 62, global_batch_size=1)
-    return f"up to {longest} (auto)"
+        return int(config.data.block_size)
+    tokens = int(train_tokens or 0)
+    return auto_block_size(checked.model.context, tokens=tokens, global_batch_size=config.training.global_batch_size)
 
 
 def print_evaluation_plan(config: Any, checked: Checked, directory: RunDirectory, accelerator: Accelerator) -> None:
@@ -88,11 +95,11 @@ def print_evaluation_plan(config: Any, checked: Checked, directory: RunDirectory
     Raises:
         UserError: a model cannot be loaded, or is not a causal language model.
     """
-    documents = load_held_out(config.data, checked.sources)
+    drawn = draw_documents(load_held_out(config.data, checked.sources), config.evaluation.evaluation_tokens)
     _print_probes(checked, accelerator, seed=config.output.seed)
     names = " and the baseline ".join(found.config.model for found in reversed(list(checked.models.values())))
     place = f"{directory.path} ({directory.describe()})"
-    accelerator.print(f"would measure {names} on {len(documents)} documents, into {place}")
+    accelerator.print(f"would measure {names} on {drawn}, about {drawn.tokens:,} tokens, into {place}")
     accelerator.print("this was a dry run, and nothing was written outside the cache")
 
 
@@ -102,6 +109,24 @@ def _print_probes(checked: Checked, accelerator: Accelerator, *, seed: int) -> N
             if found is not None:
                 done = probe_in_dry_run(found, seed=seed)
                 accelerator.print(f"{'probe':14} {found.setting} {found.config.model}: {done}")
+
+
+def _evaluation_cost(
+    config: Any, block_size: int, train_tokens: float | None, held_out_tokens: float | None
+) -> EvaluationCost:
+    training = config.training
+    step_tokens = training.global_batch_size * block_size
+    steps = training.steps
+    if steps is None and train_tokens is not None:
+        steps = max(1.0, (training.epochs or DEFAULT_EPOCHS) * train_tokens / step_tokens)
+    return EvaluationCost(
+        config.evaluation.evaluation_tokens,
+        config.run.training_evaluation_tokens,
+        available=held_out_tokens,
+        every=config.run.evaluate_every,
+        step_tokens=step_tokens,
+        steps=steps,
+    )
 
 
 def _count(number: float, one: str, many: str) -> str:

@@ -12,6 +12,12 @@ from textgen.reporting.columns import PERPLEXITIES, cells, shown_metrics
 from textgen.reporting.formatting import MISSING, printable
 from textgen.reporting.rendering import render_template
 from textgen.reporting.results import RunFiles, moment_pair
+from textgen.reporting.tables.balance import (
+    balance_columns,
+    balance_rows,
+    contamination_finding,
+    near_duplicates_finding,
+)
 from textgen.reporting.tables.metrics import human_first, perplexity_rows
 from textgen.reporting.wording import convention, excess_over_entropy, facts, headline, title
 
@@ -66,6 +72,10 @@ def render(run: RunFiles) -> str:
         perplexity_columns=[column.title for column in PERPLEXITIES],
         perplexity_rows=perplexity_rows(run.perplexity),
         excess_over_entropy=excess_over_entropy(run.perplexity),
+        balance_columns=balance_columns(run.perplexity),
+        balance_rows=balance_rows(run.perplexity),
+        contamination=contamination_finding(run.contamination),
+        near_duplicates=near_duplicates_finding(run.contamination),
         metrics=metrics,
         continued_by={"after": "the fine-tuned model", "model": "the model"}.get(str(moment), f"the {moment} model"),
         decoding_rows=[(row.get("strategy", MISSING), [value for value, _ in cells(row, metrics)]) for row in rows],

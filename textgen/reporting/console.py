@@ -14,8 +14,9 @@ from rich.text import Text
 
 from textgen.progress import duration
 from textgen.reporting.columns import METRICS, PERPLEXITIES, Column, cells
-from textgen.reporting.formatting import MISSING, count, interval_text, number, printable
+from textgen.reporting.formatting import MISSING, count, interval_text, number, part_of, printable
 from textgen.reporting.results import HUMAN, moment_pair, moments
+from textgen.reporting.tables.balance import balance_findings
 from textgen.reporting.tables.metrics import human_first
 from textgen.reporting.wording import closest_to_human, comparison_findings, excess_over_entropy, prompts_needed
 
@@ -40,6 +41,15 @@ def print_perplexity(perplexity: Mapping[str, Mapping[str, Any]], console: Conso
         console.print(Padding(Text(printable(excess)), (0, 2)))
 
 
+def print_balance(
+    perplexity: Mapping[str, Mapping[str, Any]], contamination: Mapping[str, Any], console: Console | None = None
+) -> None:
+    """Print the figures without contaminated documents and those of retained text, a line each."""
+    console = console or _console()
+    for line in balance_findings(perplexity, contamination):
+        console.print(Padding(Text(printable(line)), (0, 0, 0, 2)))
+
+
 def _perplexity_table(perplexity: Mapping[str, Mapping[str, Any]], separator: str) -> Table:
     columns = _choose(PERPLEXITIES, _PERPLEXITIES)
     table = _table("Perplexity, with 95 % intervals (lower is better)")
@@ -50,7 +60,7 @@ def _perplexity_table(perplexity: Mapping[str, Mapping[str, Any]], separator: st
         entry = perplexity[moment]
         if entry:
             values = [_with_interval(*cell, separator) for cell in cells(entry, columns)]
-            table.add_row(moment, *values, count(entry.get("documents")))
+            table.add_row(moment, *values, part_of(entry.get("documents"), entry.get("documents_available")))
     return table
 
 

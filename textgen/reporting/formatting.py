@@ -30,6 +30,11 @@ def count(value: Any) -> str:
     return number(value, 0)
 
 
+def part_of(part: Any, whole: Any) -> str:
+    """``1,812 of 7,943``, or only the first number if it is all of them or their number is unknown."""
+    return count(part) if finite(whole) is None or part == whole else f"{count(part)} of {count(whole)}"
+
+
 def bounds(interval: Any) -> tuple[float, float] | None:
     """The two ends of an interval, or None unless both are finite numbers."""
     if not isinstance(interval, Sequence) or isinstance(interval, str) or len(interval) != 2:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from textgen.reporting.card import write_model_card
-from textgen.reporting.console import print_decoding, print_perplexity
+from textgen.reporting.console import print_balance, print_decoding, print_perplexity
 from textgen.reporting.report import write_report
 from textgen.reporting.results import EvaluationResults
 
@@ -18,5 +18,6 @@ def publish(run_dir: Path, results: EvaluationResults, echo: Callable[[str], Non
     report = write_report(run_dir)
     write_model_card(run_dir)
     print_perplexity(results.perplexity())
+    print_balance(results.perplexity(), results.contamination())
     print_decoding(results.decoding())
     echo(f"report: {report}")

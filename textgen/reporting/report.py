@@ -12,7 +12,7 @@ from textgen.reporting.figures import curves, decoding, tokens
 from textgen.reporting.formatting import printable
 from textgen.reporting.rendering import render_template
 from textgen.reporting.results import RunFiles, moments
-from textgen.reporting.tables import metrics
+from textgen.reporting.tables import balance, metrics
 from textgen.reporting.tables.texts import continuations_by_strategy, samples_by_step
 from textgen.reporting.wording import convention, excess_over_entropy, facts, headline, title
 
@@ -54,6 +54,11 @@ def render(run: RunFiles) -> str:
         position_figure=_markup(tokens.loss_by_position(run.perplexity)),
         reliability_figure=_markup(tokens.reliability(run.perplexity)),
         hardest=metrics.hardest_rows(run.perplexity),
+        balance_columns=balance.balance_columns(run.perplexity),
+        balance_rows=balance.balance_rows(run.perplexity),
+        contamination=balance.contamination_finding(run.contamination),
+        near_duplicates=balance.near_duplicates_finding(run.contamination),
+        contaminated=balance.contaminated_rows(run.contamination),
         metrics=columns,
         decoding_tables=[
             metrics.decoding_table(moment, run.decoding[moment], columns) for moment in _latest_first(run.decoding)

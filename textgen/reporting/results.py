@@ -18,6 +18,9 @@ MOMENT_PAIRS = (("before", "after"), ("baseline", "model"))
 """A *moment* is the key of one measured model in the files under ``evaluation/``: before and after fine-tuning, or the
 baseline and the model of an evaluation. The second of a pair is compared with the first."""
 
+RETAINED = "retained"
+"""The key of the text of ``--retain-data`` in ``perplexity.json``, and the "set" of its rows in ``documents.jsonl``."""
+
 HUMAN = strategies.HUMAN.name
 """The strategy of the row and the texts that people wrote, in ``decoding.json`` and ``continuations.jsonl``."""
 
@@ -64,6 +67,9 @@ class EvaluationResults:
         perplexity = self.perplexity()
         if moment not in perplexity or len(self._scores(moment)) != perplexity[moment].get("documents"):
             return False
+        retained = perplexity.get(RETAINED, {}).get(moment, {})
+        if len(self._scores(moment, RETAINED)) != retained.get("documents", 0):
+            return False
         if not self.with_decoding:
             return True
         return moment in self.decoding() and any(row["when"] == moment for row in self.continuations())
@@ -84,14 +90,25 @@ class EvaluationResults:
         """The rows of ``continuations.jsonl``, one at a time."""
         return self._rows("continuations.jsonl", prompt_id=str, prompt=str, strategy=str, sample=int, text=str)
 
-    def scores(self, moment: str) -> list[DocumentScore]:
-        """The document scores of one moment, from ``documents.jsonl``.
+    def contamination(self) -> dict[str, Any]:
+        """The contents of ``contamination.json``; empty if contaminated documents were not looked for."""
+        value = read_json(self.directory / "contamination.json", self._remedy)
+        rows = value.get("documents", [])
+        if not _is_table(rows) or not all(isinstance(row.get("id"), str) for row in rows):
+            path = self.directory / "contamination.json"
+            raise UserError(f"{path}: does not contain what textgen writes there. {self._remedy}")
+        return value
+
+    def scores(self, moment: str, text_set: str | None = None) -> list[DocumentScore]:
+        """The document scores of one moment, from ``documents.jsonl``: of held-out text, or of :data:`RETAINED`.
 
         Raises:
             UserError: they are not as many as ``perplexity.json`` says.
         """
-        found = self._scores(moment)
-        expected = self.perplexity().get(moment, {}).get("documents", len(found))
+        found = self._scores(moment, text_set)
+        perplexity = self.perplexity()
+        entries = perplexity.get(text_set, {}) if text_set else perplexity
+        expected = entries.get(moment, {}).get("documents", len(found))
         if len(found) != expected:
             raise UserError(
                 f"{self.directory / 'documents.jsonl'}: {len(found)} documents {moment!r}, but perplexity.json was "
@@ -99,25 +116,37 @@ class EvaluationResults:
             )
         return found
 
-    def _scores(self, moment: str) -> list[DocumentScore]:
+    def _scores(self, moment: str, text_set: str | None = None) -> list[DocumentScore]:
         names = [field.name for field in fields(DocumentScore)]
         rows = self._rows("documents.jsonl", id=str, nll=float, tokens=int, words=int, bytes=int)
-        return [DocumentScore(**{k: row[k] for k in names if k in row}) for row in rows if row["when"] == moment]
+        own = (row for row in rows if row["when"] == moment and row.get("set") == text_set)
+        return [DocumentScore(**{k: row[k] for k in names if k in row}) for row in own]
 
     def write(self, moment: str, measurement: Measurement) -> None:
         """Add a measurement; an incomplete one of the same moment is replaced."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._merge_rows("documents.jsonl", moment, (asdict(score) for score in measurement.scores))
+        retained = measurement.retained
+        rows = [asdict(score) for score in measurement.scores]
+        rows += [{"set": RETAINED, **asdict(score)} for score in (retained.scores if retained else [])]
+        self._merge_rows("documents.jsonl", moment, rows)
+        if measurement.contamination:
+            write_json(self.directory / "contamination.json", asdict(measurement.contamination))
         if measurement.decoding:
             self._merge_rows("continuations.jsonl", moment, (asdict(one) for one in measurement.continuations))
             write_json(self.directory / "decoding.json", self.decoding() | {moment: measurement.decoding})
         if measurement.diagnostics:
             write_json(self.directory / "diagnostics.json", self.diagnostics() | {moment: measurement.diagnostics})
-        write_json(self.directory / "perplexity.json", self.perplexity() | {moment: measurement.perplexity})
+        perplexity = self.perplexity() | {moment: measurement.perplexity}
+        if retained:
+            perplexity[RETAINED] = perplexity.pop(RETAINED, {}) | {moment: retained.perplexity}
+        write_json(self.directory / "perplexity.json", perplexity)
 
-    def write_difference(self, difference: Mapping[str, Any]) -> None:
-        """Add the paired difference of two moments to ``perplexity.json``."""
-        write_json(self.directory / "perplexity.json", self.perplexity() | {"difference": difference})
+    def write_difference(self, difference: Mapping[str, Any], retained: Mapping[str, Any] | None = None) -> None:
+        """Add the paired difference of two moments to ``perplexity.json``; ``retained`` is that of retained text."""
+        perplexity = self.perplexity() | {"difference": difference}
+        if retained:
+            perplexity[RETAINED] = perplexity[RETAINED] | {"difference": retained}
+        write_json(self.directory / "perplexity.json", perplexity)
 
     def _merge_rows(self, name: str, moment: str, rows: Iterable[Mapping[str, Any]]) -> None:
         others = [row for row in self._rows(name) if row["when"] != moment]
@@ -156,11 +185,14 @@ class RunFiles:
     metrics: list[dict[str, Any]]
     """Rows of ``metrics.jsonl``, oldest first."""
     perplexity: dict[str, dict[str, Any]]
-    """Moment → counts and perplexities; ``"difference"`` → the paired difference of two moments."""
+    """Moment → counts and perplexities; ``"difference"`` → the paired difference of two moments; :data:`RETAINED` → the
+    same for that text."""
     decoding: dict[str, list[dict[str, Any]]]
     """Moment → one row of metrics per strategy."""
     diagnostics: dict[str, list[dict[str, Any]]]
     """Moment → one row per strategy that truncates, and one for the full distribution."""
+    contamination: dict[str, Any]
+    """Held-out documents that occur in the training text."""
 
     @classmethod
     def read(cls, path: Path) -> "RunFiles":
@@ -181,6 +213,7 @@ class RunFiles:
             perplexity=_without_empty(results.perplexity()),
             decoding=_without_empty(results.decoding()),
             diagnostics=_without_empty(results.diagnostics()),
+            contamination=results.contamination(),
         )
 
     def continuations(self) -> Iterator[dict[str, Any]]:

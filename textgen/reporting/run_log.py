@@ -1,19 +1,21 @@
 """The one object that a recipe logs to: metrics, timing, samples, measurements, status, console and tracker."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accelerate import Accelerator
 
 from textgen.errors import UserError
+from textgen.evaluation.balance import differences, retained_difference
 from textgen.evaluation.measure_model import Measurement
-from textgen.evaluation.perplexity.summary import paired_difference
 from textgen.files import write_json
+from textgen.progress import LINE_AFTER, LINE_EVERY
 from textgen.reporting.config import TrackingConfig
 from textgen.reporting.console import step_line
 from textgen.reporting.jsonl import StepRecord
 from textgen.reporting.publish import publish
-from textgen.reporting.results import EvaluationResults
+from textgen.reporting.results import RETAINED, EvaluationResults
 from textgen.reporting.tracking.tracker import NoTracker, Tracker, start_tracker
 from textgen.run.directory import RunDirectory
 from textgen.training.environment import environment, peak_memory_bytes
@@ -58,6 +60,7 @@ class RunLog:
         )
         self._tracker: Tracker = NoTracker()
         self._seconds, self._targets, self._logged_step = 0.0, 0, 0  # since the last row, and the step of that row
+        self._last_step, self._next_line = 0, 0.0  # the last step, and when one is printed that is not logged
         accelerator.wait_for_everyone()  # every process has checked the directory before one changes it
         if self._writes:
             step = directory.status().get("step", 0)
@@ -72,7 +75,8 @@ class RunLog:
         Raises:
             UserError: a file is damaged, or rows of ``metrics.jsonl`` are missing.
         """
-        self._logged_step = state.step
+        self._logged_step = self._last_step = state.step
+        self._next_line = time.monotonic() + LINE_AFTER
         if not self._writes:
             return
         last = state.step or -1  # a run that starts from scratch samples step 0 again
@@ -91,25 +95,34 @@ class RunLog:
         self._tracker.log_samples(self._samples.read())
 
     def add_step(self, result: StepResult) -> None:
-        """Add a training step to the throughput that the next row reports."""
+        """Add a training step to the throughput that the next row reports.
+
+        If steps take long, it is also printed: rows may be minutes apart, and nobody should wonder in the meantime.
+        """
         self._seconds += result.seconds
         self._targets += result.targets
+        self._last_step += 1
+        if self._writes and time.monotonic() >= self._next_line:
+            self._print({"step": self._last_step, "train/loss": result.loss})
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Log a row of metrics: "step", and values by their names in ``metrics.jsonl`` and on W&B."""
         step = row["step"]
         if self._writes:
-            tokens_per_second = self._targets / self._seconds
-            seconds_left = (self.total_steps - step) * self._seconds / (step - self._logged_step)
-            timing = {"step": step, "seconds": self._seconds, "tokens_per_second": tokens_per_second}
+            timing = {"step": step, "seconds": self._seconds, "tokens_per_second": self._targets / self._seconds}
             self._metrics.append(row)
             self._timing.append(timing | {"peak_memory_bytes": peak_memory_bytes(self._accelerator)})
             self.directory.write_status("running", step=step)
-            self._accelerator.print(
-                step_line(row, self.total_steps, tokens_per_second=tokens_per_second, seconds_left=seconds_left)
-            )
+            self._print(row)
             self._tracker.log(row)
         self._seconds, self._targets, self._logged_step = 0.0, 0, step
+
+    def _print(self, row: Mapping[str, Any]) -> None:
+        """Print a row with the speed since the last logged one, and the time left at that speed."""
+        step, rate = row["step"], self._targets / self._seconds
+        seconds_left = (self.total_steps - step) * self._seconds / (step - self._logged_step)
+        self._accelerator.print(step_line(row, self.total_steps, tokens_per_second=rate, seconds_left=seconds_left))
+        self._next_line = time.monotonic() + LINE_EVERY
 
     def log_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log rows of sample texts."""
@@ -127,11 +140,16 @@ class RunLog:
         """Write the paired difference between two measured moments; ``seed`` is the bootstrap's.
 
         Raises:
-            UserError: a file of the run is damaged.
+            UserError: a file of the run is damaged, or the text of ``--retain-data`` has changed.
         """
         if self._writes:
             reference, other = self.results.scores(first), self.results.scores(second)
-            self.results.write_difference(paired_difference(reference, other, seed=seed))
+            contaminated = {row["id"] for row in self.results.contamination().get("documents", [])}
+            difference = differences(reference, other, contaminated, seed=seed)
+            retained = [self.results.scores(moment, RETAINED) for moment in (first, second)]
+            self.results.write_difference(
+                difference, retained_difference(*retained, seed=seed) if any(retained) else None
+            )
 
     def finish(self) -> None:
         """Write the report and the model card, print the results, end the tracker's run, and mark the run as done.

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textgen.reporting.columns import METRICS
-from textgen.reporting.formatting import bounds, count, finite, interval_text, number
+from textgen.reporting.formatting import bounds, count, finite, interval_text, number, part_of
 from textgen.reporting.results import HUMAN, RunFiles, moment_pair, moments
 
 SIGNIFICANCE = 0.05
@@ -39,18 +39,13 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
     trainable, total = environment.get("trainable_parameters"), environment.get("total_parameters")
     share = f" ({100 * trainable / total:.3g} %)" if trainable and total else ""
     steps = run.metrics[-1]["step"] if run.metrics else config.get("steps")
-    documents = [
-        f"{count(environment[f'{split}_documents'])} {name}"
-        for split, name in (("train", "training"), ("validation", "held out"))
-        if environment.get(f"{split}_documents") is not None
-    ]
     known = [
         ("Model", config.get("model") or environment.get("model")),
         ("Baseline", config.get("baseline")),
         ("Method", run.method),
         ("Trainable parameters", trainable and f"{count(trainable)} of {count(total)}{share}"),
         ("Data", config.get("data")),
-        ("Documents", ", ".join(documents)),
+        ("Documents", ", ".join(_document_counts(run))),
         ("Training targets", environment.get("train_tokens") and count(environment["train_tokens"])),
         ("Steps", count(steps) if run.is_fine_tuning and steps is not None else None),
         ("Processes", environment.get("processes")),
@@ -63,6 +58,20 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in known if value is not None and value != ""]
 
 
+def _document_counts(run: RunFiles) -> list[str]:
+    """The numbers of training and held-out documents; and how many of the latter are scored, if not all of them."""
+    names = {"train": "training", "validation": "held out", "evaluation": "scored"}
+    if run.is_fine_tuning:
+        names |= {"training_evaluation": "scored during training"}
+    numbers = {name: run.environment.get(f"{split}_documents") for split, name in names.items()}
+    available = numbers["held out"]
+    return [
+        f"{count(number)} {name}"
+        for name, number in numbers.items()
+        if number is not None and not (name.startswith("scored") and number == available)
+    ]
+
+
 def convention(run: RunFiles) -> str:
     """How the perplexities were computed, in a sentence or two."""
     _, moment = moment_pair(run.perplexity)
@@ -72,7 +81,10 @@ def convention(run: RunFiles) -> str:
     stride = f" (stride {count(entry['stride'])})" if entry.get("stride") else ""
     name = str(entry.get("convention"))
     meaning = CONVENTIONS.get(name, f"Convention “{name}”.").format(stride=stride)
-    return f"{meaning} Values come from sums over all tokens of all documents, not from averages over documents."
+    return (
+        f"{meaning} Values come from sums over all tokens of all scored documents, not from averages over documents."
+        f"{_sample(entry)}"
+    )
 
 
 def headline(run: RunFiles) -> str:
@@ -214,5 +226,16 @@ def prompts_needed(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _documents(perplexity: Mapping[str, Any]) -> str:
-    documents = perplexity.get("documents")
-    return f"{count(documents)} validation document{'' if documents == 1 else 's'}"
+    number = part_of(perplexity.get("documents"), perplexity.get("documents_available"))
+    return f"{number} validation document{'' if number == '1' else 's'}"
+
+
+def _sample(entry: Mapping[str, Any]) -> str:
+    """Which part of the held-out documents was scored, as a sentence; empty if it is all of them."""
+    documents, size = (part_of(entry.get(unit), entry.get(f"{unit}_available")) for unit in ("documents", "bytes"))
+    if " of " not in documents:
+        return ""
+    return (
+        f" Scored were {documents} held-out documents ({size} bytes), the same ones for every model "
+        "(--evaluation-tokens); the intervals follow from their number."
+    )

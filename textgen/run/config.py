@@ -35,7 +35,10 @@ class RunConfig:
     """auto: resume this run if it was interrupted; never: start a new run alongside; PATH: resume from that
     checkpoint."""
     evaluate_every: int = 50
-    """Measure perplexity on the validation documents every N steps; 0: only before and after training."""
+    """Measure perplexity on held-out documents every N steps; 0: only before and after training."""
+    training_evaluation_tokens: int | Literal["all"] = 50_000
+    """Amount of held-out text to score in each evaluation during training: the first documents of those drawn for
+    --evaluation-tokens. all: as much as before and after training."""
     checkpoint_every: int = 50
     """Save a checkpoint every N steps, and after each evaluation that is the best so far; 0: no regular ones. The last
     step is always saved."""
@@ -50,8 +53,8 @@ class RunConfig:
 
     def problems(self) -> list[str]:
         """Invalid settings, one message each."""
-        least = {"evaluate_every": 0, "checkpoint_every": 0, "keep_checkpoints": 1, "log_every": 1, "sample_every": 0}
-        found = at_least(self, least)
+        least = {"evaluate_every": 0, "training_evaluation_tokens": 1, "checkpoint_every": 0}
+        found = at_least(self, least | {"keep_checkpoints": 1, "log_every": 1, "sample_every": 0})
         if self.resume not in ("auto", "never") and not _is_checkpoint(self.resume):
             found.append(
                 f"--resume {self.resume}: not a checkpoint (no manifest.json there). Use auto, never, or the path of a "

@@ -58,6 +58,17 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(write):
     assert texts(write("what[1]?.txt", "here")) == {"what[1]?.txt#0": "here"}
 
 
+def test_text_to_retain_is_found_and_no_part_of_the_fingerprint(write):
+    train, general = write("train.txt", "text"), write("general.txt", "more")
+    plain, found = (find_data(DataConfig(data=str(train), **more)) for more in ({}, {"retain_data": str(general)}))
+    assert plain.retained is None
+    assert found.retained
+    assert [source.location for source in found.retained] == [str(general)]
+    assert (found.held_out, found.fingerprint) == (None, plain.fingerprint)
+    with pytest.raises(UserError, match=r"--retain-data nowhere\.txt: there is no such file"):
+        find_data(DataConfig(data=str(train), retain_data="nowhere.txt"))
+
+
 def test_the_fingerprint_depends_on_names_and_contents_only(write, tmp_path):
     def fingerprint() -> str:
         config = DataConfig(data=str(tmp_path / "texts"))

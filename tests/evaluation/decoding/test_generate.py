@@ -1,11 +1,13 @@
 """Continuations of all prompts by all strategies: their order, number and texts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from textgen.evaluation import batching
 from textgen.evaluation.decoding import generate
 from textgen.evaluation.decoding.generate import (
     Continuation,
@@ -154,11 +156,21 @@ def test_the_human_output_is_the_reference(loaded: LoadedModel, prompts: list[Pr
     assert human_output(loaded, ended, NEW).token_counts == [1]
 
 
-def test_progress_names_the_strategies_and_the_batch(loaded: LoadedModel, prompts: list[Prompt], run: Generate) -> None:
+def test_progress_names_the_strategies_and_counts_continuations(
+    loaded: LoadedModel, prompts: list[Prompt], run: Generate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[str, float, str]] = []
+    done: list[float] = []
+
+    @contextmanager
+    def progress(work: str, *, total: float, unit: str) -> Iterator[Callable[[float], None]]:
+        shown.append((work, total, unit))
+        yield done.append
+
+    monkeypatch.setattr(batching, "progress", progress)
     lines: list[str] = []
-    run(loaded, "top_p,greedy", echo=lines.append)
-    assert lines == ["generating continuations of 10 prompts by top_p, greedy"]
-    lines.clear()
-    run(loaded, "top_p,greedy", prompts=prompts * 2, echo=lines.append)
-    line = "generating continuations of 20 prompts by top_p, greedy"
-    assert lines == [f"{line} (batch {number} of 3)" for number in (1, 2, 3)]
+    run(loaded, "top_p,greedy", prompts=prompts * 2, samples_per_prompt=2, echo=lines.append)
+    assert lines == ["generating continuations of 20 prompts by top_p, greedy"]
+    assert shown == [("decoding", 20 * (2 + 1), "continuations")]
+    assert sum(done) == 60
+    assert len(done) >= 3, "at least once for each batch of prompts"

@@ -1,12 +1,13 @@
 """Sums of one window by hand, and adding up sums in any order."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from textgen.evaluation.perplexity.document_sums import TokenSums, add_up, sum_window
+from textgen.evaluation.perplexity.document_sums import TokenSums, add_up, exact_sums, sum_window, without_bins
 from textgen.evaluation.perplexity.windows import TokenWindow
 from textgen.model.token_scores import TokenScores
 
@@ -40,9 +41,9 @@ def test_ranges_of_positions_are_powers_of_two(context, number):
     assert sums.by_position == [[number, 1, 1.0]]
 
 
-def test_adding_up_does_not_depend_on_the_order():
+def random_parts() -> list[TokenSums]:
     random = np.random.default_rng(0)
-    parts = [
+    return [
         TokenSums(
             *(random.normal() * 10.0 ** random.integers(-6, 6), 3, 1, 2),
             by_position=[[int(n), 1, random.normal()] for n in random.choice(6, 3, replace=False)],
@@ -50,6 +51,10 @@ def test_adding_up_does_not_depend_on_the_order():
         )
         for _ in range(40)
     ]
+
+
+def test_adding_up_does_not_depend_on_the_order():
+    parts = random_parts()
     whole = add_up(parts)
     assert add_up(parts[::-1]) == whole
     assert whole.tokens == 120
@@ -57,3 +62,17 @@ def test_adding_up_does_not_depend_on_the_order():
     assert whole.nll == math.fsum(part.nll for part in parts)
     empty = add_up([])
     assert (empty.nll, empty.tokens, empty.by_position) == (0.0, 0, [])
+
+
+def test_sums_of_parts_add_up_to_the_same_bits():
+    parts = random_parts()
+    rounded = add_up([add_up(parts[:13]), add_up(parts[13:])])
+    assert add_up([*exact_sums(parts[:13]), *exact_sums(parts[13:])]) == add_up(parts) != rounded
+    assert exact_sums(parts[:1]) == [add_up(parts[:1])]
+    [broken] = exact_sums([parts[0], replace(parts[1], nll=math.inf)])
+    assert broken.nll == math.inf
+
+
+def test_sums_without_bins_keep_the_rest():
+    [part, *_] = random_parts()
+    assert without_bins(part) == TokenSums(part.nll, part.tokens, part.top_1, part.top_5, [], [])

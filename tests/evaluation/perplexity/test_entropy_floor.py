@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from textgen.data.document import Document
 from textgen.data.sources.markov import SYMBOLS, MarkovSource
 from textgen.evaluation.config import EvaluationConfig
+from textgen.evaluation.draw_documents import draw_documents
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.measure_model import Evaluation
 from textgen.evaluation.perplexity.document_sums import DocumentScore
@@ -116,7 +117,7 @@ def test_a_measurement_contains_the_floor(accelerator, tokenizer, tiny_gpt2):
     documents = documents_of("markov:seed=1,documents=6,length=40")
     config = EvaluationConfig(skip_decoding=True)
     loaded = LoadedModel(accelerator, tiny_gpt2(), tokenizer, 64, "tiny")
-    figures = Evaluation(config, documents, seed=0).measure(loaded).perplexity
+    figures = Evaluation(config, draw_documents(documents), seed=0).measure(loaded).perplexity
     assert figures["excess_bits_per_byte"] == pytest.approx(
         figures["bits_per_byte"] - figures["source"]["bits_per_byte"], rel=1e-12
     )

@@ -3,19 +3,26 @@
 import copy
 import json
 import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from perplexity_examples import CONTEXT, DOCUMENTS, TEXTS
+from simulated_processes import Group
 from torch.nn.functional import log_softmax
 
 from textgen.data.document import Document
 from textgen.errors import UserError
 from textgen.evaluation.loaded_model import LoadedModel
+from textgen.evaluation.perplexity import measure_perplexity as measure_perplexity_module
 from textgen.evaluation.perplexity.document_sums import HARDEST
 from textgen.evaluation.perplexity.measure_perplexity import documents_fingerprint, measure_perplexity
+from textgen.evaluation.perplexity.score_cache import ScoreCache
 from textgen.evaluation.perplexity.summary import perplexity_summary
 from textgen.evaluation.perplexity.windows import WindowSettings
 
@@ -195,3 +202,93 @@ def test_token_metrics_agree_with_scoring_one_document_at_a_time(convention, acc
     assert hardest == sorted(hardest, reverse=True)
     assert len(hardest) == HARDEST
     assert json.dumps(figures, allow_nan=False)
+
+
+LONG = [Document(f"long#{n}", "test", f"{n}. " + "the cat, the mat; " * (30 + n)) for n in range(64)]
+
+
+@dataclass
+class Measured:
+    """What processes ended up with, and what they needed for it."""
+
+    results: list[Any]
+    received: Counter[int]  # bytes, by process
+    tokenized: list[list[str]]  # texts, by process
+
+
+@pytest.fixture
+def measure_on(gpt2, tokenizer, tmp_path) -> Callable[..., Measured]:
+    """``measure_on(3, cache="cache")``: a measurement by three processes."""
+
+    class Counting(type(tokenizer)):
+        def __call__(self, texts, **options):
+            self.texts += texts
+            return super().__call__(texts, **options)
+
+    def run(processes: int, convention: str = "rolling", cache: str | None = None) -> Measured:
+        tokenizers = [copy.copy(tokenizer) for _ in range(processes)]
+        for one in tokenizers:
+            one.__class__, one.texts = Counting, []
+
+        def measure(process):
+            loaded = LoadedModel(process, gpt2, tokenizers[process.process_index], CONTEXT, "tiny")
+            kept = ScoreCache(tmp_path / cache, process.process_index) if cache else None
+            return measure_perplexity(loaded, LONG, WindowSettings.resolve(convention, CONTEXT), seed=0, cache=kept)
+
+        group = Group(processes)
+        results = group.run(measure)
+        return Measured(results, group.received, [one.texts for one in tokenizers])
+
+    return run
+
+
+@pytest.mark.parametrize("convention", ["rolling", "strided"])
+def test_any_number_of_processes_measures_the_same_figures(measure_on, convention):
+    [one] = measure_on(1, convention).results
+    for processes in (2, 4):
+        assert measure_on(processes, convention).results == [one] * processes, "bitwise"
+
+
+@pytest.mark.parametrize("convention", ["rolling", "strided"])
+def test_an_evaluation_resumes_on_another_number_of_processes(measure_on, convention, tmp_path):
+    [one] = measure_on(1, convention).results
+    measure_on(3, convention, "cache")
+    (tmp_path / "cache/process-1.jsonl").unlink()
+    for processes in (2, 1, 4):
+        assert measure_on(processes, convention, "cache").results == [one] * processes, "bitwise"
+
+
+def test_a_process_tokenizes_its_share_of_the_documents(measure_on):
+    assert [len(texts) for texts in measure_on(1).tokenized] == [len(LONG)]
+    main, *others = measure_on(4).tokenized
+    assert [len(texts) for texts in others] == [len(LONG) // 4] * 3
+    assert len(LONG) // 4 <= len(main) <= len(LONG) // 4 + HARDEST, "and the documents of the hardest tokens"
+    assert {text for texts in (main, *others) for text in texts} == {document.text for document in LONG}
+
+
+def test_processes_exchange_sums_of_documents_and_not_scores_of_windows(measure_on, tokenizer):
+    """The score of a window takes about 1,800 bytes; its tokens 66 here, and only one process gets them."""
+    number = len(WindowSettings.resolve("rolling", CONTEXT).cut(tokenizer, LONG))
+    assert number > 500
+    for cache in (None, "cache"):
+        assert max(measure_on(3, cache=cache).received.values()) < 100 * number
+    resumed = measure_on(3, cache="cache").received
+    assert max(resumed.values()) < 40 * number, "a hash of each window goes to the main process"
+
+
+def lose_one(scores):
+    return dict(list(scores.items())[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "tampered"),
+    [
+        ("score_windows", lambda whole: lambda *args, **options: lose_one(whole(*args, **options))),
+        ("gather", lambda whole: lambda processes, mine: [mine, mine]),
+    ],
+)
+def test_lost_or_duplicate_windows_are_detected(gpt2, score, monkeypatch, name, tampered):
+    module = measure_perplexity_module
+    monkeypatch.setattr(module, name, tampered(getattr(module, name)))
+    with pytest.raises(AssertionError, match="lost or scored twice"):
+        score(gpt2)

@@ -11,8 +11,8 @@ from textgen.errors import UserError
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.perplexity import score_cache, score_windows
 from textgen.evaluation.perplexity.measure_perplexity import score_pass
-from textgen.evaluation.perplexity.score_cache import ScoreCache, evaluation_key, window_keys
-from textgen.evaluation.perplexity.windows import WindowSettings, rolling_token_windows
+from textgen.evaluation.perplexity.score_cache import ScoreCache, evaluation_key, look_up
+from textgen.evaluation.perplexity.windows import ALONE, WindowSettings, rolling_token_windows
 
 CONTEXT = 32
 TEXTS = [" ".join(f"word{(number + length) % 7}" for number in range(length)) for length in (40, 3, 90, 20, 21, 22)]
@@ -76,10 +76,10 @@ def test_a_killed_evaluation_resumes_with_identical_results(evaluate, model, con
     resumed, rest = evaluate(model, convention=convention)
     assert resumed.document_scores == whole.document_scores
     assert resumed.sums == whole.sums
-    assert resumed.window_scores == whole.window_scores
+    assert resumed.hardest == whole.hardest
     assert 0 < rest < rows
     again, nothing = evaluate(model, convention=convention)
-    assert (again.window_scores, nothing) == (whole.window_scores, 0)
+    assert (again.sums, again.hardest, nothing) == (whole.sums, whole.hardest, 0)
 
 
 @pytest.mark.parametrize("cut", [1, 30, 200])
@@ -88,11 +88,11 @@ def test_a_line_that_was_cut_off_is_skipped_and_corrupts_no_other(evaluate, mode
     path = tmp_path / "cache" / "process-0.jsonl"
     path.write_bytes(path.read_bytes()[:-cut])
     resumed, rest = evaluate(model)
-    assert resumed.window_scores == whole.window_scores
+    assert resumed.hardest == whole.hardest
     # Only the batch with the lost record is recomputed; losing just the line break loses nothing.
     assert rest == 0 if cut == 1 else 0 < rest <= rows // 2
     again, nothing = evaluate(model)
-    assert (again.window_scores, nothing) == (whole.window_scores, 0)
+    assert (again.sums, again.hardest, nothing) == (whole.sums, whole.hardest, 0)
 
 
 def test_a_damaged_record_is_ignored(evaluate, model, tmp_path):
@@ -103,7 +103,7 @@ def test_a_damaged_record_is_ignored(evaluate, model, tmp_path):
     others = lines(tmp_path / "cache")[1:]
     path.write_bytes(b"\n".join([json.dumps(row).encode(), b"\xff\xfe", b"[]", b"3", *others]))
     resumed, rest = evaluate(model)
-    assert resumed.window_scores == whole.window_scores
+    assert resumed.hardest == whole.hardest
     assert rest == 2, "the batch of the damaged record is scored as a whole"
 
 
@@ -186,12 +186,14 @@ def test_the_key_depends_on_settings_and_software_versions(model, monkeypatch):
     assert evaluation_key(model, {"stride": 1}) != before
 
 
-def test_identical_windows_have_different_keys(tokenizer):
+def test_identical_windows_have_different_keys(tokenizer, tmp_path):
     windows = rolling_token_windows(tokenizer, DOCUMENTS, CONTEXT)
-    keys = window_keys("evaluation", windows)
+    found, other = (look_up(ALONE, ScoreCache(tmp_path, 0), name, windows) for name in ("evaluation", "another"))
+    keys = [found.key(index, windows[index]) for index in range(len(windows))]
     assert len(set(keys)) == len(windows)
     assert len({key.split("-")[0] for key in keys}) < len(windows)  # two documents are identical
-    assert window_keys("another", windows)[0] != keys[0]
+    assert other.key(0, windows[0]) != keys[0]
+    assert not found.known.any()
 
 
 def test_records_of_any_number_of_processes_are_found(evaluate, model, tmp_path):
@@ -200,7 +202,7 @@ def test_records_of_any_number_of_processes_are_found(evaluate, model, tmp_path)
     (tmp_path / "cache/process-0.jsonl").write_bytes(b"\n".join(written[:3]))
     (tmp_path / "cache/process-5.jsonl").write_bytes(b"\n".join(written[3:]))
     resumed, rest = evaluate(model)
-    assert (resumed.window_scores, rest) == (whole.window_scores, 0)
+    assert (resumed.sums, resumed.hardest, rest) == (whole.sums, whole.hardest, 0)
 
 
 def test_scores_that_are_not_finite_are_not_cached(tmp_path, model, evaluate):

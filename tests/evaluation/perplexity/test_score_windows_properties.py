@@ -1,7 +1,6 @@
 """For any documents and many architectures: batches, processes and padding do not change scores."""
 
 import copy
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from simulated_processes import Group
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from textgen.data.document import Document
 from textgen.evaluation.loaded_model import LoadedModel
-from textgen.evaluation.perplexity import score_windows
 from textgen.evaluation.perplexity.measure_perplexity import score_pass
 from textgen.evaluation.perplexity.windows import WindowSettings
 from textgen.model.token_scores import scoring_head
@@ -45,31 +44,14 @@ def models():
     return {name: make(name) for name in ARCHITECTURES}
 
 
-class Waiting(Exception):
-    """Raised in place of waiting for the other processes."""
-
-
 def score_on(processes, model, tokenizer, documents, settings, batch_tokens):
-    """The result on several processes, which run one after another instead of at once."""
-    sent = []
+    """The results of each of several processes."""
 
-    def gather(mine):
-        sent.extend(mine)
-        raise Waiting
-
-    alone = {"device": torch.device("cpu"), "unwrap_model": lambda model: model, "is_main_process": True}
-    before = score_windows.gather_object
-    try:
-        for rank in range(processes):
-            process = SimpleNamespace(process_index=rank, num_processes=processes, **alone)
-            score_windows.gather_object = gather
-            loaded = LoadedModel(process, model, tokenizer, CONTEXT)
-            with pytest.raises(Waiting):
-                score_pass(loaded, documents, settings, batch_tokens=batch_tokens)
-        score_windows.gather_object = lambda mine: sent
+    def score(process):
+        loaded = LoadedModel(process, model, tokenizer, CONTEXT)
         return score_pass(loaded, documents, settings, batch_tokens=batch_tokens)
-    finally:
-        score_windows.gather_object = before
+
+    return Group(processes).run(score)
 
 
 @settings(max_examples=25, derandomize=True)
@@ -80,12 +62,13 @@ def test_batches_processes_and_padding_do_not_matter(
     model = models[data.draw(st.sampled_from(["gpt2", "llama"]))]
     documents = [Document(str(number), "test", text) for number, text in enumerate(texts)]
     settings = WindowSettings.resolve(convention, CONTEXT)
-    alone = score_on(1, model, tokenizer, documents, settings, batch_tokens=1)
-    together = score_on(processes, model, tokenizer, documents, settings, batch_tokens)
-    one = score_on(1, model, tokenizer, documents, settings, batch_tokens)
+    [alone] = score_on(1, model, tokenizer, documents, settings, batch_tokens=1)
+    together, *others = score_on(processes, model, tokenizer, documents, settings, batch_tokens)
+    [one] = score_on(1, model, tokenizer, documents, settings, batch_tokens)
     assert together.document_scores == one.document_scores  # bitwise
     assert together.sums == one.sums
-    assert together.window_scores == one.window_scores
+    assert together.hardest == one.hardest
+    assert all(other.document_scores == one.document_scores for other in others)
     for a, b in zip(alone.document_scores, together.document_scores, strict=True):
         assert b.nll == pytest.approx(a.nll, rel=1e-6)
         assert (b.id, b.tokens, b.words, b.bytes) == (a.id, a.tokens, a.words, a.bytes)

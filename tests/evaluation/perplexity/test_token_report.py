@@ -8,7 +8,7 @@ import pytest
 from textgen.data.document import Document
 from textgen.evaluation.perplexity import token_report
 from textgen.evaluation.perplexity.document_sums import TokenSums, WindowScore, add_up
-from textgen.evaluation.perplexity.token_report import hardest_tokens, token_metrics
+from textgen.evaluation.perplexity.token_report import hardest_first, hardest_rows, hardest_tokens, token_metrics
 from textgen.evaluation.perplexity.windows import TokenWindow
 
 
@@ -44,14 +44,11 @@ def test_no_tokens_give_no_metrics():
 
 
 def test_hardest_tokens_come_with_their_text(tokenizer, monkeypatch):
-    monkeypatch.setattr(token_report, "HARDEST", 3)
     monkeypatch.setattr(token_report, "TOKENS_BEFORE", 2)
     ids = tokenizer("the cat sat on it", add_special_tokens=False)["input_ids"]
     window = TokenWindow(np.array([0, *ids[:-1]]), np.array(ids), np.zeros(len(ids), np.int64))
-    rows = [[9.0, 3, ids[0], 0.25], [1.0, 0, ids[1], 0.5]]
-    other = WindowScore([], [[9.0, 0, ids[2], 0.125], [8.0, 1, ids[0], 0.5]])
-    documents = [Document("one", "test", "")]
-    found = hardest_tokens([window, window], [WindowScore([], rows), other], documents, tokenizer)
+    rows = [(9.0, 0, 3, ids[0], 0.25), (9.0, 1, 0, ids[2], 0.125), (8.0, 1, 1, ids[0], 0.5)]
+    found = hardest_tokens([window, window], rows, [Document("one", "test", "")], tokenizer)
     assert [(token["nll"], token["expected_probability"]) for token in found] == [(9.0, 0.25), (9.0, 0.125), (8.0, 0.5)]
     text = tokenizer.decode(ids)
     first = found[0]
@@ -60,3 +57,14 @@ def test_hardest_tokens_come_with_their_text(tokenizer, monkeypatch):
     assert first["before"] == tokenizer.decode(ids[1:3])
     assert first["before"] + first["token"] + first["after"] in text
     assert first["expected"] == tokenizer.decode(ids[:1])
+
+
+def test_the_hardest_tokens_are_those_with_the_highest_nll(monkeypatch):
+    monkeypatch.setattr(token_report, "HARDEST", 3)
+    scores = {
+        5: WindowScore([], [[9.0, 3, 7, 0.25], [1.0, 0, 8, 0.5]]),
+        2: WindowScore([], [[9.0, 0, 9, 0.125], [8.0, 1, 7, 0.5]]),
+    }
+    expected = [(9.0, 2, 0, 9, 0.125), (9.0, 5, 3, 7, 0.25), (8.0, 2, 1, 7, 0.5)]  # ties in the order of the text
+    assert hardest_rows(scores) == expected
+    assert sorted([expected[1], expected[2], expected[0]], key=hardest_first) == expected

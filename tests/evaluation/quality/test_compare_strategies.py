@@ -192,14 +192,10 @@ def test_a_prompt_that_does_not_fit_with_its_continuation_is_a_bug(loaded, run):
     run(loaded, "greedy", max_new_tokens=64 - 8, prompts=sentence_prompts(loaded.tokenizer)[1:2])
 
 
-def test_progress_names_the_strategies_and_the_batch(loaded, run):
+def test_progress_names_the_strategies(loaded, run):
     lines: list[str] = []
     run(loaded, "top_p,greedy", echo=lines.append)
     assert lines == ["generating continuations of 10 prompts by top_p, greedy"]
-    lines.clear()
-    run(loaded, "top_p,greedy", prompts=sentence_prompts(loaded.tokenizer) * 2, echo=lines.append)
-    expected = "generating continuations of 20 prompts by top_p, greedy"
-    assert lines == [f"{expected} (batch {number} of 3)" for number in (1, 2, 3)]
 
 
 # --- processes ------------------------------------------------------------------------------------------------------

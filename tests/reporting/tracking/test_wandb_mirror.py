@@ -96,7 +96,7 @@ def stub(*options: str) -> Iterator[tuple[dict[str, str], list[dict[str, Any]]]]
             reader.join(10)
 
 
-def test_an_offline_run_holds_every_row_and_every_result(run_dir):
+def test_an_offline_run_holds_every_row_and_every_result(run_dir, balance_dir):
     done = mirror(run_dir, "auto")
     [line] = messages(done)
     folder = Path(line.split("`wandb sync ")[1].rstrip("`"))
@@ -116,6 +116,10 @@ def test_an_offline_run_holds_every_row_and_every_result(run_dir):
     summary = {key: value for record in logged("summary") for key, value in record["update"].items()}
     assert summary["before/bits_per_byte"] == 1.92
     assert summary["after/token_perplexity"] == RunFiles.read(run_dir).perplexity["after"]["token_perplexity"]
+    assert summary["uncontaminated/difference/bits_per_byte"] == -0.45
+    assert summary["retained/after/bits_per_byte"] == 2.75
+    assert summary["retained/difference/bits_per_byte"] == 0.25
+    assert summary["contaminated_documents"] == 2
     assert {"decoding", "continuations", "report"} <= {key.split(".")[0] for key in summary}
     assert [artifact["type"] for artifact in logged("artifact")].count("model") == 1
     [run] = logged("run")

@@ -30,14 +30,15 @@ def find_data(config: DataConfig) -> DataSources:
     found: dict[str, list[Source]] = {}
     notes: list[str] = []
     problems: list[str] = []
-    named = {"--data": config.data} | ({"--validation-data": config.validation_data} if config.validation_data else {})
+    named = {"--data": config.data, "--validation-data": config.validation_data, "--retain-data": config.retain_data}
     for setting, data in named.items():
-        with collect_problems(problems):
-            found[setting], about = _find(data, config, setting)
-            notes += about
+        if data:
+            with collect_problems(problems):
+                found[setting], about = _find(data, config, setting)
+                notes += about
     if problems:
         raise UserError.of(problems)
-    return DataSources(found["--data"], found.get("--validation-data"), tuple(notes))
+    return DataSources(found["--data"], found.get("--validation-data"), found.get("--retain-data"), tuple(notes))
 
 
 def find_sources(data: str, config: DataConfig, *, setting: str = "--data") -> list[Source]:

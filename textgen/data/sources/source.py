@@ -29,16 +29,19 @@ class DataSources:
     Attributes:
         train: the sources of ``--data``.
         held_out: the sources of ``--validation-data``; None if part of ``--data`` is held out instead.
+        retained: the sources of ``--retain-data``; None without it. Not part of the fingerprint, since no token and no
+            training step depends on them.
         notes: what was decided about the data and should be printed, such as files that were passed over.
     """
 
     train: list[Source]
     held_out: list[Source] | None = None
+    retained: list[Source] | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the names and contents of all sources."""
+        """SHA-256 of the names and contents of the sources of training and held-out text."""
         parts = [_fingerprint(self.train), _fingerprint(self.held_out) if self.held_out else None]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

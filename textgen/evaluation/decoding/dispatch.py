@@ -35,6 +35,7 @@ def decode_batch(
     max_new_tokens: int,
     eos_token_id: int | None,
     amateur: PreTrainedModel | None = None,
+    advance: Callable[[float], None] = lambda continuations: None,
 ) -> list[Decoded]:
     """The continuation for every request; strategies may be mixed.
 
@@ -48,6 +49,7 @@ def decode_batch(
         max_new_tokens: maximum length of a continuation.
         eos_token_id: the token that ends a continuation early; None for no such token.
         amateur: the weaker model, for strategies that need one.
+        advance: called with the number of continuations that were finished together.
     """
     decoders = {request.strategy.decoder for request in requests}
     with torch.no_grad():
@@ -69,6 +71,7 @@ def decode_batch(
             batch_requests = [requests[index] for index in indices]
             batch = DecodeBatch(prefix, amateur_prefix, prompts, batch_requests, max_new_tokens, eos_token_id)
             decoded |= zip(indices, DECODERS[decoder](batch), strict=True)
+            advance(len(indices))
     return [Decoded(decoded[index].tokens, decoded[index].seconds + prefill_share) for index in range(len(requests))]
 
 

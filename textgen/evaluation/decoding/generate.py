@@ -9,7 +9,7 @@ import torch
 from accelerate.utils import gather_object
 
 from textgen.data.tokenization import decode_text
-from textgen.evaluation.batching import same_length_batches, share_batches
+from textgen.evaluation.batching import same_length_batches, share_batches, share_progress
 from textgen.evaluation.decoding.dispatch import before_end_of_text, decode_batch
 from textgen.evaluation.decoding.gumbel import NoiseKey
 from textgen.evaluation.decoding.prefix.cache_support import report_limits
@@ -107,21 +107,23 @@ def generate_continuations(
     say = echo or (lambda line: None)
     report_limits(loaded.model, loaded.name, strategies, say)
     report_limits(amateur, "the amateur", [strategy for strategy in strategies if strategy.needs_amateur], say)
-    names = ", ".join(strategy.name for strategy in strategies)
+    if echo and strategies:
+        names = ", ".join(strategy.name for strategy in strategies)
+        echo(f"generating continuations of {len(prompts)} prompts by {names}")
+    samples = {strategy.name: samples_per_prompt if strategy.is_stochastic else 1 for strategy in strategies}
+    share = dict(share_batches(loaded.accelerator, batches))
     mine: list[tuple[int, dict[str, _BatchOutput]]] = []
-    for number, batch in share_batches(loaded.accelerator, batches):
-        if echo and strategies:
-            part = f" (batch {number + 1} of {len(batches)})" if len(batches) > 2 else ""
-            if part or number == 0:
-                echo(f"generating continuations of {len(prompts)} prompts by {names}{part}")
-        requests = [
-            Request(place, strategy, NoiseKey(seed, prompts[index].id, sample))
-            for strategy in strategies
-            for place, index in enumerate(batch)
-            for sample in range(samples_per_prompt if strategy.is_stochastic else 1)
-        ]
-        batch_prompts = [prompts[index] for index in batch]
-        mine.append((number, _run_batch(loaded, batch_prompts, requests, max_new_tokens, amateur)))
+    sizes = [len(batch) * sum(samples.values()) for batch in batches]
+    with share_progress("decoding", sizes, share, unit="continuations") as advance:
+        for number, batch in share.items():
+            requests = [
+                Request(place, strategy, NoiseKey(seed, prompts[index].id, sample))
+                for strategy in strategies
+                for place, index in enumerate(batch)
+                for sample in range(samples[strategy.name])
+            ]
+            batch_prompts = [prompts[index] for index in batch]
+            mine.append((number, _run_batch(loaded, batch_prompts, requests, max_new_tokens, amateur, advance)))
     results = [result for _, result in sorted(gather_object(mine), key=lambda pair: pair[0])]
     return [
         _merge_batches(strategy, prompts, batches, [result[strategy.name] for result in results])
@@ -144,7 +146,12 @@ class _BatchOutput:
 
 
 def _run_batch(
-    loaded: LoadedModel, batch: Sequence[Prompt], requests: Sequence[Request], max_new_tokens: int, amateur: Any
+    loaded: LoadedModel,
+    batch: Sequence[Prompt],
+    requests: Sequence[Request],
+    max_new_tokens: int,
+    amateur: Any,
+    advance: Callable[[float], None],
 ) -> dict[str, _BatchOutput]:
     """The output of each strategy for one batch of prompts, by its name."""
     if not requests:
@@ -156,6 +163,7 @@ def _run_batch(
         max_new_tokens=max_new_tokens,
         eos_token_id=loaded.eos_token_id,
         amateur=amateur,
+        advance=advance,
     )
     outputs: dict[str, _BatchOutput] = {}
     for request, result in zip(requests, decoded, strict=True):

@@ -20,6 +20,7 @@ from textgen.evaluation.decoding.prompts import Prompt, select_prompts
 from textgen.evaluation.decoding.strategies import STRATEGIES
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.model.contexts import evaluating
+from textgen.progress import progress
 
 PROMPTS = 4
 STRATEGY_NAMES = ("greedy", "top_p")  # the most probable tokens, and a random draw
@@ -48,7 +49,10 @@ class TextSampler:
 
     def __call__(self, step: int) -> list[dict[str, Any]]:
         """Rows for ``samples.jsonl`` at one step; see :func:`sample_texts`."""
-        return sample_texts(self.loaded, self.prompts, step=step, max_new_tokens=self.max_new_tokens, seed=self.seed)
+        with progress("sampling texts"):
+            return sample_texts(
+                self.loaded, self.prompts, step=step, max_new_tokens=self.max_new_tokens, seed=self.seed
+            )
 
 
 def sample_texts(

@@ -6,7 +6,7 @@ reduce, then divide.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -108,6 +108,28 @@ def add_up(parts: Sequence[TokenSums]) -> TokenSums:
         by_position=_merged(row for part in parts for row in part.by_position),
         by_confidence=_merged(row for part in parts for row in part.by_confidence),
     )
+
+
+def exact_sums(parts: Sequence[TokenSums]) -> list[TokenSums]:
+    """One or two sums that add up to the same as the parts, to the last bit: what a process sends for a document.
+
+    The second one is the rounding error of the first, with counts of 0. Together they have 106 bits, so the total over
+    processes is rounded once, as if one process had added up all parts.
+    """
+    total = add_up(parts)
+    if len(parts) == 1 or not math.isfinite(total.nll):
+        return [total]
+    minus = TokenSums(
+        *(-total.nll, -total.tokens, -total.top_1, -total.top_5),
+        by_position=[[number, *(-value for value in values)] for number, *values in total.by_position],
+        by_confidence=[[number, *(-value for value in values)] for number, *values in total.by_confidence],
+    )
+    return [total, add_up([*parts, minus])]
+
+
+def without_bins(sums: TokenSums) -> TokenSums:
+    """The same without the parts by position and by confidence, which only a token report needs."""
+    return replace(sums, by_position=[], by_confidence=[])
 
 
 def _binned(bins: np.ndarray, *values: np.ndarray) -> list[list[float]]:

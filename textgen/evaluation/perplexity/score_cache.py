@@ -16,7 +16,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from textgen.evaluation.exchange import gather, on_main
 from textgen.evaluation.perplexity.document_sums import TokenSums, WindowScore
-from textgen.evaluation.perplexity.windows import TokenWindow
+from textgen.evaluation.perplexity.windows import TokenWindow, TokenWindows
 from textgen.model.loading import raw_bytes
-from textgen.training.distributed.sharding import gather
+from textgen.training.distributed.sharding import gather as gather_shards
 
+_DIGEST = 20  # bytes
 _FORMAT = 1  # part of every key, so that records in another layout are never found
 
 
@@ -87,20 +89,81 @@ def _checksum(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
 
 
-def window_keys(evaluation: str, windows: Sequence[TokenWindow]) -> list[str]:
-    """A key for each window, given the :func:`evaluation_key`; a counter distinguishes identical windows."""
-    keys = []
-    seen: Counter[str] = Counter()
-    for window in windows:
-        begins = np.flatnonzero(np.diff(window.owners, prepend=-1))  # of documents among the targets
-        digest = hashlib.sha256(evaluation.encode())
-        for array in (window.inputs, window.targets, begins):
-            digest.update(len(array).to_bytes(8, "little"))
-            digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
-        key = digest.hexdigest()[:40]
-        keys.append(f"{key}-{seen[key]}")
-        seen[key] += 1
-    return keys
+@dataclass(frozen=True)
+class CachedScores:
+    """What a cache knows of an evaluation's windows.
+
+    Attributes:
+        known: whether each window's score is in the cache, [windows]; the same on every process.
+        scores: these scores by window index, on the main process only.
+        evaluation: the :func:`evaluation_key`.
+        repeats: how many earlier windows are identical, by window index, for those that have any.
+    """
+
+    known: np.ndarray
+    scores: dict[int, WindowScore]
+    evaluation: str
+    repeats: dict[int, int]
+
+    def key(self, index: int, window: TokenWindow) -> str:
+        """The key of a window's record."""
+        return f"{window_digest(self.evaluation, window)}-{self.repeats.get(index, 0)}"
+
+
+def look_up(processes: Any, cache: ScoreCache, evaluation: str, windows: TokenWindows) -> CachedScores:
+    """Find out which windows are in the cache; every process calls it.
+
+    Only the main process reads the cache: another machine may see an older state of a shared directory, and all must
+    plan the same batches. It gets 20 bytes per window, and sends a bit for each and the numbers of repeated ones.
+
+    Args:
+        processes: an Accelerator.
+        cache: this process's view of the cache.
+        evaluation: the :func:`evaluation_key`.
+        windows: the windows of the evaluation.
+    """
+    digests = b"".join(bytes.fromhex(window_digest(evaluation, windows[index])) for index in windows.own)
+    gathered = gather(processes, (np.array(windows.own, np.int64), digests))
+    scores: dict[int, WindowScore] = {}
+
+    def compare() -> tuple[np.ndarray, dict[int, int]]:
+        assert gathered is not None
+        by_index = [b""] * len(windows)
+        for indices, part in gathered:
+            for number, index in enumerate(indices.tolist()):
+                by_index[index] = part[_DIGEST * number : _DIGEST * (number + 1)]
+        repeats = _repeats(by_index)
+        found = cache.read()
+        for index, digest in enumerate(by_index):
+            if (score := found.get(f"{digest.hex()}-{repeats.get(index, 0)}")) is not None:
+                scores[index] = score
+        known = np.zeros(len(windows), bool)
+        known[list(scores)] = True
+        return np.packbits(known), repeats
+
+    bits, repeats = on_main(processes, compare)
+    return CachedScores(np.unpackbits(bits, count=len(windows)).astype(bool), scores, evaluation, repeats)
+
+
+def _repeats(digests: Sequence[bytes]) -> dict[int, int]:
+    """Index → number of equal digests before it, where there are any."""
+    seen: Counter[bytes] = Counter()
+    repeats = {}
+    for index, digest in enumerate(digests):
+        if seen[digest]:
+            repeats[index] = seen[digest]
+        seen[digest] += 1
+    return repeats
+
+
+def window_digest(evaluation: str, window: TokenWindow) -> str:
+    """A hash, in hexadecimal digits, of the :func:`evaluation_key`, a window's tokens and where documents begin."""
+    begins = np.flatnonzero(np.diff(window.owners, prepend=-1))  # of documents among the targets
+    digest = hashlib.sha256(evaluation.encode())
+    for array in (window.inputs, window.targets, begins):
+        digest.update(len(array).to_bytes(8, "little"))
+        digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+    return digest.digest()[:_DIGEST].hex()
 
 
 def evaluation_key(model: Any, settings: Mapping[str, Any]) -> str:
@@ -140,5 +203,5 @@ def _weights(model: Any) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(raw_bytes(gather(tensor.detach())))
+        digest.update(raw_bytes(gather_shards(tensor.detach())))
     return digest.hexdigest()

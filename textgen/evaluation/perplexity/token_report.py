@@ -1,7 +1,8 @@
 """Token-level metrics of a perplexity pass: loss by position, calibration, and the hardest tokens."""
 
+import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -13,6 +14,10 @@ from textgen.evaluation.perplexity.windows import TokenWindow
 from textgen.evaluation.uncertainty.bootstrap import percentile_interval, ratio, resampled_sums
 
 TOKENS_BEFORE, TOKENS_AFTER = 24, 8  # context shown with a hardest token
+
+HardestRow = tuple[float, int, int, int, float]
+"""A token with a high nll: its nll, the index of its window and its place among the window's targets; the model's most
+probable token, and its probability."""
 
 
 def token_metrics(sums: Sequence[TokenSums], *, seed: int) -> dict[str, Any]:
@@ -57,24 +62,38 @@ def _interval(sums: Sequence[TokenSums], table: str, number: float, column: int,
     return list(percentile_interval(ratio(caught[:, 0], caught[:, 1]), items=len(sums)))
 
 
+def hardest_rows(scores: Mapping[int, WindowScore]) -> list[HardestRow]:
+    """The :data:`HARDEST` tokens with the highest nll among these windows, by window index."""
+    rows = (
+        (nll, index, int(target), int(likeliest), confidence)
+        for index, score in scores.items()
+        for nll, target, likeliest, confidence in score.hardest
+    )
+    return heapq.nsmallest(HARDEST, rows, key=hardest_first)
+
+
+def hardest_first(row: HardestRow) -> tuple[float, int, int]:
+    """The sort key of hardest tokens: the highest nll first, ties in the order of the text."""
+    nll, index, target, _, _ = row
+    return -nll, index, target
+
+
 def hardest_tokens(
     windows: Sequence[TokenWindow],
-    scores: Sequence[WindowScore],
+    rows: Sequence[HardestRow],
     documents: Sequence[Document],
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[dict[str, Any]]:
-    """The tokens with the highest nll first, as text: with their context and the model's most probable token."""
-    rows = [(row, index) for index, score in enumerate(scores) for row in score.hardest]
-    rows.sort(key=lambda pair: (-pair[0][0], pair[1], pair[0][1]))
+    """The hardest tokens as text: with their context and the model's most probable token."""
     found = []
-    for (nll, number, likeliest, confidence), index in rows[:HARDEST]:
-        window, target = windows[index], int(number)
+    for nll, index, target, likeliest, confidence in rows:
+        window = windows[index]
         read = len(window.inputs) - len(window.targets) + 1 + target
         pieces: dict[str, Any] = {
             "before": window.inputs[max(0, read - TOKENS_BEFORE) : read],
             "token": window.targets[target : target + 1],
             "after": window.targets[target + 1 : target + 1 + TOKENS_AFTER],
-            "expected": [int(likeliest)],
+            "expected": [likeliest],
         }
         found.append(
             {"document": documents[window.owners[target]].id, "nll": nll}

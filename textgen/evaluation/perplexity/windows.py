@@ -12,8 +12,11 @@ There are two conventions, since "perplexity" is used for both:
 Every token of a sequence except the first is scored exactly once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -22,9 +25,15 @@ from textgen.data.document import Document
 from textgen.data.examples.encode import encode_documents
 from textgen.data.tokenization import encode, prefix_id
 from textgen.errors import UserError
+from textgen.evaluation.batching import share_runs
+from textgen.evaluation.exchange import all_gather, deliver
 from textgen.evaluation.perplexity.convention import convention_problems
 
 SEPARATOR = "\n\n"
+ALONE = SimpleNamespace(num_processes=1, process_index=0, is_main_process=True)
+"""What stands for an Accelerator in a process without others."""
+
+_BATCH_CHARACTERS = 1 << 20  # tokenized at a time: fast, and without the token ids of all texts as Python objects
 
 
 @dataclass(frozen=True)
@@ -54,15 +63,22 @@ class WindowSettings:
             stride = max(1, context // 2)
         return cls(convention, context, stride)
 
-    def cut(self, tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> "list[TokenWindow]":
-        """Tokenize the documents and cut them into windows.
+    def cut(
+        self, tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], processes: Any = ALONE
+    ) -> "TokenWindows":
+        """Tokenize the documents and cut them into windows; every process calls it.
+
+        Args:
+            tokenizer: the model's tokenizer.
+            documents: the documents, the same on every process.
+            processes: an Accelerator, whose processes divide the tokenization with ``rolling``.
 
         Raises:
             UserError: the tokenizer lacks what the convention needs.
         """
         if self.stride is None:
-            return rolling_token_windows(tokenizer, documents, self.context)
-        return strided_token_windows(tokenizer, documents, self.context, self.stride)
+            return rolling_token_windows(tokenizer, documents, self.context, processes)
+        return strided_token_windows(tokenizer, documents, self.context, self.stride, processes)
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,16 @@ class Window:
     start: int
     scored: int
     end: int
+
+    @property
+    def inputs(self) -> int:
+        """Number of tokens that the model reads."""
+        return self.end - 1 - self.start
+
+    @property
+    def targets(self) -> int:
+        """Number of tokens that are scored."""
+        return self.end - self.scored
 
 
 @dataclass(frozen=True)
@@ -87,6 +113,81 @@ class TokenWindow:
     inputs: np.ndarray
     targets: np.ndarray
     owners: np.ndarray
+
+
+class TokenWindows(Sequence[TokenWindow]):
+    """The windows of documents, of which each process has its own, and gets those of others that it needs.
+
+    Args:
+        spans: each window as (index of its token sequence, positions in it).
+        sequences: the token ids that this process knows, by index of the sequence.
+        encode: returns the token ids of another sequence.
+        owners: index of the document of each token, if there is a single sequence; None if each sequence is a document.
+        own: whether windows of these sequences are this process's own, and no other's.
+
+    Attributes:
+        spans: the first argument.
+        own: indices of this process's own windows.
+    """
+
+    def __init__(
+        self,
+        spans: Sequence[tuple[int, Window]],
+        sequences: Mapping[int, np.ndarray],
+        encode: Callable[[int], np.ndarray],
+        owners: np.ndarray | None = None,
+        *,
+        own: bool = True,
+    ) -> None:
+        self.spans, self._sequences, self._encode, self._owners = spans, sequences, encode, owners
+        self._received: dict[int, np.ndarray] = {}
+        self.own = [index for index, (number, _) in enumerate(spans) if own and number in sequences]
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __getitem__(self, index: int) -> TokenWindow:  # type: ignore[override]
+        tokens = self._tokens(index).astype(np.int64)
+        scored = len(tokens) - self.spans[index][1].targets
+        return TokenWindow(tokens[:-1], tokens[scored:], self._target_owners(index))
+
+    def exchange(self, processes: Any, wanted: Sequence[Iterable[int]]) -> None:
+        """Send every process the tokens of the windows that it wants; every process calls it.
+
+        Args:
+            processes: an Accelerator.
+            wanted: indices of the windows that each process wants; the same on every process.
+        """
+        if self._owners is not None or processes.num_processes == 1:
+            return  # this process knows all sequences
+        own = set(self.own)
+        parcels = []
+        for indices in wanted:
+            sent = [index for index in indices if index in own]
+            tokens = np.concatenate([np.zeros(0, np.int32), *map(self._tokens, sent)])
+            small = tokens.max(initial=0) <= np.iinfo(np.uint16).max
+            parcels.append((np.array(sent, np.int64), tokens.astype(np.uint16) if small else tokens))
+        for indices, tokens in deliver(processes, parcels):
+            ends = np.cumsum([self.spans[index][1].inputs + 1 for index in indices], dtype=np.int64)
+            self._received |= zip(indices.tolist(), np.split(tokens, ends), strict=False)  # the last part is empty
+
+    def documents(self, index: int) -> list[int]:
+        """Indices of the documents that have targets in a window, in order."""
+        return sorted(set(self._target_owners(index).tolist()))
+
+    def _tokens(self, index: int) -> np.ndarray:
+        """The tokens that a window reads or scores."""
+        if index in self._received:
+            return self._received[index]
+        number, window = self.spans[index]
+        sequence = self._sequences[number] if number in self._sequences else self._encode(number)
+        return sequence[window.start : window.end]
+
+    def _target_owners(self, index: int) -> np.ndarray:
+        number, window = self.spans[index]
+        if self._owners is None:
+            return np.full(window.targets, number)
+        return self._owners[window.scored : window.end]
 
 
 def rolling_windows(length: int, context: int, first: int = 1) -> list[Window]:
@@ -122,14 +223,16 @@ def strided_windows(length: int, context: int, stride: int) -> list[Window]:
 
 
 def rolling_token_windows(
-    tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], context: int
-) -> list[TokenWindow]:
+    tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], context: int, processes: Any = ALONE
+) -> TokenWindows:
     """The windows of each document after the token that precedes documents in training, usually BOS or EOS.
 
     Of an example of a task, only the completion or the answers are scored, after all that precedes them.
 
+
     The same numbers as lm-evaluation-harness's, except that the tokenizer is kept from adding its own BOS to the text,
-    which would be scored after the prefix.
+    which would be scored after the prefix. Each process tokenizes its share of the documents, and they exchange the
+    lengths, which is all that a plan needs.
 
     Raises:
         UserError: the tokenizer has neither BOS nor EOS.
@@ -140,20 +243,49 @@ def rolling_token_windows(
             "--convention rolling: the tokenizer has neither a BOS nor an EOS token to put before a document. "
             "Add one to the tokenizer, or use --convention strided."
         )
-    found = []
-    for index, written in enumerate(encode_documents(tokenizer, documents)):
-        encoded = written.after(prefix)
-        sequence = np.array([prefix, *encoded.ids], dtype=np.int64)
-        owners = np.full(len(sequence), index)
-        for first, end in encoded.scored_runs():
-            found += _cut(sequence, owners, rolling_windows(end + 1, context, first + 1))
-    return found
+
+    runs: dict[int, list[tuple[int, int]]] = {}  # of targets in a document's own tokens
+
+    def sequences_of(numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        for batch in _batches(numbers, documents):
+            written = encode_documents(tokenizer, [documents[number] for number in batch])
+            for number, encoded in zip(batch, (one.after(prefix) for one in written), strict=True):
+                runs[number] = encoded.scored_runs()
+                yield np.array([prefix, *encoded.ids], dtype=np.int32)
+
+    share = share_runs([1] * len(documents), processes.num_processes)[processes.process_index]
+    sequences = dict(zip(share, sequences_of(share), strict=True))
+    spans = [
+        (number, window)
+        for number, document_runs in enumerate(_all_runs(processes, documents, [runs[number] for number in share]))
+        for first, end in document_runs
+        for window in rolling_windows(end + 1, context, first + 1)
+    ]
+    return TokenWindows(spans, sequences, lambda number: next(sequences_of([number])))
+
+
+def _all_runs(
+    processes: Any, documents: Sequence[Document], share: Sequence[list[tuple[int, int]]]
+) -> Iterator[list[tuple[int, int]]]:
+    """The runs of targets of every document, from those of each process's share."""
+    if not any(document.completion_only for document in documents):  # each is one run, from its beginning
+        ends = all_gather(processes, np.array([end for ((_, end),) in share], dtype=np.int32))
+        yield from ([(0, end)] for part in ends for end in part.tolist())
+        return
+    numbers = all_gather(processes, np.array([len(runs) for runs in share], dtype=np.int32))
+    edges = all_gather(processes, np.array([edge for runs in share for run in runs for edge in run], dtype=np.int32))
+    pairs = ((int(first), int(end)) for part in edges for first, end in part.reshape(-1, 2))
+    yield from (list(islice(pairs, int(number))) for part in numbers for number in part)
 
 
 def strided_token_windows(
-    tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], context: int, stride: int
-) -> list[TokenWindow]:
-    """The windows of all documents, joined by an empty line and tokenized as one text.
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Sequence[Document],
+    context: int,
+    stride: int,
+    processes: Any = ALONE,
+) -> TokenWindows:
+    """The windows of all documents, joined by an empty line and tokenized as one text, by every process.
 
     A token belongs to the document in which it begins, and a separator to the document before it.
 
@@ -170,20 +302,24 @@ def strided_token_windows(
             "--convention strided: it joins the documents into one text, in which prompts would be scored too. Use "
             "--convention rolling, or --loss-on all."
         )
-    if not documents:
-        return []
-    lengths = [len(document.text) + len(SEPARATOR) for document in documents]
-    ends = np.cumsum(lengths)  # of each document including the separator after it, in characters
     text = SEPARATOR.join(document.text for document in documents)
     encoded = encode(tokenizer, [text], return_offsets_mapping=True)
-    ids = np.array(encoded["input_ids"][0], dtype=np.int64)
+    ids = np.array(encoded["input_ids"][0], dtype=np.int32)
     begins = np.array(encoded["offset_mapping"][0], dtype=np.int64).reshape(-1, 2)[:, 0]
+    ends = np.cumsum([len(document.text) + len(SEPARATOR) for document in documents])  # in characters
     owners = np.minimum(np.searchsorted(ends, begins, side="right"), len(documents) - 1)
-    return _cut(ids, owners, strided_windows(len(ids), context, stride))
+    spans = [(0, window) for window in strided_windows(len(ids), context, stride)]
+    return TokenWindows(spans, {0: ids}, lambda _: ids, owners, own=processes.process_index == 0)
 
 
-def _cut(sequence: np.ndarray, owners: np.ndarray, windows: Sequence[Window]) -> list[TokenWindow]:
-    return [
-        TokenWindow(sequence[w.start : w.end - 1], sequence[w.scored : w.end], owners[w.scored : w.end])
-        for w in windows
-    ]
+def _batches(numbers: Iterable[int], documents: Sequence[Document]) -> Iterator[list[int]]:
+    batch: list[int] = []
+    size = 0
+    for number in numbers:
+        batch.append(number)
+        size += len(documents[number].text)
+        if size >= _BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -22,6 +22,7 @@ from textgen.evaluation.quality.mauve import MIN_TEXTS, mauve_columns, missing_m
 from textgen.evaluation.quality.teacher_forcing import Span, score_spans
 from textgen.evaluation.quality.text_metrics import cluster_numbers, estimate_columns, text_estimates
 from textgen.evaluation.uncertainty.estimate import Estimate, estimate_of_rate, estimate_of_ratio
+from textgen.progress import progress
 
 
 def decoding_rows(
@@ -47,7 +48,11 @@ def decoding_rows(
         seed: random seed of the bootstrap and of MAUVE's clustering.
         judge: a second model that scores the continuations.
     """
-    estimates = {output.name: _estimates(loaded, output, config, seed, judge) for output in outputs}
+    estimates: dict[str, dict[str, Estimate]] = {}
+    with progress("measuring continuations", total=len(outputs), unit="strategies") as advance:
+        for output in outputs:
+            estimates[output.name] = _estimates(loaded, output, config, seed, judge)
+            advance(1)
     samples = {output.name: len(output.prompts) / len(set(output.prompt_ids)) for output in outputs}
     differences = difference_columns(estimates, interval_width=config.interval_width, samples_per_prompt=samples)
     mauve = _mauve(loaded, outputs, seed, judge)
@@ -131,9 +136,11 @@ def _mauve(
     if texts < MIN_TEXTS:
         reason = f"{texts} continuations, but it needs at least {MIN_TEXTS} (--prompts)"
         return columns | {output.name: missing_mauve_columns(texts, reason) for output in others}
-    reference = _features(loaded, human, judge)
-    for output in others:
-        columns[output.name] = mauve_columns(reference, _features(loaded, output, judge), seed=seed)
+    with progress("measuring MAUVE", total=len(others), unit="strategies") as advance:
+        reference = _features(loaded, human, judge)
+        for output in others:
+            columns[output.name] = mauve_columns(reference, _features(loaded, output, judge), seed=seed)
+            advance(1)
     return columns
 
 

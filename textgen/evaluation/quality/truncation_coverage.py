@@ -19,6 +19,7 @@ from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.quality.teacher_forcing import Span, score_spans
 from textgen.evaluation.uncertainty.bootstrap import bootstrap_ratio
 from textgen.evaluation.uncertainty.rates import rate_interval
+from textgen.progress import progress
 
 UNTRUNCATED = "untruncated"
 """The row of the model's whole distribution."""
@@ -51,7 +52,8 @@ def truncation_coverage(
         return torch.stack(columns, dim=1)
 
     count = len(METRICS)
-    found = score_spans(loaded, spans, score, columns=count * (1 + len(chosen)))
+    with progress("truncation diagnostics"):
+        found = score_spans(loaded, spans, score, columns=count * (1 + len(chosen)))
     if not sum(len(one) for one in found):
         return []
     return [

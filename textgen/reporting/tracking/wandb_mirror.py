@@ -10,7 +10,7 @@ from typing import Any
 from textgen.errors import first_line
 from textgen.reporting.columns import PERPLEXITIES
 from textgen.reporting.config import WandbMode
-from textgen.reporting.results import RunFiles, moments
+from textgen.reporting.results import RETAINED, RunFiles, moments
 from textgen.reporting.tracking.wandb_run import run_directory, start_wandb_run
 from textgen.reporting.tracking.wandb_tables import SamplesTable, continuations_table, decoding_table
 
@@ -123,6 +123,18 @@ class WandbMirror:
                     )
 
 
+def _balance(files: RunFiles) -> dict[str, Any]:
+    """Bits per byte without contaminated documents and of retained text, their differences, and the contamination."""
+    values = {}
+    for key in (*moments(files.perplexity), "difference"):
+        entry = files.perplexity.get(key, {})
+        values[f"uncontaminated/{key}/bits_per_byte"] = entry.get("uncontaminated", {}).get("bits_per_byte")
+        values[f"retained/{key}/bits_per_byte"] = files.perplexity.get(RETAINED, {}).get(key, {}).get("bits_per_byte")
+    if files.contamination:
+        values["contaminated_documents"] = len(files.contamination["documents"])
+    return {key: value for key, value in values.items() if value is not None}
+
+
 def _log_results(run: Any, files: RunFiles) -> None:
     """Perplexities go to the summary; tables, report and model are logged."""
     import wandb
@@ -130,6 +142,7 @@ def _log_results(run: Any, files: RunFiles) -> None:
     for moment in moments(files.perplexity):
         values = {f"{moment}/{column.key}": files.perplexity[moment].get(column.key) for column in PERPLEXITIES}
         run.summary.update({key: value for key, value in values.items() if value is not None})
+    run.summary.update(_balance(files))
     tables = {"decoding": decoding_table(files), "continuations": continuations_table(files)}
     media: dict[str, Any] = {
         name: wandb.Table(columns=[*columns], data=rows, log_mode="IMMUTABLE")

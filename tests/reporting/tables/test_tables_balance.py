@@ -1,0 +1,105 @@
+"""The gain on held-out text, that without contaminated documents, and the change on retained text."""
+
+import pytest
+
+from textgen.reporting.results import RunFiles
+from textgen.reporting.tables.balance import (
+    CONTAMINATED_SHOWN,
+    balance_columns,
+    balance_findings,
+    balance_rows,
+    contaminated_rows,
+    contamination_finding,
+    near_duplicates_finding,
+)
+
+
+@pytest.fixture
+def run(balance_dir) -> RunFiles:
+    return RunFiles.read(balance_dir)
+
+
+def test_a_row_for_each_set_of_documents(run):
+    assert balance_columns(run.perplexity) == ["documents", "before", "after", "difference"]
+    assert [(name, [value for value, _ in cells]) for name, cells in balance_rows(run.perplexity)] == [
+        ("held-out text", ["12", "1.920", "1.410", "−0.510"]),
+        ("without contaminated documents", ["10", "1.900", "1.450", "−0.450"]),
+        ("text to retain", ["12 of 3,000", "2.500", "2.750", "0.250"]),
+    ]
+    assert balance_rows(run.perplexity)[2][1][3] == ("0.250", "0.200–0.300")
+
+
+def test_held_out_text_alone_has_no_table(run):
+    stated = {name: entry for name, entry in run.perplexity.items() if name != "retained"}
+    for entry in stated.values():
+        entry.pop("uncontaminated")
+    assert balance_rows(stated) == []
+    assert balance_findings(stated, {}) == []
+
+
+def test_one_model_alone_has_no_difference(run):
+    stated = {"model": run.perplexity["after"], "retained": {"model": run.perplexity["retained"]["after"]}}
+    assert balance_columns(stated) == ["documents", "model"]
+    assert [len(cells) for _, cells in balance_rows(stated)] == [2, 2, 2]
+    assert balance_findings(stated, run.contamination) == [
+        "2 of 12 scored documents share 13 words in a row with a training document; without them: model 1.450",
+        "text to retain: model 2.750 bits per byte",
+    ]
+
+
+def test_findings_are_a_line_each(run):
+    assert balance_findings(run.perplexity, run.contamination) == [
+        "2 of 12 scored documents share 13 words in a row with a training document; "
+        "without them: difference −0.450 (−0.500 to −0.400)",
+        "text to retain: before 2.500, after 2.750, difference 0.250 (0.200–0.300) bits per byte",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "finding"),
+    [
+        (0, "No scored document shares 13 words in a row with a training document."),
+        (1, "1 of 3 scored documents shares 13 words in a row with a training document."),
+        (2, "2 of 3 scored documents share 13 words in a row with a training document."),
+        (
+            3,
+            "3 of 3 scored documents share 13 words in a row with a training document, so there are no figures without "
+            "them.",
+        ),
+    ],
+)
+def test_contamination_in_words(found, finding):
+    contamination = {"ngram_words": 13, "held_out_documents": 3, "documents": [{"id": str(n)} for n in range(found)]}
+    assert contamination_finding(contamination) == finding
+    assert contamination_finding({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("near", "finding"),
+    [
+        ({"compared": 88, "found": 0}, "Of 88 training documents compared, none nearly equals another."),
+        (
+            {"compared": 80, "found": 3},
+            "Of 80 of 88 training documents compared, 3 nearly equal an earlier one, such as b and a (estimated "
+            "similarity 0.95).",
+        ),
+        (
+            {"compared": 80, "found": 1},
+            "Of 80 of 88 training documents compared, 1 nearly equals an earlier one, such as b and a (estimated "
+            "similarity 0.95).",
+        ),
+        ({"compared": 0, "found": 0}, ""),
+        (None, ""),
+    ],
+)
+def test_near_duplicates_in_words(near, finding):
+    example = {"id": "b", "earlier_id": "a", "similarity": 0.953125}
+    found = {"training_documents": 88, "near_duplicates": near and near | {"examples": [example]}}
+    assert near_duplicates_finding(found) == finding
+    assert near_duplicates_finding({}) == ""
+
+
+def test_the_first_contaminated_documents_are_shown():
+    documents = [{"id": str(n)} for n in range(100)]
+    assert contaminated_rows({"documents": documents}) == documents[:CONTAMINATED_SHOWN]
+    assert contaminated_rows({}) == []

@@ -1,0 +1,7 @@
+"""Text that occurs twice: in held-out and training documents, or in two training documents.
+
+Read in this order: ``words.py`` (what a word is, and hashes of word n-grams), ``pieces.py`` (documents in pieces of
+bounded size), ``held_out_ngrams.py`` (which n-grams of held-out documents occur in training documents),
+``contamination.py`` (the contaminated documents, with the text that they share) and ``near_duplicates.py`` (training
+documents that nearly equal an earlier one).
+"""
