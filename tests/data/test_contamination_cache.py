@@ -9,7 +9,7 @@ from textgen.data.config import DataConfig
 from textgen.data.contamination_cache import load_contamination
 from textgen.data.overlap.contamination import Contamination
 from textgen.data.overlap.near_duplicates import NearDuplicate, NearDuplicates
-from textgen.data.readers import held_out_documents
+from textgen.data.corpus import load_held_out
 from textgen.data.sources import find_data
 
 SHARED = "the quick brown fox jumps over the lazy dog and runs into the dark forest"
@@ -23,7 +23,7 @@ def test_is_computed_once(write: Callable[[str, str], Path], monkeypatch: pytest
 
     def load(config: DataConfig, n: int = 13) -> Contamination | None:
         sources = find_data(config)
-        return load_contamination(config, sources, held_out_documents(config, sources), n)
+        return load_contamination(config, sources, load_held_out(config, sources), n)
 
     first = load(config)
     assert first
@@ -50,6 +50,6 @@ def test_near_duplicates_are_counted_in_the_same_pass(write: Callable[[str, str]
     config = DataConfig(data=str(train), validation_data=str(held_out))
     sources = find_data(config)
     for _ in ("computed", "from the cache"):
-        found = load_contamination(config, sources, held_out_documents(config, sources), 13)
+        found = load_contamination(config, sources, load_held_out(config, sources), 13)
         assert found
         assert found.near_duplicates == NearDuplicates(2, 1, (NearDuplicate("train.txt#2", "train.txt#0", 1.0),))
