@@ -36,6 +36,7 @@ from textgen.evaluation.perplexity.token_report import (
     token_metrics,
 )
 from textgen.evaluation.perplexity.windows import TokenWindows, WindowSettings
+from textgen.progress import progress
 
 BATCH_TOKENS = 4096
 
@@ -78,7 +79,8 @@ def measure_perplexity(
         metrics |= {"data_sha256": documents_fingerprint(documents), "model": loaded.name}
         return metrics | floor_metrics(documents, scored.document_scores, settings, seed=seed)
 
-    return on_main(loaded.accelerator, figures), scored.document_scores
+    with progress("computing intervals"):
+        return on_main(loaded.accelerator, figures), scored.document_scores
 
 
 def documents_fingerprint(documents: Iterable[Document]) -> str:

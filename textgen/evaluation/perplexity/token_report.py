@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from textgen.data.document import Document
@@ -30,16 +31,16 @@ def token_metrics(sums: Sequence[TokenSums], *, seed: int) -> dict[str, Any]:
     interval: sampling noise can only increase the expected distance in a bin, so a resampling interval would be biased.
     """
     total = add_up(sums)
+    nll_intervals, accuracy_intervals = (_intervals(sums, table, seed) for table in ("by_position", "by_confidence"))
     positions = []
     for number, tokens, nll in total.by_position:
-        interval = _interval(sums, "by_position", number, 2, seed)
         entry = {"from": 2 ** (int(number) - 1) + 1 if number else 1, "to": 2 ** int(number), "tokens": tokens}
-        positions.append(entry | {"nll": nll / tokens, "nll_interval": interval})
+        positions.append(entry | {"nll": nll / tokens, "nll_interval": nll_intervals[number]})
     bins = []
     for number, tokens, right, confidence in total.by_confidence:
         entry = {"from": number / CONFIDENCE_BINS, "to": (number + 1) / CONFIDENCE_BINS, "tokens": tokens}
         entry |= {"confidence": confidence / tokens, "accuracy": right / tokens}
-        bins.append(entry | {"accuracy_interval": _interval(sums, "by_confidence", number, 2, seed)})
+        bins.append(entry | {"accuracy_interval": accuracy_intervals[number]})
     distances = (abs(right - confidence) for _, _, right, confidence in total.by_confidence)
     return {
         "expected_calibration_error": math.fsum(distances) / total.tokens if total.tokens else None,
@@ -48,18 +49,26 @@ def token_metrics(sums: Sequence[TokenSums], *, seed: int) -> dict[str, Any]:
     }
 
 
-def _interval(sums: Sequence[TokenSums], table: str, number: float, column: int, seed: int) -> list[float] | None:
-    """95 % interval of Σ column / Σ tokens of one bin, over all documents, including those without tokens in the bin.
+def _intervals(sums: Sequence[TokenSums], table: str, seed: int) -> dict[float, list[float] | None]:
+    """95 % interval of each bin's Σ of its third column / Σ tokens, over all documents, with or without tokens in it.
 
-    None if all of the bin's tokens are from one document.
+    None for a bin whose tokens are all from one document.
     """
-    found = [{row[0]: row for row in getattr(part, table)}.get(number) for part in sums]
-    if sum(row is not None for row in found) < 2:
-        return None
-    columns = [[row[i] if row else 0.0 for row in found] for i in (column, 1)]
-    resampled = resampled_sums(columns, seed=seed)
-    caught = resampled[resampled[:, 1] > 0]  # a resample may contain no document with tokens in this bin
-    return list(percentile_interval(ratio(caught[:, 0], caught[:, 1]), items=len(sums)))
+    numbers = sorted({row[0] for part in sums for row in getattr(part, table)})
+    places = {number: place for place, number in enumerate(numbers)}
+    columns = np.zeros((2 * len(places), len(sums)))
+    for document, part in enumerate(sums):
+        for number, tokens, value, *_ in getattr(part, table):
+            columns[2 * places[number], document], columns[2 * places[number] + 1, document] = value, tokens
+    resampled = resampled_sums(list(columns), seed=seed) if places else columns
+    found: dict[float, list[float] | None] = {}
+    for number, place in places.items():
+        values, tokens = resampled[:, 2 * place], resampled[:, 2 * place + 1]
+        caught = tokens > 0  # a resample may contain no document with tokens in this bin
+        enough = np.count_nonzero(columns[2 * place + 1]) >= 2
+        interval = percentile_interval(ratio(values[caught], tokens[caught]), items=len(sums)) if enough else None
+        found[number] = list(interval) if interval else None
+    return found
 
 
 def hardest_rows(scores: Mapping[int, WindowScore]) -> list[HardestRow]:
