@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import ByT5Tokenizer
 
+from textgen.data import bulk_encoding
 from textgen.data import corpus as corpus_module
 from textgen.data.blocks import count_blocks
 from textgen.data.cache import cache_directory
@@ -168,7 +169,7 @@ def test_an_interrupted_build_leaves_no_entry(config, tokenizer, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(corpus_module, "encode_batch", fail)
+        patched.setattr(bulk_encoding, "encode_batch", fail)
         with pytest.raises(KeyboardInterrupt):
             load_corpus(config(), tokenizer)
         assert entries() == []
@@ -186,7 +187,7 @@ def test_a_damaged_file_leaves_no_entry(tokenizer, tmp_path):
 
 @pytest.mark.parametrize("change", ["appended", "replaced", "deleted"])
 def test_data_that_changes_while_it_is_read_leaves_no_entry(config, tokenizer, monkeypatch, change):
-    settings, encode = config(), corpus_module.encode_batch
+    settings, encode = config(), bulk_encoding.encode_batch
     path = Path(settings.data)
     original = path.read_bytes()
 
@@ -198,7 +199,7 @@ def test_data_that_changes_while_it_is_read_leaves_no_entry(config, tokenizer, m
         return encode(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(corpus_module, "encode_batch", change_and_encode)
+        patched.setattr(bulk_encoding, "encode_batch", change_and_encode)
         with pytest.raises(UserError, match=r"texts\.txt: the file changed while it was read"):
             load_corpus(settings, tokenizer)
     assert entries() == entries("held-out") == entries("building") == []
@@ -289,7 +290,7 @@ def test_a_killed_build_is_continued_by_a_process_that_waits(config, tokenizer, 
             shutil.rmtree(entry)
     monkeypatch.setattr(build_module, "_BATCH_CHARACTERS", 100)
     monkeypatch.setattr(corpus_module, "build", partial(build_module.build, commit_characters=200))
-    encoded, encode = tmp_path / "encoded", corpus_module.encode_batch
+    encoded, encode = tmp_path / "encoded", bulk_encoding.encode_batch
 
     def encode_slowly(tokenizer: Any, texts: list[str]) -> Any:
         with encoded.open("a", encoding="utf-8") as log:
@@ -297,7 +298,7 @@ def test_a_killed_build_is_continued_by_a_process_that_waits(config, tokenizer, 
         time.sleep(0.02)
         return encode(tokenizer, texts)
 
-    monkeypatch.setattr(corpus_module, "encode_batch", encode_slowly)
+    monkeypatch.setattr(bulk_encoding, "encode_batch", encode_slowly)
     fork = multiprocessing.get_context("fork")
     data = config()
     processes = [fork.Process(target=load_corpus, args=(data, tokenizer)) for _ in range(3)]

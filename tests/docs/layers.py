@@ -21,6 +21,7 @@ OUTSIDE = ("recipes", "tests", "benchmarks", "docs", "launch")
 
 # Sub-package → what it may import of its own package: modules, or whole sub-packages.
 SUB_PACKAGES: dict[str, tuple[str, ...]] = {
+    "textgen.data.tokens": ("textgen.data.document", "textgen.data.split"),
     "textgen.model.kernels": ("textgen.model.contexts",),
     "textgen.training.distributed": ("textgen.training.config", "textgen.training.precision"),
     "textgen.evaluation.uncertainty": (),
@@ -64,6 +65,8 @@ SUB_PACKAGES: dict[str, tuple[str, ...]] = {
 # Module that sub-packages of its package import → what it may import of its own package. These modules stay below the
 # sub-packages, except that evaluation.config checks the settings of decoding and of perplexity with these.
 WITHIN: dict[str, tuple[str, ...]] = {
+    "textgen.data.document": (),
+    "textgen.data.split": ("textgen.data.document",),
     "textgen.model.contexts": (),
     "textgen.training.config": (),
     "textgen.training.precision": (),

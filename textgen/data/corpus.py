@@ -21,6 +21,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from textgen.data.blocks import count_blocks
+from textgen.data.bulk_encoding import BulkEncoder
 from textgen.data.cache import cache_directory, create_cache
 from textgen.data.config import DataConfig
 from textgen.data.file_checks import check_file
@@ -225,8 +226,9 @@ def _build(entry: Path, config: DataConfig, sources: DataSources, tokenizer: Pre
 def _encoding(tokenizer: PreTrainedTokenizerBase) -> Encoding:
     separator = separator_id(tokenizer)
     largest = max(separator, *tokenizer.get_vocab().values())  # not the number of tokens: there can be gaps
+    encode = BulkEncoder(tokenizer)
     return Encoding(
-        encode=lambda documents: encode_batch(tokenizer, [document.text for document in documents]),
+        encode=lambda documents: encode([document.text for document in documents]),
         opening=[separator],
         frame=lambda ids: [*ids, separator],
         start=0,
