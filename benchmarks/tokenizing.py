@@ -27,9 +27,9 @@ Contestant = Callable[[Path], object]  # writes into a new directory
 def contestants(texts: list[str], tokenizer: Any, directory: Path) -> dict[str, Contestant]:
     import datasets
 
-    from textgen.data import bulk_encoding
-    from textgen.data.corpus import _encoding
+    from textgen.data.build_entries import _encoding
     from textgen.data.document import Document
+    from textgen.data.tokens import bulk_encoding
     from textgen.data.tokens.build import Part, build
 
     datasets.disable_progress_bars()

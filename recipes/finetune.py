@@ -47,6 +47,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # These imports take seconds, so they come after the cheap checks.
     from textgen.data.blocks import GlobalBatches
     from textgen.data.corpus import load_corpus
+    from textgen.data.order import ORDER
     from textgen.evaluation.decoding.training_samples import TextSampler
     from textgen.evaluation.loaded_model import LoadedModel
     from textgen.evaluation.measure_model import Evaluation
@@ -100,7 +101,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     prepared = prepare(accelerator, trainable, config.training, config.engine, config.adapters)
     checkpoints = prepared.checkpoints(
         directory.path / "checkpoints", keep=config.run.keep_checkpoints,
-        fingerprints={"settings": directory.fingerprint, "data": corpus.fingerprint},
+        fingerprints={"settings": directory.fingerprint, "data": corpus.fingerprint, "order of blocks": ORDER},
     )  # fmt: skip
     checkpoint = checkpoints.find(config.run.resume, echo)  # now: an unusable one must fail before the first evaluation
 

@@ -21,7 +21,7 @@ OUTSIDE = ("recipes", "tests", "benchmarks", "docs", "launch")
 
 # Sub-package → what it may import of its own package: modules, or whole sub-packages.
 SUB_PACKAGES: dict[str, tuple[str, ...]] = {
-    "textgen.data.tokens": ("textgen.data.document", "textgen.data.split"),
+    "textgen.data.tokens": ("textgen.data.document", "textgen.data.split", "textgen.data.tokenization"),
     "textgen.model.kernels": ("textgen.model.contexts",),
     "textgen.training.distributed": ("textgen.training.config", "textgen.training.precision"),
     "textgen.evaluation.uncertainty": (),
@@ -67,6 +67,7 @@ SUB_PACKAGES: dict[str, tuple[str, ...]] = {
 WITHIN: dict[str, tuple[str, ...]] = {
     "textgen.data.document": (),
     "textgen.data.split": ("textgen.data.document",),
+    "textgen.data.tokenization": (),
     "textgen.model.contexts": (),
     "textgen.training.config": (),
     "textgen.training.precision": (),

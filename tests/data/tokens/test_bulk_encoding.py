@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from textgen.data import bulk_encoding
-from textgen.data.bulk_encoding import BulkEncoder
 from textgen.data.tokenization import encode_batch
+from textgen.data.tokens import bulk_encoding
+from textgen.data.tokens.bulk_encoding import BulkEncoder
 from textgen.errors import UserError
 
 fastokens = pytest.importorskip("fastokens")
