@@ -47,6 +47,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     # These imports take seconds, so they come after the cheap checks.
     from textgen.data.blocks import GlobalBatches
     from textgen.data.corpus import load_corpus
+    from textgen.data.order import ORDER
     from textgen.data.validation_overlap import check_overlap
     from textgen.evaluation.balance import load_balance
     from textgen.evaluation.decoding.training_samples import TextSampler
@@ -117,7 +118,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     prepared = prepare(accelerator, trainable, config.training, config.engine, config.adapters)
     checkpoints = prepared.checkpoints(
         directory.path / "checkpoints", keep=config.run.keep_checkpoints,
-        fingerprints={"settings": directory.fingerprint, "data": corpus.fingerprint},
+        fingerprints={"settings": directory.fingerprint, "data": corpus.fingerprint, "order of blocks": ORDER},
     )  # fmt: skip
     checkpoint = checkpoints.find(config.run.resume, echo)  # now: an unusable one must fail before the first evaluation
 

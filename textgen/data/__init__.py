@@ -1,10 +1,11 @@
 """Sources → documents → tokens → blocks → batches.
 
 In the order of the data: ``sources/`` finds and checks what ``--data`` names and reads documents from it, with the file
-formats of ``formats/``; ``split.py`` decides which are held out (``readers.py``); ``corpus.py`` tokenizes them into a
-cache on disk (``cache.py``, ``tokens/``), examples of tasks with ``examples/``; and ``blocks.py`` cuts the tokens
-(``token_stream.py``) into the blocks of each step. ``validation_overlap.py``, ``overlap/`` and
-``contamination_cache.py`` look for held-out text in the training text. ``dataset.py`` is the simplest introduction.
+formats of ``formats/``; ``split.py`` decides which are held out (``readers.py``); ``corpus.py`` has the tokenized ones,
+from a cache on disk (``cache.py``, ``build_entries.py``, ``tokens/``), examples of tasks with ``examples/``; and
+``blocks.py`` cuts the tokens (``token_stream.py``) into the blocks of each step, in the order of ``order.py``.
+``validation_overlap.py``, ``overlap/`` and ``contamination_cache.py`` look for held-out text in the training text.
+``dataset.py`` is the simplest introduction.
 """
 
 from typing import TYPE_CHECKING

@@ -1,18 +1,6 @@
-"""The tokenized corpus and its held-out documents, from a cache that all processes share.
+"""The tokenized corpus and its held-out documents, from a cache that all processes share."""
 
-An entry of the cache is a directory whose name is a hash of everything that its contents depend on: for tokens, the
-data, the split and the tokenizer; for held-out documents, the data and the split. A file lock lets one process build an
-entry while the others wait; if that one dies, the system releases the lock, and another one continues its work.
-"""
-
-import hashlib
-import json
-import shutil
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,26 +10,18 @@ from transformers import PreTrainedTokenizerBase
 
 from textgen.data.block_size import SHORTEST
 from textgen.data.blocks import count_blocks
-from textgen.data.cache import cache_directory, create_cache
+from textgen.data.build_entries import held_out_entry, locked, token_entry
 from textgen.data.config import DataConfig
-from textgen.data.document import Document
-from textgen.data.examples.encode import EncodedDocument, encode_documents
-from textgen.data.fingerprints import check_unchanged
+from textgen.data.examples.encode import encode_documents
 from textgen.data.readers import held_out_fraction
-from textgen.data.sources import DataSources, Source, find_data, read_documents
-from textgen.data.sources.file_checks import check_file
+from textgen.data.sources import DataSources, find_data, read_documents
 from textgen.data.split import is_held_out, split_hash
 from textgen.data.token_stream import TokenStream
-from textgen.data.tokenization import document_marks, tokenizer_fingerprint, unknown_id
-from textgen.data.tokens.build import EDGES, OFFSETS, TOKENS, Counts, Encoding, Part, build
-from textgen.data.tokens.entry import facts_of, map_array, publish
+from textgen.data.tokenization import document_marks
+from textgen.data.tokens.build import EDGES, OFFSETS, TOKENS, Counts
+from textgen.data.tokens.entry import facts_of, map_array
 from textgen.data.tokens.held_out import HeldOut
 from textgen.errors import UserError
-from textgen.launch_environment import is_main_process
-from textgen.progress import progress
-
-_FORMAT = 2  # version of an entry's layout; part of its key, so increase it whenever the layout changes
-_HEAD_START = 1.0  # seconds for which other processes let the main one go first, since it shows the progress
 
 
 @dataclass(frozen=True)
@@ -99,7 +79,7 @@ class Corpus:
         """What :func:`textgen.data.blocks.count_blocks` returns: counted once, then memory-mapped by every process."""
         path = self.entry / f"blocks-{block_size}.bin"
         if not path.exists():
-            with _locked(self.entry):
+            with locked(self.entry):
                 if not path.exists():
                     temporary = path.with_suffix(".tmp")
                     stream = self.stream
@@ -133,16 +113,10 @@ def load_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources:
             shorter than one block.
     """
     sources = sources or find_data(config)
-    key = _key(*_split_settings(config, sources), tokenizer_fingerprint(tokenizer))
-    entry = create_cache("tokens") / key
-    if facts_of(entry) is None:
-        _wait_for_the_main_process()
-        with _locked(entry):
-            if facts_of(entry) is None:
-                _build(entry, config, sources, tokenizer)
+    entry = token_entry(config, tokenizer, sources)
     facts = facts_of(entry)
-    assert facts, "just built"
-    validation = _held_out(config, sources)
+    assert facts, "token_entry completes it"
+    validation = HeldOut(held_out_entry(config, sources))
     tokens = map_array(entry / TOKENS, facts.pop("dtype"))
     offsets, edges = (map_array(entry / name, np.int64) for name in (OFFSETS, EDGES))
     different = 0 if len(offsets) else len(np.unique(validation.split_hashes))  # of interest only if nothing is left
@@ -159,7 +133,7 @@ def load_held_out(config: DataConfig, sources: DataSources | None = None) -> Hel
     Raises:
         UserError: there is no such document, or the data cannot be read.
     """
-    found = _held_out(config, sources or find_data(config))
+    found = HeldOut(held_out_entry(config, sources or find_data(config)))
     if not found and config.validation_data:
         raise UserError(f"--validation-data {config.validation_data}: contains no text.")
     if not found:
@@ -199,107 +173,6 @@ def preview_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sourc
     _check_sizes(config, documents=train, tokens=tokens, validation=validation, different=len(different))
     found = f"the first {read} documents fill a block of {block_size} tokens"
     return found + ("" if sources.held_out else " and hold one document out")
-
-
-def _held_out(config: DataConfig, sources: DataSources) -> HeldOut:
-    entry = _held_out_entry(config, sources)
-    if facts_of(entry) is None:
-        _wait_for_the_main_process()
-        with _locked(entry):
-            if facts_of(entry) is None:
-                _build(entry, config, sources, None)
-    return HeldOut(entry)
-
-
-def _held_out_entry(config: DataConfig, sources: DataSources) -> Path:
-    return create_cache("held-out") / _key(*_split_settings(config, sources))
-
-
-def _key(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps([_FORMAT, *parts]).encode()).hexdigest()[:32]
-
-
-def _split_settings(config: DataConfig, sources: DataSources) -> list[Any]:
-    # Everything that changes the documents and their split, and nothing else; the block size, for example, does not.
-    fraction = None if config.validation_data else config.validation_fraction
-    return [sources.fingerprint, config.text_column, config.one_document, config.loss_on, fraction]
-
-
-@contextmanager
-def _locked(entry: Path) -> Iterator[None]:
-    from filelock import FileLock
-
-    with FileLock(f"{entry}.lock"):
-        yield
-
-
-def _wait_for_the_main_process() -> None:
-    if not is_main_process():
-        time.sleep(_HEAD_START)
-
-
-def _build(entry: Path, config: DataConfig, sources: DataSources, tokenizer: PreTrainedTokenizerBase | None) -> None:
-    """Build an entry, or finish one that was begun; with a tokenizer, an entry of tokens, and the held-out documents.
-
-    The caller holds the entry's lock.
-    """
-    encoding = None if tokenizer is None else _encoding(tokenizer)
-    scratch = cache_directory("building") / entry.name
-    try:
-        work = "tokenizing" if encoding else "reading"
-        with progress(work, total=_characters(sources), unit="characters") as advance:
-            build(scratch, _parts(config, sources), encoding, advance=advance)
-    except UserError:  # about the data; what was built of it is of no use
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
-    if encoding is None:
-        publish(scratch / "held-out", entry)
-    else:
-        held_out = _held_out_entry(config, sources)
-        with _locked(held_out):
-            publish(scratch / "held-out", held_out)
-        publish(scratch / "tokens", entry)
-    shutil.rmtree(scratch)
-
-
-def _encoding(tokenizer: PreTrainedTokenizerBase) -> Encoding:
-    marks = document_marks(tokenizer)
-    largest = max(marks.before, marks.after, *tokenizer.get_vocab().values())  # not the number: there can be gaps
-
-    def encode(documents: Sequence[Document]) -> list[EncodedDocument]:
-        return [encoded.after(marks.before) for encoded in encode_documents(tokenizer, documents)]
-
-    return Encoding(
-        encode=encode,
-        marks=marks,
-        unknown=unknown_id(tokenizer),
-        dtype=np.dtype(np.uint16 if largest < 1 << 16 else np.uint32),
-    )
-
-
-def _parts(config: DataConfig, sources: DataSources) -> list[Part]:
-    fraction = held_out_fraction(config, sources)
-    parts = [_part(source, config, "--data", fraction) for source in sources.train]
-    return parts + [_part(source, config, "--validation-data", 1.0) for source in sources.held_out or []]
-
-
-def _part(source: Source, config: DataConfig, setting: str, held_out: float) -> Part:
-    return Part(
-        read=partial(read_documents, [source], config, setting=setting),
-        check_unchanged=partial(_check_unchanged, source),
-        held_out=held_out,
-    )
-
-
-def _characters(sources: DataSources) -> int | None:
-    """About how many characters there are to read; None unless all sources are text files."""
-    every = [*sources.train, *(sources.held_out or [])]
-    return sum(Path(s.location).stat().st_size for s in every) if all(s.kind == "text" for s in every) else None
-
-
-def _check_unchanged(source: Source) -> None:
-    if source.kind not in ("bundled", "hub"):
-        check_unchanged(Path(source.location), source.fingerprint, check_file)
 
 
 def _check_sizes(config: DataConfig, *, documents: int, tokens: int, validation: int, different: int) -> None:

@@ -8,6 +8,9 @@ they fit, which every number eventually does, each in a place of its own ("cycle
 
 import numpy as np
 
+ORDER = "feistel-12"
+"""Name of this order; part of every checkpoint, since a run cannot change its order halfway."""
+
 _ROUNDS = 12  # 4 suffice for many blocks; with 12, all orders of five blocks are about equally frequent too
 
 

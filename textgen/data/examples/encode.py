@@ -7,7 +7,7 @@ then continues.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,10 +80,19 @@ def document_parts(tokenizer: PreTrainedTokenizerBase, document: Document) -> li
     return [part for part in parts if part[0]]
 
 
-def encode_documents(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> list[EncodedDocument]:
+def encode_documents(
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Sequence[Document],
+    encode_texts: Callable[[list[str]], list[list[int]]] | None = None,
+) -> list[EncodedDocument]:
     """Token ids of documents, and which of them are targets.
 
     In a chat, special tokens are those that the template writes; their names in a message are text.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        documents: the documents.
+        encode_texts: does what :func:`encode_batch` does with this tokenizer, in another way.
 
     Raises:
         UserError: a chat cannot be written by the tokenizer's template.
@@ -94,7 +103,7 @@ def encode_documents(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Doc
         cut = _cut_at_special_tokens(tokenizer, document, parts) if document.messages else parts
         pieces.append(list(cut))
     texts = [piece for document_pieces in pieces for piece, _ in document_pieces if isinstance(piece, str)]
-    ids = iter(encode_batch(tokenizer, texts))
+    ids = iter(encode_texts(texts) if encode_texts else encode_batch(tokenizer, texts))
     found = []
     for document_pieces in pieces:
         encoded = [([piece] if isinstance(piece, int) else next(ids), scored) for piece, scored in document_pieces]

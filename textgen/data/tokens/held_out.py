@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import overload
@@ -57,7 +56,7 @@ class HeldOut(Sequence[Document]):
 
 def line(document: Document) -> bytes:
     """A document as a line of ``documents.jsonl``."""
-    return json.dumps(asdict(document)).encode() + b"\n"
+    return json.dumps(vars(document)).encode() + b"\n"  # `asdict` would copy, which takes longer
 
 
 def parse(text: bytes) -> Document:
