@@ -87,8 +87,9 @@ def _bytes(source: Source) -> int | None:
     if source.kind == "bundled":
         bundled = find_bundled(source.location)
         assert bundled, "find_sources found it"
-        texts = list(islice(bundled.texts(), _MAX_BUNDLED_TEXTS + 1))
-        return sum(len(text.encode()) for text in texts) if len(texts) <= _MAX_BUNDLED_TEXTS else None
+        rows = list(islice(bundled.texts(), _MAX_BUNDLED_TEXTS + 1))
+        texts = (text for row in rows for text in ([row] if isinstance(row, str) else row.values()))
+        return sum(len(text.encode()) for text in texts) if len(rows) <= _MAX_BUNDLED_TEXTS else None
     path = Path(source.location)
     # About: a table may have other columns, or be compressed.
     return path.stat().st_size if path.is_file() else None

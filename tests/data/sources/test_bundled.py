@@ -100,3 +100,13 @@ def test_the_fingerprint_of_the_docstrings_changes_with_the_packages_they_come_f
     assert fingerprint() == alone
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: [distribution("b", License_Expression="MIT")])
     assert fingerprint() != alone
+
+
+def test_topics_are_titles_with_their_sections():
+    rows = list(find_bundled("python-topics").texts())
+    assert len(rows) > 100
+    sections = python_reference()
+    for row in rows:
+        title = row["prompt"].removeprefix("Topic: ").removesuffix("\n\n")
+        assert any(text.startswith(title) and row["completion"] in text for text in sections)
+    assert rows[0]["prompt"] == 'Topic: The "assert" statement\n\n'

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from textgen.data.formats.file_to_read import Row
 from textgen.data.sources.markov import MarkovSource, is_markov
 
 _UNDERLINE = re.compile(r"^(\*{3,}|={3,}|-{3,}|~{3,}|\^{3,})$")
 # Licence names in package metadata.
 _PERMISSIVE = re.compile(r"\b(MIT|BSD|Apache|PSF|Python Software Foundation|ISC|0BSD|HPND|Unlicense|zlib)\b", re.I)
 _RESTRICTED = re.compile(r"\b(A?L?GPL|GNU|MPL|Mozilla|proprietary|NVIDIA|CC-BY)\b", re.I)
+_LONGEST_TITLE = 60  # characters
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,11 @@ class BundledCorpus:
     """A corpus that needs no files: a bundled text or a synthetic source.
 
     Attributes:
-        texts: returns the documents' texts.
+        texts: returns the documents' texts, or the columns of examples.
         fingerprint: returns a hash that changes whenever the texts do.
     """
 
-    texts: Callable[[], Iterable[str]]
+    texts: Callable[[], Iterable[Row]]
     fingerprint: Callable[[], str]
 
 
@@ -52,6 +54,16 @@ def python_reference() -> list[str]:
             if len(text.split()) >= 20:
                 texts.append(text)
     return texts
+
+
+def python_topics() -> list[Row]:
+    """The sections of :func:`python_reference` that have a title, as examples of a task: title → section."""
+    examples: list[Row] = []
+    for text in python_reference():
+        title, _, section = text.partition("\n")
+        if section.strip() and len(title) <= _LONGEST_TITLE and not title.endswith((".", ":", ",")):
+            examples.append({"prompt": f"Topic: {title.strip()}\n\n", "completion": section.strip("\n")})
+    return examples
 
 
 def _sections(topic: str) -> Iterator[str]:
@@ -149,6 +161,7 @@ def _installed_fingerprint() -> str:
 
 BUNDLED = {
     "python-reference": BundledCorpus(python_reference, _content_fingerprint(python_reference)),
+    "python-topics": BundledCorpus(python_topics, _content_fingerprint(python_reference)),
     "docstrings": BundledCorpus(docstrings, _installed_fingerprint),
 }
 
