@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from textgen.data.document import Document
-from textgen.data.sources.bundled import BUNDLED, docstrings, permissive_packages, python_reference
+from textgen.data.sources.bundled import BUNDLED, docstrings, find_bundled, permissive_packages, python_reference
 from textgen.data.split import is_held_out
 
 
