@@ -160,13 +160,13 @@ def test_limits_are_printed_once_for_each_model_and_only_if_they_matter(tiny_lla
             report_limits(model, name, [], lines.append)
             report_limits(model, name, greedy, lines.append)
     assert [line.split(":")[0] for line in lines] == ["rwkv (RwkvForCausalLM)"]
-    assert "reads the whole text again: right, but slow" in lines[0]
+    assert ": decoding without a cache, " in lines[0]
     for _ in range(2):
         report_limits(mamba, "mamba", lookup, lines.append)
         report_limits(llama, "llama", lookup, lines.append)
     assert len(lines) == 2
     assert lines[1].startswith("mamba (MambaForCausalLM): ")
-    assert "in prompt_lookup: " in lines[1]
+    assert ": prompt_lookup without a cache, which cannot take tokens back" in lines[1]
 
 
 def test_the_measurement_leaves_the_model_as_it_was(tiny_gpt2: Callable[..., Any]) -> None:

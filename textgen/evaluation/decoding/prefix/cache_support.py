@@ -44,10 +44,9 @@ def report_limits(model: Any, name: str, strategies: Sequence[Strategy], echo: C
     """Print what a model's cache cannot do for these strategies, once for each model object."""
     drafting = [strategy.name for strategy in strategies if strategy.decoder == "speculative"]
     if strategies and not cache_appends(model):
-        limit = "its cache is not right, so every token reads the whole text again: right, but slow"
+        limit = "decoding without a cache, which gives other logits than reading the whole text: right, but slow"
     elif drafting and not cache_rewinds(model):
-        limit = "its cache cannot take tokens back, so every step reads the whole text again in "
-        limit += f"{', '.join(drafting)}: right, but slow"
+        limit = f"{', '.join(drafting)} without a cache, which cannot take tokens back: right, but slow"
     else:
         return
     if _REPORTED.get(model) != limit:
