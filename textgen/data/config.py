@@ -9,10 +9,10 @@ class DataConfig:
     """Training and held-out text. A hash of a document's text decides whether it is held out."""
 
     data: str = "python-reference"
-    """Training text: a bundled corpus (python-reference, python-topics, docstrings), a .txt, .jsonl, .json, .csv, .tsv, .parquet or
-    .arrow file (text also as .gz or .zst), a directory or glob pattern of them, a URL (https://, hf://, s3://), a hub
-    dataset id (id:split for a split other than train), or a synthetic source of known entropy, such as
-    markov:seed=1."""
+    """Training text: a bundled corpus (python-reference, docstrings, and python-topics, a task), a .txt, .jsonl, .json,
+    .csv, .tsv, .parquet or .arrow file (text also as .gz or .zst), a directory or glob pattern of them, a URL
+    (https://, hf://, s3://), a hub dataset id (id:split for a split other than train), or a synthetic source of known
+    entropy, such as markov:seed=1."""
     data_config: str | None = None
     """Configuration (subset) of a hub dataset."""
     text_column: str = "text"
