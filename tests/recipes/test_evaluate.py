@@ -64,10 +64,16 @@ def test_every_document_of_the_validation_data_is_scored(run_recipe, text_file, 
 def test_two_processes_measure_what_one_does(run_recipe, text_file, tmp_path) -> None:
     for processes in (1, 2):
         flags = ["--validation-data", text_file, *LIGHT, "--output-dir", tmp_path / str(processes)]
+        flags += ["--retain-data", text_file, "--evaluation-tokens", "2000"]
         run_recipe("evaluate", *flags, processes=processes)
     one, two = ((tmp_path / str(n) / "evaluation") for n in (1, 2))
-    figures = [json.loads((where / "perplexity.json").read_text())["model"] for where in (one, two)]
-    assert figures[0]["nll_sum"] == pytest.approx(figures[1]["nll_sum"], rel=1e-9)
+    perplexity = [json.loads((where / "perplexity.json").read_text()) for where in (one, two)]
+    figures = [entry["model"] for stated in perplexity for entry in (stated, stated["retained"])]  # of the same text
+    assert figures[0]["documents"] < figures[0]["documents_available"] == 60
+    assert {entry["documents"] for entry in figures} == {figures[0]["documents"]}
+    for entry in figures:
+        assert entry["nll_sum"] == pytest.approx(figures[0]["nll_sum"], rel=1e-9)
+    assert (one / "contamination.json").read_bytes() == (two / "contamination.json").read_bytes()
     texts = [read_lines(where / "continuations.jsonl") for where in (one, two)]
     assert texts[0] == texts[1]
     rows = [json.loads((where / "decoding.json").read_text())["model"] for where in (one, two)]

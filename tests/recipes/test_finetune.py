@@ -61,6 +61,36 @@ def test_a_run_directory_has_the_documented_files(full_run: Path) -> None:
     assert kept == ["step-00000004", "step-00000006"]
 
 
+def test_contamination_and_retained_text_are_in_every_record(run_recipe, tmp_path: Path) -> None:
+    words = [f"word{n}" for n in range(120)]
+    texts = {"data": [" ".join(words), "x " * 100], "validation-data": [" ".join(words[50:90]), "quite another text"]}
+    texts["retain-data"] = ["Some general text.", "And a little more of it."]
+    files = []
+    for name, documents in texts.items():
+        path = tmp_path / f"{name}.txt"
+        path.write_text("\n\n".join(documents))
+        files += [f"--{name}", path]
+    run_recipe("finetune", *LIGHT, *files, "--run-dir", tmp_path / "run")
+    evaluation = tmp_path / "run/evaluation"
+    contamination = json.loads((evaluation / "contamination.json").read_text())
+    [shared] = contamination["documents"]
+    assert (shared["id"], shared["training_id"]) == ("validation-data.txt#0", "data.txt#0")
+    assert (shared["shared_words"], shared["passage"]) == (40, " ".join(words[50:90]))
+    perplexity = json.loads((evaluation / "perplexity.json").read_text())
+    rows = read_lines(evaluation / "documents.jsonl")
+    for when in ("before", "after"):
+        clean = [row["nll"] for row in rows if row["when"] == when and row["id"] == "validation-data.txt#1"]
+        assert perplexity[when]["uncontaminated"]["nll_sum"] == pytest.approx(sum(clean))
+        general = [row["nll"] for row in rows if row["when"] == when and row.get("set") == "retained"]
+        assert perplexity["retained"][when]["nll_sum"] == pytest.approx(sum(general))
+        assert len(general) == 2
+    assert perplexity["retained"]["difference"]["documents"] == 2
+    for page in ("report.html", "README.md"):
+        text = (tmp_path / "run" / page).read_text()
+        assert "1 of 2 scored documents shares 13 words in a row" in text
+        assert "text to retain" in text
+
+
 def test_the_same_command_finds_its_finished_run(full_run: Path, run_recipe, text_file) -> None:
     before = tree(full_run)
     flags = ["--data", text_file, "--run-dir", full_run, "--strategies", "greedy,top_p"]

@@ -7,7 +7,6 @@ the text of ``--retain-data`` is scored with the same convention and budget.
 
 from collections.abc import Set
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from textgen.data.config import DataConfig
@@ -19,6 +18,7 @@ from textgen.data.sources import DataSources
 from textgen.errors import UserError
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.draw_documents import Budget, DrawnDocuments, lowest_hashes
+from textgen.evaluation.exchange import on_main
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.perplexity.document_sums import DocumentScore
 from textgen.evaluation.perplexity.measure_perplexity import documents_fingerprint, score_pass
@@ -77,27 +77,24 @@ def draw_retained(config: DataConfig, sources: DataSources, tokens: Budget) -> D
         UserError: it cannot be read, or contains no text.
     """
     from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list
 
     if sources.retained is None:
         return None
-    found: list[Any] = [None]
-    if PartialState().is_main_process:
-        read = partial(retained_documents, config, sources)
-        indices, size = lowest_hashes(read(), tokens)
+
+    def draw() -> DrawnDocuments:
+        indices, size = lowest_hashes(retained_documents(config, sources), tokens)
         wanted = None if indices is None else set(indices)
         drawn: list[Document] = []
-        number = 0
-        for document in read():
-            if wanted is None or number in wanted:
+        available = 0
+        for document in retained_documents(config, sources):
+            if wanted is None or available in wanted:
                 drawn.append(document)
-            number += 1
-        found = [(drawn, number, size)]
-    broadcast_object_list(found)
-    drawn, number, size = found[0]
-    if not drawn:
-        raise UserError(f"--retain-data {config.retain_data}: contains no text.")
-    return DrawnDocuments(drawn, drawn, number, size)
+            available += 1
+        if not drawn:
+            raise UserError(f"--retain-data {config.retain_data}: contains no text.")
+        return DrawnDocuments(drawn, drawn, available, size)
+
+    return on_main(PartialState(), draw)
 
 
 def measure_retained(
@@ -108,8 +105,8 @@ def measure_retained(
     The same on every process. Arguments as for :func:`textgen.evaluation.perplexity.measure_perplexity.score_pass`;
     ``seed`` is that of the bootstrap.
     """
-    scores = score_pass(loaded, drawn.documents, settings, cache=cache).document_scores
-    summary = perplexity_summary(scores, settings, seed=seed) | drawn.available()
+    scores = score_pass(loaded, drawn.documents, settings, cache=cache, token_sums=False).document_scores
+    summary = on_main(loaded.accelerator, lambda: perplexity_summary(scores, settings, seed=seed)) | drawn.available()
     return RetainedText(summary | {"data_sha256": documents_fingerprint(drawn.documents), "model": loaded.name}, scores)
 
 

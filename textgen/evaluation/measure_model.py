@@ -13,6 +13,7 @@ from textgen.evaluation.decoding.prefix.hidden_states import check_hidden_states
 from textgen.evaluation.decoding.prompts import Prompt, select_prompts
 from textgen.evaluation.decoding.strategy_parser import parse_strategies
 from textgen.evaluation.draw_documents import DrawnDocuments
+from textgen.evaluation.exchange import on_main
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.perplexity.document_sums import DocumentScore
 from textgen.evaluation.perplexity.measure_perplexity import measure_perplexity, score_documents
@@ -95,7 +96,10 @@ class Evaluation:
         settings = WindowSettings.resolve(config.convention, loaded.context, config.stride)
         perplexity, scores = measure_perplexity(loaded, self.drawn.documents, settings, seed=self.seed, cache=cache)
         contamination, retained = self.balance.contamination, None
-        perplexity |= self.drawn.available() | uncontaminated_summary(scores, contamination, settings, seed=self.seed)
+        perplexity |= self.drawn.available()
+        perplexity |= on_main(
+            accelerator, lambda: uncontaminated_summary(scores, contamination, settings, seed=self.seed)
+        )
         if self.balance.retained:
             echo(f"measuring the perplexity of {loaded.name} on {self.balance.retained} to retain")
             retained = measure_retained(loaded, self.balance.retained, settings, seed=self.seed, cache=cache)
