@@ -88,7 +88,7 @@ def read_bytes(path: Path, remedy: str = RESTORE) -> bytes:
         return file.read()
 
 
-def read_text(path: Path, remedy: str = RESTORE) -> str:
+def read_utf8(path: Path, remedy: str = RESTORE) -> str:
     """The contents of a text file.
 
     Raises:

@@ -30,7 +30,7 @@ def commands() -> list[list[str]]:
 
 
 def test_every_command_is_tested() -> None:
-    assert len(commands()) == 21
+    assert len(commands()) == 22
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: " ".join(command)[-60:])

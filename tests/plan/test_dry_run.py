@@ -65,9 +65,9 @@ def test_an_evaluations_plan_is_printed(accelerator, tmp_path, capsys):
     print_evaluation_plan(config, check_evaluation(config, config.directory()), config.directory(), accelerator)
     printed = capsys.readouterr().out
     assert "probe          --baseline tiny-gpt2: loaded" in printed
-    assert (
-        "would measure tiny-gpt2 and the baseline tiny-gpt2 on 60 documents, into out; nothing was written" in printed
-    )
+    measured = "would measure tiny-gpt2 and the baseline tiny-gpt2 on 60 documents, about"
+    assert measured in printed
+    assert "tokens, into out (new)\nthis was a dry run, and nothing was written outside the cache" in printed
 
 
 def test_it_describes_other_settings(dry_run):

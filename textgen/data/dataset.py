@@ -54,6 +54,11 @@ class TextDataset(Dataset[dict[str, torch.Tensor]]):
         self.block_size = block_size
         self.spans = BlockSpans(len(tokens), block_size)
 
+    @property
+    def tokens(self) -> np.ndarray:
+        """(T,) int64: all token ids, in one sequence."""
+        return self.stream.ids
+
     def __len__(self) -> int:
         return len(self.spans)
 

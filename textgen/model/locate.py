@@ -8,7 +8,7 @@ from typing import Any
 
 from textgen.data.tokenization import keep_special_tokens
 from textgen.errors import UserError, first_line
-from textgen.files import read_text, user_path
+from textgen.files import read_utf8, user_path
 from textgen.hub import use_hub
 from textgen.model.architecture import (
     architecture_name,
@@ -167,7 +167,7 @@ def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "-
     if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # transformers makes an empty one if there is no file
         raise UserError(f"{setting} {place}: there is no tokenizer. Save the model's tokenizer in the same directory.")
     if config.chat_template:
-        tokenizer.chat_template = read_text(
+        tokenizer.chat_template = read_utf8(
             user_path(config.chat_template, setting="--chat-template"), "Correct --chat-template."
         )
     if config.special_tokens_in_text:

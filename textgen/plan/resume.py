@@ -7,7 +7,7 @@ import yaml
 
 from textgen.errors import UserError
 from textgen.files import user_path
-from textgen.run.directory import AUTO, RunDirectory, differing_settings, fingerprint
+from textgen.run.directory import AUTO, RESOLVED, RunDirectory, differing_settings, fingerprint
 
 
 def check_resume(resume: str, directory: RunDirectory, data_fingerprint: str) -> None:
@@ -39,7 +39,7 @@ def check_resume(resume: str, directory: RunDirectory, data_fingerprint: str) ->
         return  # damaged: it is skipped, or the message comes when it is loaded
     setting = f"--resume {resume}" if is_path else str(checkpoint)
     existing = _settings(checkpoint)
-    chosen = {name: existing.get(name, AUTO) for name, value in directory.settings.items() if value == AUTO}
+    chosen = {name: existing.get(name, AUTO) for name in RESOLVED if directory.settings.get(name) == AUTO}
     if saved.get("settings") != fingerprint(directory.settings | chosen) and (existing or not chosen):
         differences = ", ".join(differing_settings(existing, directory.settings)[:6]) if existing else ""
         raise UserError(

@@ -22,7 +22,8 @@ from textgen.launch_environment import is_main_process
 from textgen.run.config import NOT_FINGERPRINTED
 from textgen.run.lock import LOCK_FILE, is_locked, take_lock
 
-AUTO = "auto"  # the value of a setting that is chosen when the model and the data are known
+AUTO = "auto"
+RESOLVED = ("block_size", "packing", "learning_rate", "warmup_steps")  # if auto, chosen for the model and the data
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
@@ -34,12 +35,14 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
 def differing_settings(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
     """The settings in which two runs differ that a result depends on, each with both values.
 
-    A requested "auto" may become any value.
+    A requested "auto" of the :data:`RESOLVED` settings may become any value.
     """
     return [
         f"{name}: {existing.get(name)} (existing) vs {requested.get(name)} (requested)"
         for name in {**requested, **existing}
-        if name not in NOT_FINGERPRINTED and requested.get(name) not in (existing.get(name), AUTO)
+        if name not in NOT_FINGERPRINTED
+        and requested.get(name) != existing.get(name)
+        and not (name in RESOLVED and requested.get(name) == AUTO)
     ]
 
 

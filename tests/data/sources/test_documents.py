@@ -1,5 +1,12 @@
 """Documents of all kinds of sources, with their ids."""
 
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 from reading import texts
 
 from textgen.data.config import DataConfig
@@ -32,3 +39,63 @@ def test_files_are_opened_when_their_turn_comes(write):
     sources = [Source("a", "text", str(write("a.txt", "one\n\ntwo")), ""), Source("b", "text", "nowhere.txt", "")]
     documents = read_documents(sources, config)
     assert [next(documents).text, next(documents).text] == ["one", "two"]
+
+
+# ---------------------------------------------------------------------------------------------- examples of a task
+
+PAIRS = [{"prompt": "2 + 2?", "completion": " 4", "n": 1}, {"prompt": "1 + 2?", "completion": " 3", "n": 2}]
+CHATS = [{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]}]
+
+
+def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+
+
+def write_json(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text(json.dumps(rows), encoding="utf-8")
+
+
+def write_arrow(path: Path, rows: list[dict[str, Any]]) -> None:
+    table = pa.Table.from_pylist(rows)
+    with pa.ipc.new_stream(path, table.schema) as stream:
+        stream.write_table(table)
+
+
+def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    lines = [";".join(rows[0]), *(";".join(map(str, row.values())) for row in rows)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+WRITERS = {
+    "a.jsonl": write_json_lines,
+    "a.json": write_json,
+    "a.arrow": write_arrow,
+    "a.parquet": write_parquet,
+    "a.csv": write_csv,
+}
+
+
+def read_examples(path: Path, **settings: Any) -> list[Any]:
+    config = DataConfig(data=str(path), **settings)
+    return list(read_documents(find_sources(str(path), config), config))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_prompts_and_completions_are_read_from_tables(tmp_path, name):
+    WRITERS[name](tmp_path / name, PAIRS)
+    first, second = read_examples(tmp_path / name)
+    assert (first.text, first.prompt, first.scored_text, second.id) == ("2 + 2? 4", "2 + 2?", " 4", f"{name}#1")
+    assert read_examples(tmp_path / name, loss_on="all")[0].scored_text == "2 + 2? 4"
+    assert [d.text for d in read_examples(tmp_path / name, text_column="prompt")] == ["2 + 2?", "1 + 2?"]
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "a.csv"])
+def test_chats_are_read_from_tables(tmp_path, name):
+    WRITERS[name](tmp_path / name, CHATS)
+    (chat,) = read_examples(tmp_path / name)
+    assert list(chat.messages) == CHATS[0]["messages"]
+    assert chat.scored_text == "Yes?"
