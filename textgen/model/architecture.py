@@ -65,7 +65,7 @@ def build_skeleton(
 
 def invalid_config(error: Exception, place: str) -> UserError:
     """The error for a config.json that transformers cannot read."""
-    return UserError(f"{place}: config.json cannot be read: {_one_line(error)}")
+    return UserError(f"{place}: config.json cannot be read: {_one_line(error)}. Correct it, or copy it again.")
 
 
 def architecture_name(architecture: Any) -> str:

