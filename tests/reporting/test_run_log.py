@@ -292,6 +292,16 @@ def test_finishing_writes_difference_report_and_card_ends_the_tracker_and_marks_
     assert directory.is_complete()
 
 
+@pytest.mark.parametrize("main", [True, False])
+def test_no_process_leaves_before_the_others_are_done(start, directory, tracker, perplexity, main):
+    states = []
+    log = start(main=main, on_wait=lambda: states.append(directory.status().get("state")))
+    write_measurements(log, perplexity, model=2.0)
+    log.finish()
+    assert len(states) == 2, "once at the start"
+    assert states[-1] == ("done" if main else None)
+
+
 def test_differences_are_also_of_clean_documents_and_of_retained_text(start, tracker, perplexity):
     log = start()
     contamination = Contamination(13, 90, 12, (SharedText("a#3", 20, 15, "t#0", "", 15),))

@@ -161,3 +161,6 @@ class RunLog:
             publish(self.directory.path, self.results, self._accelerator.print)
             self._tracker.finish(self.directory.path)
             self.directory.write_status("done", step=self.total_steps, exit_code=0)
+        # A process that leaves right after a broadcast can hang: gloo's thread needs the interpreter's lock to free the
+        # tensors, and the interpreter waits for that thread. A barrier in between frees them in time.
+        self._accelerator.wait_for_everyone()
