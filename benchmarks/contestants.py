@@ -106,11 +106,11 @@ def plain_without_dropout(options: argparse.Namespace) -> None:
 def textgen(options: argparse.Namespace) -> None:
     """The model, optimizer and step of recipes/finetune.py; ``--levers`` are additional flags of the recipe."""
     import numpy as np
-    import torch
 
     from recipes.finetune import FinetuneConfig
     from textgen.config import parse
     from textgen.data.blocks import GlobalBatches
+    from textgen.data.token_stream import Microbatch, TokenStream
     from textgen.model.build import build_model
     from textgen.model.locate import find_model
     from textgen.training.distributed.processes import compute_dtype, start_process
@@ -137,14 +137,14 @@ def textgen(options: argparse.Namespace) -> None:
         def targets(self, step: int) -> int:
             return options.rows * (options.tokens - 1)
 
-        def share(self, step: int, rank: int, world_size: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        def process_share(self, step: int, rank: int, world_size: int) -> Iterator[Microbatch]:
             mine = next(source).chunk(world_size)[rank]
             for i, ids in enumerate(mine.split(self.global_batch_size // self.microbatches)):
-                yield rank * self.microbatches // world_size + i, ids, ids
+                yield Microbatch(rank * self.microbatches // world_size + i, ids, ids)
 
     assert isinstance(config.training.microbatch_size, int)
     batches = SameTokens(
-        np.zeros(2, np.uint16),
+        TokenStream(np.zeros(2, np.uint16), np.array([1])),
         block_size=options.tokens,
         global_batch_size=options.rows,
         microbatch_size=config.training.microbatch_size,

@@ -58,18 +58,18 @@ def start(data: str, packing: bool) -> dict[str, float]:
 
     tokenizer = AutoTokenizer.from_pretrained(BUNDLED_MODELS["tiny-gpt2"])
     imported, started = _peak_memory(), time.perf_counter()
-    config = DataConfig(data=data, packing=packing)
+    config = DataConfig(data=data, packing="joined" if packing else "none")
     sources = find_data(config)
     found = time.perf_counter()
     corpus = load_corpus(config, tokenizer, sources)
     loaded = time.perf_counter()
     batches = GlobalBatches(
-        corpus.tokens,
+        corpus.stream,
         block_size=128,
         global_batch_size=16,
         microbatch_size=16,
         seed=0,
-        offsets=None if packing else corpus.offsets,
+        packing="joined" if packing else "none",
         block_counts=None if packing else corpus.block_counts(128),
     )
     prepared = time.perf_counter()

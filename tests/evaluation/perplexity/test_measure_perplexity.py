@@ -20,6 +20,7 @@ from textgen.data.document import Document
 from textgen.errors import UserError
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.perplexity import measure_perplexity as measure_perplexity_module
+from textgen.evaluation.perplexity import windows as windows_module
 from textgen.evaluation.perplexity.document_sums import HARDEST
 from textgen.evaluation.perplexity.measure_perplexity import documents_fingerprint, measure_perplexity
 from textgen.evaluation.perplexity.score_cache import ScoreCache
@@ -217,18 +218,20 @@ class Measured:
 
 
 @pytest.fixture
-def measure_on(gpt2, tokenizer, tmp_path) -> Callable[..., Measured]:
+def measure_on(gpt2, tokenizer, tmp_path, monkeypatch) -> Callable[..., Measured]:
     """``measure_on(3, cache="cache")``: a measurement by three processes."""
+    whole = windows_module.encode_documents
 
-    class Counting(type(tokenizer)):
-        def __call__(self, texts, **options):
-            self.texts += texts
-            return super().__call__(texts, **options)
+    def counting(tokenizer, documents):
+        tokenizer.texts += [document.text for document in documents]
+        return whole(tokenizer, documents)
+
+    monkeypatch.setattr(windows_module, "encode_documents", counting)
 
     def run(processes: int, convention: str = "rolling", cache: str | None = None) -> Measured:
         tokenizers = [copy.copy(tokenizer) for _ in range(processes)]
         for one in tokenizers:
-            one.__class__, one.texts = Counting, []
+            one.texts = []
 
         def measure(process):
             loaded = LoadedModel(process, gpt2, tokenizers[process.process_index], CONTEXT, "tiny")
