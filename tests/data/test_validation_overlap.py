@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.data import overlap
+from textgen.data import validation_overlap
 from textgen.data.cache import cache_directory
 from textgen.data.config import DataConfig
 from textgen.data.sources import DataSources, Source, find_data
@@ -40,7 +40,7 @@ def test_different_texts_are_fine_and_without_validation_data_nothing_is_counted
     named = config(["one", "two"], ["three"])
     check_sources(named, find_data(named))
     assert said(named) == []
-    monkeypatch.setattr(overlap, "count_overlap", None)
+    monkeypatch.setattr(validation_overlap, "count_overlap", None)
     assert said(DataConfig(data=named.data)) == []
 
 
@@ -64,7 +64,7 @@ def test_if_all_are_shared_the_run_is_refused(config):
 def test_it_is_counted_once_for_the_same_content(config, monkeypatch):
     named = config(["one", "two"], ["one", "three"])
     first = said(named)
-    monkeypatch.setattr(overlap, "count_overlap", None)
+    monkeypatch.setattr(validation_overlap, "count_overlap", None)
     assert said(named) == first
     assert len(list(cache_directory("overlap").glob("*.json"))) == 1
     with pytest.raises(TypeError):
@@ -89,7 +89,7 @@ def test_the_count_is_that_of_plain_sets(tmp_path_factory, train, held_out):
         [Source("held-out.txt", "text", str(folder / "held-out.txt"), "")],
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(overlap, "_BATCH", 4)
+        patch.setattr(validation_overlap, "_BATCH", 4)
         found = count_overlap(DataConfig(), sources)
     shared = set(train) & set(held_out)
     assert found == Overlap(
