@@ -70,7 +70,7 @@ def start(data: str, packing: bool) -> dict[str, float]:
         microbatch_size=16,
         seed=0,
         packing="joined" if packing else "none",
-        block_counts=None if packing else corpus.block_counts(128),
+        block_counts=corpus.block_counts,
     )
     prepared = time.perf_counter()
     for step in range(1, STEPS + 1):

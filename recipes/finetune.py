@@ -55,10 +55,9 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.evaluation.loaded_model import LoadedModel
     from textgen.evaluation.measure_model import Evaluation
     from textgen.model.build import build_model
-    from textgen.plan.audit import describe_examples
     from textgen.plan.dry_run import print_plan
     from textgen.plan.probe_models import probe_models
-    from textgen.plan.resolve import resolve_block_size, resolve_packing, resolve_schedule
+    from textgen.plan.resolve import resolve_blocks, resolve_schedule
     from textgen.reporting.run_log import RunLog
     from textgen.training.distributed.processes import compute_dtype, describe_launch, start_process
     from textgen.training.microbatch_size import resolve_microbatch_size
@@ -91,30 +90,20 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     )
     echo(f"{config.data.data}: {corpus}{drawn.shares()}")
     balance = load_balance(config.data, config.evaluation, checked.sources, drawn)
-    config = resolve_block_size(config, directory, echo, context=checked.model.context, tokens=len(corpus.tokens))
-    config = resolve_packing(config, directory, echo, model=trainable.model, examples=corpus.counts.examples > 0)
-    for line in describe_examples(corpus, checked.model.tokenizer, config.data.block_size):
-        echo(line)
+    config = resolve_blocks(config, directory, trainable, corpus, echo)  # --block-size and --packing: auto
 
     # ----------------------------------------------------------------------------- batches, optimizer, checkpoints
     microbatch_size = resolve_microbatch_size(
-        accelerator,
-        trainable.model,
-        config.training,
-        block_size=config.data.block_size,
+        accelerator, trainable.model, config.training, block_size=config.data.block_size,
         previous=directory.environment().get("microbatch_size"),  # a resumed run keeps the size that auto chose
-    )
+    )  # fmt: skip
     batches = GlobalBatches(
-        corpus.stream,
-        block_size=config.data.block_size,
-        global_batch_size=config.training.global_batch_size,
-        microbatch_size=microbatch_size,
-        seed=config.training.seed,
-        packing=config.data.packing,
-        block_counts=corpus.block_counts(config.data.block_size) if config.data.packing == "none" else None,
-    )
+        corpus.stream, block_size=config.data.block_size, packing=config.data.packing,
+        global_batch_size=config.training.global_batch_size, microbatch_size=microbatch_size,
+        seed=config.training.seed, block_counts=corpus.block_counts,
+    )  # fmt: skip
     total_steps = config.training.total_steps(batches.steps_per_epoch)
-    config = resolve_schedule(config, directory, echo, model=checked.model, total_steps=total_steps)
+    config = resolve_schedule(config, directory, checked.model, total_steps, echo)  # --learning-rate, --warmup-steps
     prepared = prepare(accelerator, trainable, config.training, config.engine, config.adapters)
     checkpoints = prepared.checkpoints(
         directory.path / "checkpoints", keep=config.run.keep_checkpoints,

@@ -1,32 +1,40 @@
 """Settings that are auto get numbers, which the run directory records and a resumed run keeps."""
 
+import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from recipe_modules import CONFIG_CLASSES
+from transformers import MambaConfig, MambaForCausalLM
 
 from textgen.config import parse
+from textgen.data.config import DataConfig
+from textgen.data.corpus import load_corpus
+from textgen.data.tokens.build import Counts
 from textgen.errors import UserError
 from textgen.model.locate import find_model
-from textgen.plan.resolve import resolve_block_size, resolve_schedule
+from textgen.plan.resolve import resolve_blocks, resolve_schedule
 from textgen.run.directory import RunDirectory
 
+TEXTS = SimpleNamespace(tokens=range(10**6), counts=Counts())
 Resolved = tuple[Any, RunDirectory, list[str]]
 
 
 @pytest.fixture
-def resolved(tmp_path: Any) -> Callable[..., Resolved]:
+def resolved(tmp_path: Any, tiny_gpt2: Any) -> Callable[..., Resolved]:
     """``resolved("--method", "lora")``: the settings of a run of 200 steps, its created directory, what was printed."""
 
-    def resolve(*flags: str) -> Resolved:
+    def resolve(*flags: str, corpus: Any = TEXTS, model: Any = None) -> Resolved:
         config: Any = parse(CONFIG_CLASSES["finetune"], ["--run-dir", str(tmp_path / "run"), *flags])
         directory, printed = config.directory(), []
         directory.check()
-        config = resolve_block_size(config, directory, printed.append, context=256, tokens=10**6)
-        model = find_model(config.model)
-        config = resolve_schedule(config, directory, printed.append, model=model, total_steps=200)
+        found = find_model(config.model)
+        trainable = SimpleNamespace(found=found, model=model)
+        config = resolve_blocks(config, directory, trainable, corpus, printed.append)
+        config = resolve_schedule(config, directory, found, 200, printed.append)
         directory.create()
         return config, directory, printed
 
@@ -65,3 +73,23 @@ def test_a_run_with_another_number_is_not_continued(resolved):
     resolved("--learning-rate", "0.5")
     with pytest.raises(UserError, match=r"learning_rate: 0.5 \(existing\) vs 0.001 \(requested\)"):
         resolved()
+
+
+def test_examples_are_isolated_if_the_model_can(resolved, tokenizer, tiny_gpt2, tmp_path):
+    rows = [{"prompt": f"{i} + 1? ", "completion": f"{i + 1}"} for i in range(60)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    corpus = load_corpus(DataConfig(data=str(tmp_path / "rows.jsonl")), tokenizer)
+    config, directory, printed = resolved(corpus=corpus, model=tiny_gpt2())
+    assert config.data.packing == directory.settings["packing"] == "isolated"
+    assert "--packing auto: isolated, so that examples do not see each other" in printed
+    assert "what is trained on, between [[ and ]]:" in printed
+
+
+def test_texts_are_joined(resolved):
+    assert resolved()[0].data.packing == "joined"
+
+
+def test_a_model_that_cannot_isolate_is_a_user_error(resolved):
+    mamba = MambaForCausalLM(MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=1, state_size=4))
+    with pytest.raises(UserError, match="--packing isolated: tiny-gpt2 does not keep documents"):
+        resolved("--packing", "isolated", model=mamba)

@@ -6,7 +6,7 @@ holds with packing, where blocks run across document boundaries, and without it,
 own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,7 +137,8 @@ class GlobalBatches:
         seed: random seed of the order of blocks, combined with the epoch.
         packing: "joined": documents run across the ends of blocks; "isolated": the same, and the documents in a block
             do not see each other; "none": every document has its own blocks.
-        block_counts: what :func:`count_blocks` returns for the stream, to save counting again without packing.
+        block_counts: returns what :func:`count_blocks` returns for the stream and a block size, for "none"; None counts
+            again.
 
     Attributes:
         blocks: number of blocks, which is the length of an epoch.
@@ -154,13 +155,14 @@ class GlobalBatches:
         microbatch_size: int,
         seed: int,
         packing: str = "joined",
-        block_counts: np.ndarray | None = None,
+        block_counts: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         assert global_batch_size % microbatch_size == 0, "TrainingConfig.problems reports this"
         self.stream, self.block_size, self.seed, self.packing = stream, block_size, seed, packing
         offsets = stream.offsets if packing == "none" else None
+        counts = block_counts(block_size) if block_counts and packing == "none" else None
         self.spans = BlockSpans(
-            len(stream.ids), block_size, offsets, block_counts=block_counts, shared_mark=stream.shared_mark
+            len(stream.ids), block_size, offsets, block_counts=counts, shared_mark=stream.shared_mark
         )
         self.global_batch_size = global_batch_size
         self.microbatches = global_batch_size // microbatch_size

@@ -95,6 +95,11 @@ class Evaluation:
         cache = ScoreCache(self.score_cache, accelerator.process_index) if self.score_cache else None
         settings = WindowSettings.resolve(config.convention, loaded.context, config.stride)
         perplexity, scores = measure_perplexity(loaded, self.drawn.documents, settings, seed=self.seed, cache=cache)
+        if unknown := perplexity["unknown_tokens"]:
+            echo(
+                f"warning: {unknown / perplexity['tokens']:.1%} of the scored tokens are unknown to the tokenizer; the "
+                "figures do not count what they stand for"
+            )
         contamination, retained = self.balance.contamination, None
         perplexity |= self.drawn.available()
         perplexity |= on_main(

@@ -5,72 +5,61 @@ from dataclasses import replace
 from typing import Any
 
 from textgen.data.block_size import auto_block_size
+from textgen.data.corpus import Corpus
+from textgen.model.build import TrainableModel
 from textgen.model.locate import FoundModel
 from textgen.model.packing import check_isolation, isolates_documents
+from textgen.plan.audit import describe_examples
 from textgen.run.directory import RunDirectory
 from textgen.training.auto import auto_learning_rate, auto_warmup_steps
 
 Echo = Callable[[str], None]
 
 
-def resolve_block_size(config: Any, directory: RunDirectory, echo: Echo, *, context: int, tokens: int) -> Any:
-    """The configuration with a number for ``--block-size``, which the run directory records.
+def resolve_blocks(config: Any, directory: RunDirectory, trainable: TrainableModel, corpus: Corpus, echo: Echo) -> Any:
+    """The configuration with values for ``--block-size`` and ``--packing``, which the run directory records.
+
+    Of examples of a task, it also prints two with their targets, and how many are longer than a block.
 
     Args:
         config: the configuration of ``recipes/finetune.py``.
         directory: the run directory.
-        echo: called with a line that says what ``auto`` was resolved to.
-        context: maximum number of tokens that the model reads at once.
-        tokens: number of training tokens.
+        trainable: the model to train, before it is wrapped.
+        corpus: the data.
+        echo: called with lines to print.
 
     Raises:
-        UserError: the run in the directory has another block size.
+        UserError: the model cannot isolate documents as ``--packing isolated`` asks, the examples cannot be trained on,
+            or the run in the directory has other values.
     """
-    if config.data.block_size != "auto":
-        return config
-    size = auto_block_size(context, tokens=tokens, global_batch_size=config.training.global_batch_size)
-    echo(f"--block-size auto: {size}")
-    directory.resolve({"block_size": size})
-    return replace(config, data=replace(config.data, block_size=size))
+    found: dict[str, Any] = {}
+    if config.data.block_size == "auto":
+        context, batch = trainable.found.context, config.training.global_batch_size
+        found["block_size"] = auto_block_size(context, tokens=len(corpus.tokens), global_batch_size=batch)
+        echo(f"--block-size auto: {found['block_size']}")
+    if config.data.packing == "isolated":
+        check_isolation(trainable.model, config.model.model)
+    elif config.data.packing == "auto":
+        found["packing"] = "joined"
+        if corpus.counts.examples:
+            found["packing"] = "isolated" if isolates_documents(trainable.model) else "none"
+            echo(f"--packing auto: {found['packing']}, so that examples do not see each other")
+    directory.resolve(found)
+    config = replace(config, data=replace(config.data, **found))
+    for line in describe_examples(corpus, trainable.found.tokenizer, config.data.block_size):
+        echo(line)
+    return config
 
 
-def resolve_packing(config: Any, directory: RunDirectory, echo: Echo, *, model: Any, examples: bool) -> Any:
-    """The configuration with a value for ``--packing``, which the run directory records.
-
-    Args:
-        config: the configuration of ``recipes/finetune.py``.
-        directory: the run directory.
-        echo: called with a line that says what ``auto`` was resolved to.
-        model: the model to train, before it is wrapped.
-        examples: the data has examples of a task, which must not see each other.
-
-    Raises:
-        UserError: the model cannot isolate documents as ``--packing isolated`` asks, or the run in the directory has
-            another packing.
-    """
-    packing = config.data.packing
-    if packing == "isolated":
-        check_isolation(model, config.model.model)
-    if packing != "auto":
-        return config
-    if not examples:
-        packing = "joined"
-    else:
-        packing = "isolated" if isolates_documents(model) else "none"
-        echo(f"--packing auto: {packing}, so that examples do not see each other")
-    directory.resolve({"packing": packing})
-    return replace(config, data=replace(config.data, packing=packing))
-
-
-def resolve_schedule(config: Any, directory: RunDirectory, echo: Echo, *, model: FoundModel, total_steps: int) -> Any:
+def resolve_schedule(config: Any, directory: RunDirectory, model: FoundModel, total_steps: int, echo: Echo) -> Any:
     """The configuration with numbers for ``--learning-rate`` and ``--warmup-steps``, which the run directory records.
 
     Args:
         config: the configuration of ``recipes/finetune.py``.
         directory: the run directory.
-        echo: called with a line for each setting that was ``auto``.
         model: the model that is trained.
         total_steps: number of steps of the whole run.
+        echo: called with a line for each setting that was ``auto``.
 
     Raises:
         UserError: the run in the directory has another learning rate or warm-up.

@@ -296,3 +296,15 @@ def test_lost_or_duplicate_windows_are_detected(gpt2, score, monkeypatch, name, 
     monkeypatch.setattr(module, name, tampered(getattr(module, name)))
     with pytest.raises(AssertionError, match="lost or scored twice"):
         score(gpt2)
+
+
+def test_unknown_tokens_are_counted(gpt2, measure_on, tokenizer_with, accelerator):
+    tokenizer = tokenizer_with(eos_token="<|endoftext|>", unk_token="e")
+    loaded = LoadedModel(accelerator, gpt2, tokenizer, CONTEXT, "tiny")
+    for convention in ("rolling", "strided"):
+        settings = WindowSettings.resolve(convention, CONTEXT)
+        metrics, _ = measure_perplexity(loaded, LONG, settings, seed=0)
+        ids = [tokenizer("\n\n".join(d.text for d in LONG))["input_ids"][1:]]
+        texts = ids if convention == "strided" else [tokenizer(document.text)["input_ids"] for document in LONG]
+        assert metrics["unknown_tokens"] == sum(text.count(tokenizer.unk_token_id) for text in texts) > 0
+    assert measure_on(2).results[0][0]["unknown_tokens"] == 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from textgen.data.document import Document
+from textgen.data.tokenization import unknown_id
 from textgen.errors import UserError
 from textgen.evaluation.exchange import gather, on_main
 from textgen.evaluation.loaded_model import LoadedModel
@@ -68,13 +69,18 @@ def measure_perplexity(
 ) -> tuple[dict[str, Any], list[DocumentScore]]:
     """An entry of ``perplexity.json``, and the documents' scores; the same on every process.
 
+    ``unknown_tokens`` of the scored tokens stand for text that the tokenizer does not know. They are cheap to predict,
+    whatever the text was, so with many of them the figures say little.
+
     Arguments are those of :func:`score_pass`; ``seed`` is that of the bootstrap.
     """
     scored = score_pass(loaded, documents, settings, cache=cache)
+    unknown = unknown_id(loaded.tokenizer)
+    unknown_tokens = 0 if unknown is None else scored.windows.count(loaded.accelerator, unknown)
 
     def figures() -> dict[str, Any]:
         metrics = perplexity_summary(scored.document_scores, settings, seed=seed)
-        metrics |= token_metrics(scored.sums, seed=seed)
+        metrics |= {"unknown_tokens": unknown_tokens} | token_metrics(scored.sums, seed=seed)
         metrics |= {"hardest_tokens": hardest_tokens(scored.windows, scored.hardest, documents, loaded.tokenizer)}
         metrics |= {"data_sha256": documents_fingerprint(documents), "model": loaded.name}
         return metrics | floor_metrics(documents, scored.document_scores, settings, seed=seed)
