@@ -14,7 +14,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from perplexity_examples import CONTEXT, DOCUMENTS, TEXTS
 from simulated_processes import Group
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.nn.functional import log_softmax
+from transformers import PreTrainedTokenizerFast
 
 from textgen.data.document import Document
 from textgen.errors import UserError
@@ -298,13 +300,14 @@ def test_lost_or_duplicate_windows_are_detected(gpt2, score, monkeypatch, name, 
         score(gpt2)
 
 
-def test_unknown_tokens_are_counted(gpt2, measure_on, tokenizer_with, accelerator):
-    tokenizer = tokenizer_with(eos_token="<|endoftext|>", unk_token="e")
+def test_unknown_tokens_are_counted(gpt2, measure_on, accelerator):
+    words = Tokenizer(models.WordLevel({"<|endoftext|>": 0, "[UNK]": 1, "the": 2}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<|endoftext|>", unk_token="[UNK]")
+    documents = [Document("a#0", "a", "the cat saw the dog"), Document("a#1", "a", "the the")]
     loaded = LoadedModel(accelerator, gpt2, tokenizer, CONTEXT, "tiny")
     for convention in ("rolling", "strided"):
         settings = WindowSettings.resolve(convention, CONTEXT)
-        metrics, _ = measure_perplexity(loaded, LONG, settings, seed=0)
-        ids = [tokenizer("\n\n".join(d.text for d in LONG))["input_ids"][1:]]
-        texts = ids if convention == "strided" else [tokenizer(document.text)["input_ids"] for document in LONG]
-        assert metrics["unknown_tokens"] == sum(text.count(tokenizer.unk_token_id) for text in texts) > 0
+        metrics, _ = measure_perplexity(loaded, documents, settings, seed=0)
+        assert metrics["unknown_tokens"] == 3
     assert measure_on(2).results[0][0]["unknown_tokens"] == 0

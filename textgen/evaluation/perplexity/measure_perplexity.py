@@ -76,7 +76,7 @@ def measure_perplexity(
     """
     scored = score_pass(loaded, documents, settings, cache=cache)
     unknown = unknown_id(loaded.tokenizer)
-    unknown_tokens = 0 if unknown is None else scored.windows.count(loaded.accelerator, unknown)
+    unknown_tokens = 0 if unknown is None else scored.windows.occurrences(loaded.accelerator, unknown)
 
     def figures() -> dict[str, Any]:
         metrics = perplexity_summary(scored.document_scores, settings, seed=seed)

@@ -171,7 +171,7 @@ class TokenWindows(Sequence[TokenWindow]):
             ends = np.cumsum([self.spans[index][1].inputs + 1 for index in indices], dtype=np.int64)
             self._received |= zip(indices.tolist(), np.split(tokens, ends), strict=False)  # the last part is empty
 
-    def count(self, processes: Any, token: int) -> int:
+    def occurrences(self, processes: Any, token: int) -> int:
         """How often a token is a target, over all processes; every process calls it."""
         own = sum(int((self._tokens(index)[-self.spans[index][1].targets :] == token).sum()) for index in self.own)
         return int(sum(part.sum() for part in all_gather(processes, np.array([own], np.int64))))
