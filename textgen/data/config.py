@@ -12,7 +12,7 @@ class DataConfig:
     """Training text: a bundled corpus (python-reference, docstrings, and python-topics, a task), a .txt, .jsonl, .json,
     .csv, .tsv, .parquet or .arrow file (text also as .gz or .zst), a directory or glob pattern of them, a URL
     (https://, hf://, s3://), a hub dataset id (id:split for a split other than train), or a synthetic source of known
-    entropy, such as markov:seed=1."""
+    entropy, such as markov:seed=1. Or a mixture of several, with weights: a.jsonl:0.7,b/:0.3."""
     data_config: str | None = None
     """Configuration (subset) of a hub dataset."""
     text_column: str = "text"
