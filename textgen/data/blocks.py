@@ -160,6 +160,7 @@ class GlobalBatches:
         assert global_batch_size % microbatch_size == 0, "TrainingConfig.problems reports this"
         self.stream, self.block_size, self.seed, self.packing = MixedStream.of(stream), block_size, seed, packing
         parts = self.stream.parts
+        counted: Sequence[np.ndarray | None] = [None] * len(parts) if block_counts is None else block_counts
         spans = [
             BlockSpans(
                 len(part.ids),
@@ -168,7 +169,7 @@ class GlobalBatches:
                 block_counts=counts,
                 shared_mark=part.shared_mark,
             )
-            for part, counts in zip(parts, block_counts or [None] * len(parts), strict=True)
+            for part, counts in zip(parts, counted, strict=True)
         ]
         self.spans = MixedSpans(spans, self.stream.begins)
         self.global_batch_size = global_batch_size

@@ -21,12 +21,12 @@ class DataConfig:
     one_document: bool = False
     """Treat each .txt file as one document. By default, blank lines separate documents."""
     validation_data: str | None = None
-    """Held-out text, specified like --data. Default: part of --data, see --validation-fraction."""
+    """Held-out text, specified like --data, but no mixture. Default: part of --data, see --validation-fraction."""
     validation_fraction: float = 0.1
     """Fraction of the documents of --data to hold out if there is no --validation-data; at least one document is held
     out."""
     retain_data: str | None = None
-    """General text, specified like --data: perplexity on it before and after shows what fine-tuning cost elsewhere."""
+    """General text, specified like --data, but no mixture: perplexity on it before and after shows what fine-tuning cost elsewhere."""
     verify_data: bool = False
     """Read all data files again to see whether their content has changed. By default, a file that was read before is
     recognized by its size, its time stamps and a sample of its content."""
