@@ -14,6 +14,7 @@ from pathlib import Path
 
 from textgen.config import settings
 from textgen.data.config import DataConfig
+from textgen.data.mixture.parts import data_name
 from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.plan.check import check_evaluation
@@ -33,7 +34,7 @@ class EvaluateConfig:
     evaluation: EvaluationConfig
 
     def directory(self) -> RunDirectory:
-        name = f"evaluation-{Path(self.model.model).name}-{Path(self.data.validation_data or self.data.data).stem}"
+        name = f"evaluation-{Path(self.model.model).name}-{data_name(self.data.validation_data or self.data.data)}"
         return RunDirectory(settings(self), path=self.output.output_dir, name=name, resume=self.output.resume)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from textgen.config import settings
 from textgen.data.config import DataConfig
+from textgen.data.mixture.parts import data_name
 from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.plan.check import check_finetuning
@@ -36,7 +37,7 @@ class FinetuneConfig:
     evaluation: EvaluationConfig
 
     def directory(self) -> RunDirectory:
-        name = f"{Path(self.model.model).name}-{self.model.method}-{Path(self.data.data).stem}"
+        name = f"{Path(self.model.model).name}-{self.model.method}-{data_name(self.data.data)}"
         return RunDirectory(settings(self), path=self.run.run_dir, name=name, resume=self.run.resume)
 
 
@@ -46,7 +47,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     # These imports take seconds, so they come after the cheap checks.
     from textgen.data.blocks import GlobalBatches
-    from textgen.data.corpus import load_corpus
+    from textgen.data.mixed_corpus import describe_parts, load_training_data, part_facts
     from textgen.data.order import ORDER
     from textgen.data.validation_overlap import check_overlap
     from textgen.evaluation.balance import load_balance
@@ -84,7 +85,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     # --------------------------------------------------------------------------------------------------------- data
     check_overlap(config.data, checked.sources, echo)
-    corpus = load_corpus(config.data, checked.model.tokenizer, checked.sources)
+    corpus = load_training_data(config.data, checked.model.tokenizer, checked.sources)
     drawn = draw_documents(
         corpus.validation, config.evaluation.evaluation_tokens, config.run.training_evaluation_tokens
     )
@@ -103,6 +104,9 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         seed=config.training.seed, block_counts=corpus.block_counts,
     )  # fmt: skip
     total_steps = config.training.total_steps(batches.steps_per_epoch)
+    parts = part_facts(corpus, batches.epochs_of_parts(total_steps))
+    for line in describe_parts(parts):
+        echo(line)
     config = resolve_schedule(config, directory, checked.model, total_steps, echo)  # --learning-rate, --warmup-steps
     prepared = prepare(accelerator, trainable, config.training, config.engine, config.adapters)
     checkpoints = prepared.checkpoints(
@@ -112,7 +116,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     checkpoint = checkpoints.find(config.run.resume, echo)  # now: an unusable one must fail before the first evaluation
 
     # ------------------------------------------------------------------------------------------- the run directory
-    facts = trainable.facts() | corpus.facts() | drawn.facts() | {"microbatch_size": microbatch_size}
+    facts = trainable.facts() | corpus.facts() | parts | drawn.facts() | {"microbatch_size": microbatch_size}
     run_log = RunLog(accelerator, directory, config.tracking, facts, total_steps=total_steps)
 
     # ------------------------------------------------------------------------------------ evaluate before training

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.data.blocks import GROUP, BlockSpans, GlobalBatches, count_blocks
+from textgen.data.mixture.streams import MixedStream
 from textgen.data.order import block_at
 from textgen.data.token_stream import IGNORED, Microbatch, TokenStream
 
@@ -213,3 +214,61 @@ def test_a_batch_that_does_not_divide_is_an_internal_error():
     batches = GlobalBatches(plain(9), block_size=3, global_batch_size=4, microbatch_size=2, seed=0)
     with pytest.raises(AssertionError):
         list(batches.process_share(1, 0, 4))
+
+
+class MixedLayout(NamedTuple):
+    """Tokens and weights of the parts of a mixture. Each part's token ids begin at another number."""
+
+    tokens: tuple[int, ...]
+    counts: tuple[int, ...]
+    seed: int
+    packing: str
+
+    def batches(self) -> GlobalBatches:
+        parts = tuple(
+            TokenStream(1000 * i + np.arange(n, dtype=np.uint16), np.arange(1, n, 5)) for i, n in enumerate(self.tokens)
+        )
+        mixed = MixedStream(parts, self.counts[: len(parts)])
+        return GlobalBatches(
+            mixed, block_size=4, global_batch_size=8, microbatch_size=2, seed=self.seed, packing=self.packing
+        )  # fmt: skip
+
+
+mixed_layouts = st.builds(
+    MixedLayout,
+    tokens=st.lists(st.integers(2, 200), min_size=2, max_size=4).map(tuple),
+    counts=st.tuples(*[st.integers(1, 20)] * 4),
+    seed=st.integers(0, 2**63),
+    packing=st.sampled_from(["joined", "isolated", "none"]),
+)
+
+
+@given(mixed_layouts, st.integers(1, 60))
+def test_the_ledger_of_a_mixture(layout, steps):
+    """Over a run: exact proportions in each period, and each part's blocks once in each of its own epochs."""
+    batches = layout.batches()
+    blocks, counts = batches.spans.blocks, layout.counts[: len(layout.tokens)]
+    drawn = np.concatenate([batches.indices(step) for step in range(1, steps + 1)])
+    part = np.searchsorted(np.cumsum(blocks), drawn, side="right")
+    size = sum(counts)
+    for period in range(len(drawn) // size):
+        assert tuple(np.bincount(part[period * size : (period + 1) * size], minlength=len(counts))) == counts
+    for index, (number, epochs) in enumerate(zip(blocks, batches.epochs_of_parts(steps), strict=True)):
+        own = drawn[part == index]
+        assert len(own) == pytest.approx(epochs * number)
+        for begin in range(0, len(own), number):
+            epoch = own[begin : begin + number]
+            assert len(set(epoch.tolist())) == len(epoch)
+
+
+@given(mixed_layouts, st.integers(1, 10**6), st.sampled_from([1, 2, 4]))
+def test_a_step_of_a_mixture_is_the_same_after_resuming_and_on_any_number_of_processes(layout, step, processes):
+    first = layout.batches()
+    for earlier in range(max(1, step - 3), step):
+        list(first.process_share(earlier, 0, 1))
+    alone = list(first.process_share(step, 0, 1))
+    together = [piece for share in shares(layout.batches(), step, processes) for piece in share]  # from this step on
+    for one, other in zip(together, alone, strict=True):
+        assert one.index == other.index
+        assert all(map(torch.equal, one.inputs(torch.device("cpu")), other.inputs(torch.device("cpu"))))
+    assert first.targets(step) == sum(len(targets(m.labels)) for m in alone)

@@ -137,10 +137,10 @@ def test_all_of_it_is_memory_mapped(config, tokenizer):
 
 def test_blocks_are_counted_once(config, tokenizer, monkeypatch):
     corpus = load_corpus(config(), tokenizer)
-    counts = corpus.block_counts(8)
+    (counts,) = corpus.block_counts(8)
     assert counts.tolist() == count_blocks(len(corpus.tokens), 8, corpus.offsets).tolist()
     monkeypatch.setattr(corpus_module, "count_blocks", None)
-    assert load_corpus(config(), tokenizer).block_counts(8).tolist() == counts.tolist()
+    assert load_corpus(config(), tokenizer).block_counts(8)[0].tolist() == counts.tolist()
 
 
 def test_held_out_documents_are_all_of_the_validation_data_or_the_split_of_the_data(config, tmp_path):

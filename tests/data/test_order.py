@@ -40,6 +40,12 @@ def test_the_order_changes_with_the_epoch_and_the_seed():
     assert len({tuple(order(50, seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
 
 
+def test_the_order_changes_with_the_key():
+    orders = [block_at(np.arange(50), blocks=50, seed=0, epoch=0, key=key).tolist() for key in ((), (1,), (2,))]
+    assert all(sorted(one) == list(range(50)) for one in orders)
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
 def test_the_order_is_the_same_as_in_earlier_versions():
     # With another order, runs could not resume from the checkpoints of earlier versions.
     assert order(8) == [5, 6, 7, 2, 1, 4, 0, 3]

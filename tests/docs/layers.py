@@ -22,6 +22,7 @@ OUTSIDE = ("recipes", "tests", "benchmarks", "docs", "launch")
 # Sub-package → what it may import of its own package: modules, or whole sub-packages.
 SUB_PACKAGES: dict[str, tuple[str, ...]] = {
     "textgen.data.formats": (),
+    "textgen.data.mixture": ("textgen.data.document", "textgen.data.order", "textgen.data.token_stream"),
     "textgen.data.sources": (
         "textgen.data.formats",
         "textgen.data.config",
@@ -29,6 +30,7 @@ SUB_PACKAGES: dict[str, tuple[str, ...]] = {
         "textgen.data.cache",
         "textgen.data.fingerprints",
         "textgen.data.examples",
+        "textgen.data.mixture",
     ),
     "textgen.model.adapters": ("textgen.model.config", "textgen.model.contexts"),
     "textgen.data.overlap": ("textgen.data.document",),
@@ -87,6 +89,8 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "textgen.data.config": (),
     "textgen.data.document": (),
     "textgen.data.cache": (),
+    "textgen.data.order": (),
+    "textgen.data.token_stream": (),
     "textgen.data.fingerprints": ("textgen.data.cache",),
     "textgen.model.config": (),
     "textgen.data.split": ("textgen.data.document",),

@@ -19,7 +19,7 @@ from textgen.model.locate import find_model
 from textgen.plan.resolve import resolve_blocks, resolve_schedule
 from textgen.run.directory import RunDirectory
 
-TEXTS = SimpleNamespace(tokens=range(10**6), counts=Counts())
+TEXTS = SimpleNamespace(token_count=10**6, counts=Counts())
 Resolved = tuple[Any, RunDirectory, list[str]]
 
 

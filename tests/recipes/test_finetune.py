@@ -263,3 +263,22 @@ def test_sample_texts_do_not_change_training_and_survive_a_kill(
     assert "resuming from" in run_recipe("finetune", *flags, "--run-dir", broken).out
     assert (broken / "samples.jsonl").read_bytes() == unbroken
     assert (broken / "metrics.jsonl").read_bytes() == (full_run / "metrics.jsonl").read_bytes()
+
+
+def test_a_mixture_resumes_exactly_and_records_its_parts(run_recipe, text_file, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("\n\n".join(f"Another text, the {i}th of some." for i in range(40)), encoding="utf-8")
+    flags = [*LIGHT, "--data", f"{text_file}:0.7,{other}:0.3"]
+    ran = run_recipe("finetune", *flags, "--run-dir", tmp_path / "whole")
+    assert f"70.0% {text_file}: " in ran.out
+    parts = json.loads((tmp_path / "whole/environment.json").read_text())["parts"]
+    assert [part["weight"] for part in parts] == [0.7, 0.3]
+    assert all(part["epochs"] > 0 for part in parts)
+    run_recipe(
+        "finetune", *flags, "--run-dir", tmp_path / "run", "--resume", tmp_path / "whole/checkpoints/step-00000004"
+    )
+    assert tree(tmp_path / "run/model") == tree(tmp_path / "whole/model")
+    assert read_lines(tmp_path / "run/metrics.jsonl") == read_lines(tmp_path / "whole/metrics.jsonl")[4:]
+    changed = [*LIGHT, "--data", f"{text_file}:0.5,{other}:0.5", "--run-dir", tmp_path / "other"]
+    refused = run_recipe("finetune", *changed, "--resume", tmp_path / "whole/checkpoints/step-00000004", check=False)
+    assert refused.code == 2

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from textgen.data.order import block_at
+from textgen.data.mixture.draws import blocks_at, drawn_before
+from textgen.data.mixture.streams import MixedSpans, MixedStream
 from textgen.data.token_stream import IGNORED, Microbatch, TokenStream
 
 GROUP = 64  # documents whose blocks are counted together; a block's document is searched for among so many
@@ -130,40 +131,50 @@ class GlobalBatches:
     share of them.
 
     Args:
-        stream: the tokenized documents.
+        stream: the tokenized documents, or those of a mixture's parts.
         block_size: maximum number of tokens in a block.
         global_batch_size: blocks in a global batch.
         microbatch_size: blocks in a microbatch; must divide ``global_batch_size``.
         seed: random seed of the order of blocks, combined with the epoch.
         packing: "joined": documents run across the ends of blocks; "isolated": the same, and the documents in a block
             do not see each other; "none": every document has its own blocks.
-        block_counts: returns what :func:`count_blocks` returns for the stream and a block size, for "none"; None counts
+        block_counts: returns what :func:`count_blocks` returns for each part and a block size, for "none"; None counts
             again.
 
     Attributes:
-        blocks: number of blocks, which is the length of an epoch.
+        blocks: number of blocks of all parts, which is the length of an epoch.
         microbatches: number of microbatches in a global batch.
         steps_per_epoch: number of global batches in an epoch.
     """
 
     def __init__(
         self,
-        stream: TokenStream,
+        stream: TokenStream | MixedStream,
         *,
         block_size: int,
         global_batch_size: int,
         microbatch_size: int,
         seed: int,
         packing: str = "joined",
-        block_counts: Callable[[int], np.ndarray] | None = None,
+        block_counts: Callable[[int], Sequence[np.ndarray]] | None = None,
     ) -> None:
         assert global_batch_size % microbatch_size == 0, "TrainingConfig.problems reports this"
-        self.stream, self.block_size, self.seed, self.packing = stream, block_size, seed, packing
-        offsets = stream.offsets if packing == "none" else None
-        counts = block_counts(block_size) if block_counts and packing == "none" else None
-        self.spans = BlockSpans(
-            len(stream.ids), block_size, offsets, block_counts=counts, shared_mark=stream.shared_mark
-        )
+        self.stream, self.block_size, self.seed, self.packing = MixedStream.of(stream), block_size, seed, packing
+        parts = self.stream.parts
+        counted: Sequence[np.ndarray | None] = [None] * len(parts)
+        if block_counts and packing == "none":
+            counted = block_counts(block_size)
+        spans = [
+            BlockSpans(
+                len(part.ids),
+                block_size,
+                part.offsets if packing == "none" else None,
+                block_counts=counts,
+                shared_mark=part.shared_mark,
+            )
+            for part, counts in zip(parts, counted, strict=True)
+        ]
+        self.spans = MixedSpans(spans, self.stream.begins)
         self.global_batch_size = global_batch_size
         self.microbatches = global_batch_size // microbatch_size
         self.blocks = len(self.spans)
@@ -173,8 +184,15 @@ class GlobalBatches:
         """Indices of the blocks in the global batch of a step, in order; the first step is 1."""
         epoch, batch = divmod(step - 1, self.steps_per_epoch)
         first = batch * self.global_batch_size
-        positions = np.arange(first, min(first + self.global_batch_size, self.blocks))
-        return block_at(positions, blocks=self.blocks, seed=self.seed, epoch=epoch)
+        positions = epoch * self.blocks + np.arange(first, min(first + self.global_batch_size, self.blocks))
+        return blocks_at(positions, blocks=self.spans.blocks, counts=self.stream.counts, seed=self.seed)
+
+    def epochs_of_parts(self, steps: int) -> list[float]:
+        """How often so many steps train on each part: 1 if they take each of its blocks once."""
+        epochs, batches = divmod(steps, self.steps_per_epoch)
+        position = epochs * self.blocks + min(batches * self.global_batch_size, self.blocks)
+        drawn = drawn_before(position, counts=self.stream.counts, seed=self.seed)
+        return [number / blocks for number, blocks in zip(drawn, self.spans.blocks, strict=True)]
 
     def targets(self, step: int) -> int:
         """Number of target tokens in the global batch of a step; every process computes the same number."""

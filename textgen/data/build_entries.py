@@ -83,7 +83,9 @@ def _key(*parts: Any) -> str:
 
 def _split_settings(config: DataConfig, sources: DataSources) -> list[Any]:
     # Everything that changes the documents and their split, and nothing else; the block size, for example, does not.
-    fraction = None if config.validation_data else config.validation_fraction
+    fraction: Any = None if config.validation_data else config.validation_fraction
+    if sources.fraction is not None:
+        fraction = ["exactly", sources.fraction]
     return [sources.fingerprint, config.text_column, config.one_document, config.loss_on, fraction]
 
 

@@ -12,7 +12,7 @@ class DataConfig:
     """Training text: a bundled corpus (python-reference, docstrings, and python-topics, a task), a .txt, .jsonl, .json,
     .csv, .tsv, .parquet or .arrow file (text also as .gz or .zst), a directory or glob pattern of them, a URL
     (https://, hf://, s3://), a hub dataset id (id:split for a split other than train), or a synthetic source of known
-    entropy, such as markov:seed=1."""
+    entropy, such as markov:seed=1. Or a mixture of several, with weights: a.jsonl:0.7,b/:0.3."""
     data_config: str | None = None
     """Configuration (subset) of a hub dataset."""
     text_column: str = "text"
@@ -21,12 +21,13 @@ class DataConfig:
     one_document: bool = False
     """Treat each .txt file as one document. By default, blank lines separate documents."""
     validation_data: str | None = None
-    """Held-out text, specified like --data. Default: part of --data, see --validation-fraction."""
+    """Held-out text, specified like --data, but no mixture. Default: part of --data, see --validation-fraction."""
     validation_fraction: float = 0.1
     """Fraction of the documents of --data to hold out if there is no --validation-data; at least one document is held
     out."""
     retain_data: str | None = None
-    """General text, specified like --data: perplexity on it before and after shows what fine-tuning cost elsewhere."""
+    """General text, specified like --data, but no mixture: perplexity on it before and after shows what fine-tuning cost
+    elsewhere."""
     verify_data: bool = False
     """Read all data files again to see whether their content has changed. By default, a file that was read before is
     recognized by its size, its time stamps and a sample of its content."""

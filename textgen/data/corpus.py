@@ -1,5 +1,6 @@
 """The tokenized corpus and its held-out documents, from a cache that all processes share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,9 @@ from textgen.data.block_size import SHORTEST
 from textgen.data.blocks import count_blocks
 from textgen.data.build_entries import held_out_entry, locked, token_entry
 from textgen.data.config import DataConfig
+from textgen.data.document import Document
 from textgen.data.examples.encode import encode_documents
+from textgen.data.mixture.joined import JoinedDocuments
 from textgen.data.readers import held_out_fraction
 from textgen.data.sources import DataSources, find_data, read_documents
 from textgen.data.split import is_held_out, split_hash
@@ -54,6 +57,16 @@ class Corpus:
         return TokenStream(self.tokens, self.offsets, self.edges, shared_mark=bool(self.tokens[0] == self.tokens[-1]))
 
     @property
+    def documents(self) -> int:
+        """Number of training documents."""
+        return len(self.offsets)
+
+    @property
+    def token_count(self) -> int:
+        """Number of training tokens."""
+        return len(self.tokens)
+
+    @property
     def unknown_share(self) -> float:
         """Share of the training tokens that stand for text that the tokenizer does not know."""
         return self.counts.unknown / len(self.tokens)
@@ -75,8 +88,11 @@ class Corpus:
         lengths = np.diff(self.offsets, append=len(self.tokens) + 1)
         return int((lengths > block_size).sum())
 
-    def block_counts(self, block_size: int) -> np.ndarray:
-        """What :func:`textgen.data.blocks.count_blocks` returns: counted once, then memory-mapped by every process."""
+    def block_counts(self, block_size: int) -> list[np.ndarray]:
+        """What :func:`textgen.data.blocks.count_blocks` returns, as the only element of a list.
+
+        Counted once, then memory-mapped by every process.
+        """
         path = self.entry / f"blocks-{block_size}.bin"
         if not path.exists():
             with locked(self.entry):
@@ -86,7 +102,7 @@ class Corpus:
                     counts = count_blocks(len(stream.ids), block_size, stream.offsets, shared_mark=stream.shared_mark)
                     counts.tofile(temporary)
                     temporary.replace(path)
-        return map_array(path, np.int64)
+        return [map_array(path, np.int64)]
 
     def __str__(self) -> str:
         kind = "examples" if self.counts.examples == len(self.offsets) else "documents"
@@ -112,20 +128,26 @@ def load_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources:
         UserError: the data cannot be read, it changed while it was read, one side of the split is empty, or the data is
             shorter than one block.
     """
-    sources = sources or find_data(config)
+    corpus = load_entry(config, tokenizer, sources or find_data(config))
+    # How many different texts there are is of interest only if nothing is left.
+    different = 0 if corpus.documents else len(np.unique(corpus.validation.split_hashes))
+    sizes = {"documents": corpus.documents, "tokens": corpus.token_count, "validation": len(corpus.validation)}
+    _check_sizes(config, **sizes, different=different)
+    return corpus
+
+
+def load_entry(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources: DataSources) -> Corpus:
+    """The corpus like :func:`load_corpus`, but with nothing on a side of the split, or little, if that is so."""
     entry = token_entry(config, tokenizer, sources)
     facts = facts_of(entry)
     assert facts, "token_entry completes it"
     validation = HeldOut(held_out_entry(config, sources))
     tokens = map_array(entry / TOKENS, facts.pop("dtype"))
     offsets, edges = (map_array(entry / name, np.int64) for name in (OFFSETS, EDGES))
-    different = 0 if len(offsets) else len(np.unique(validation.split_hashes))  # of interest only if nothing is left
-    sizes = {"documents": len(offsets), "tokens": len(tokens), "validation": len(validation)}
-    _check_sizes(config, **sizes, different=different)
     return Corpus(tokens, offsets, edges, Counts(**facts), validation, sources.fingerprint, entry)
 
 
-def load_held_out(config: DataConfig, sources: DataSources | None = None) -> HeldOut:
+def load_held_out(config: DataConfig, sources: DataSources | None = None) -> Sequence[Document]:
     """All of ``--validation-data``, or else the validation split of ``--data``; cached like the corpus.
 
     Arguments as for :func:`load_corpus`; no tokenizer is needed.
@@ -133,7 +155,13 @@ def load_held_out(config: DataConfig, sources: DataSources | None = None) -> Hel
     Raises:
         UserError: there is no such document, or the data cannot be read.
     """
-    found = HeldOut(held_out_entry(config, sources or find_data(config)))
+    sources = sources or find_data(config)
+    if sources.parts and config.validation_data:
+        own = [DataSources([], sources.held_out)]
+    else:
+        own = parts_of(config, sources) if sources.parts else [sources]
+    entries = [HeldOut(held_out_entry(config, each)) for each in own]
+    found = entries[0] if len(entries) == 1 else JoinedDocuments(entries)
     if not found and config.validation_data:
         raise UserError(f"--validation-data {config.validation_data}: contains no text.")
     if not found:
@@ -142,6 +170,12 @@ def load_held_out(config: DataConfig, sources: DataSources | None = None) -> Hel
             "validation split. Increase it, or specify the text to evaluate with --validation-data."
         )
     return found
+
+
+def parts_of(config: DataConfig, sources: DataSources) -> list[DataSources]:
+    """The sources of each part of a mixture; the same fraction of each is held out, so equal texts stay together."""
+    fraction = held_out_fraction(config, sources)
+    return [DataSources(own, fraction=fraction) for _, own in sources.parts]
 
 
 def preview_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources: DataSources | None = None) -> str:

@@ -14,7 +14,7 @@ ORDER = "feistel-12"
 _ROUNDS = 12  # 4 suffice for many blocks; with 12, all orders of five blocks are about equally frequent too
 
 
-def block_at(positions: np.ndarray, *, blocks: int, seed: int, epoch: int) -> np.ndarray:
+def block_at(positions: np.ndarray, *, blocks: int, seed: int, epoch: int, key: tuple[int, ...] = ()) -> np.ndarray:
     """The blocks that an epoch visits at some positions: a permutation that depends on the seed and the epoch.
 
     Args:
@@ -22,11 +22,12 @@ def block_at(positions: np.ndarray, *, blocks: int, seed: int, epoch: int) -> np
         blocks: number of blocks, the length of the epoch.
         seed: random seed, 0 or more.
         epoch: number of the epoch, the first being 0.
+        key: tells apart orders with the same seed and epoch.
 
     Returns:
         (n,) int64, indices of blocks.
     """
-    keys = np.random.SeedSequence([seed, epoch]).generate_state(_ROUNDS, np.uint64)
+    keys = np.random.SeedSequence([seed, epoch], spawn_key=key).generate_state(_ROUNDS, np.uint64)
     half = max(1, ((blocks - 1).bit_length() + 1) // 2)  # bits in each half
     found = _feistel(np.asarray(positions, np.uint64), keys, half)
     while (outside := found >= blocks).any():

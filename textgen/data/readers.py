@@ -12,6 +12,8 @@ def held_out_fraction(config: DataConfig, sources: DataSources) -> float:
     """Fraction of ``--data`` to hold out, for :func:`textgen.data.split.is_held_out`; 0 with ``--validation-data``."""
     if sources.held_out is not None:
         return 0.0
+    if sources.fraction is not None:
+        return sources.fraction
     return resolve_fraction(lambda: read_documents(sources.train, config), config.validation_fraction)
 
 

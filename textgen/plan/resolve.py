@@ -6,6 +6,7 @@ from typing import Any
 
 from textgen.data.block_size import auto_block_size
 from textgen.data.corpus import Corpus
+from textgen.data.mixed_corpus import MixedCorpus
 from textgen.model.build import TrainableModel
 from textgen.model.locate import FoundModel
 from textgen.model.packing import check_isolation, isolates_documents
@@ -16,7 +17,9 @@ from textgen.training.auto import auto_learning_rate, auto_warmup_steps
 Echo = Callable[[str], None]
 
 
-def resolve_blocks(config: Any, directory: RunDirectory, trainable: TrainableModel, corpus: Corpus, echo: Echo) -> Any:
+def resolve_blocks(
+    config: Any, directory: RunDirectory, trainable: TrainableModel, corpus: Corpus | MixedCorpus, echo: Echo
+) -> Any:
     """The configuration with values for ``--block-size`` and ``--packing``, which the run directory records.
 
     Of examples of a task, it also prints two with their targets, and how many are longer than a block.
@@ -35,7 +38,7 @@ def resolve_blocks(config: Any, directory: RunDirectory, trainable: TrainableMod
     found: dict[str, Any] = {}
     if config.data.block_size == "auto":
         context, batch = trainable.found.context, config.training.global_batch_size
-        found["block_size"] = auto_block_size(context, tokens=len(corpus.tokens), global_batch_size=batch)
+        found["block_size"] = auto_block_size(context, tokens=corpus.token_count, global_batch_size=batch)
         echo(f"--block-size auto: {found['block_size']}")
     if config.data.packing == "isolated":
         check_isolation(trainable.model, config.model.model)

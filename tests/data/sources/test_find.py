@@ -163,3 +163,33 @@ def test_a_thousand_small_files_are_found_and_read(write, tmp_path):
     found = texts(tmp_path / "texts")
     assert list(found)[::999] == ["0000.txt#0", "0999.txt#0"]
     assert len(found) == 1000
+
+
+def test_a_mixture_has_the_sources_of_its_parts(mixed, write):
+    write("other/b.txt", "from another b")
+    found = find_data(DataConfig(data=f"{mixed}/:3,{mixed.parent}/other:1,markov:seed=1,states=4:4"))
+    assert [(part.weight, len(sources)) for part, sources in found.parts] == [(0.375, 4), (0.125, 1), (0.5, 1)]
+    assert found.train == [source for _, sources in found.parts for source in sources]
+    # Names differ, also where files of two parts have the same one.
+    assert len({source.name for source in found.train}) == 6
+    assert f"{mixed}/b.txt" in {source.name for source in found.train}
+    assert "37.5%" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("{texts}/a:1,{texts}:1", "deep.JSONL: in 2 parts of the mixture"),
+        ("{texts}/a:1,{texts}/no.txt:1,{texts}/b.txt:2,{texts}/readme.md:1", "2 problems"),
+        ("{texts}/a:1,{texts}/b.txt:0", "a weight must be a positive number"),
+    ],
+)
+def test_problems_of_the_parts_are_reported_together(mixed, data, message):
+    with pytest.raises(UserError, match=message):
+        find_data(DataConfig(data=data.format(texts=mixed)))
+
+
+@pytest.mark.parametrize("setting", ["validation_data", "retain_data"])
+def test_only_training_data_can_be_a_mixture(mixed, setting):
+    with pytest.raises(UserError, match="only --data can be a mixture"):
+        find_data(DataConfig(**{setting: f"{mixed}/a:1,{mixed}/b.txt:1"}))

@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from textgen.data.config import DataConfig
@@ -11,6 +12,7 @@ from textgen.data.fingerprints import content_sha256
 from textgen.data.formats.delimited import csv_separator
 from textgen.data.formats.file_to_read import FileToRead
 from textgen.data.formats.table import SUPPORTED, extension_of, find_format
+from textgen.data.mixture.parts import WeightedPart, parse_mixture
 from textgen.data.sources.bundled import BUNDLED, find_bundled
 from textgen.data.sources.file_checks import check_file
 from textgen.data.sources.hub import hub_source
@@ -19,6 +21,8 @@ from textgen.data.sources.remote import fetch_files, is_url
 from textgen.data.sources.source import DataSources, Source
 from textgen.errors import UserError, collect_problems
 from textgen.progress import progress
+
+Parts = tuple[tuple[WeightedPart, list[Source]], ...]
 
 
 def find_data(config: DataConfig) -> DataSources:
@@ -30,15 +34,29 @@ def find_data(config: DataConfig) -> DataSources:
     found: dict[str, list[Source]] = {}
     notes: list[str] = []
     problems: list[str] = []
+    parts: Parts = ()
     named = {"--data": config.data, "--validation-data": config.validation_data, "--retain-data": config.retain_data}
     for setting, data in named.items():
         if data:
             with collect_problems(problems):
-                found[setting], about = _find(data, config, setting)
+                weighted = parse_mixture(data, setting=setting)
+                if weighted and setting != "--data":
+                    raise UserError(f"{setting} {data}: only --data can be a mixture. Name a directory of all files.")
+                if weighted:
+                    parts, about = _find_parts(weighted, config)
+                    found[setting] = [source for _, sources in parts for source in sources]
+                else:
+                    found[setting], about = _find(data, config, setting)
                 notes += about
     if problems:
         raise UserError.of(problems)
-    return DataSources(found["--data"], found.get("--validation-data"), found.get("--retain-data"), tuple(notes))
+    return DataSources(
+        found["--data"],
+        found.get("--validation-data"),
+        found.get("--retain-data"),
+        notes=tuple(notes),
+        parts=parts,
+    )
 
 
 def find_sources(data: str, config: DataConfig, *, setting: str = "--data") -> list[Source]:
@@ -54,6 +72,35 @@ def find_sources(data: str, config: DataConfig, *, setting: str = "--data") -> l
             lists every such file.
     """
     return _find(data, config, setting)[0]
+
+
+def _find_parts(weighted: tuple[WeightedPart, ...], config: DataConfig) -> tuple[Parts, list[str]]:
+    """The sources of each part of a mixture, with names that differ, and notes about them."""
+    found: list[list[Source]] = []
+    notes = [f"--data is a mixture: {', '.join(map(str, weighted))}"]
+    problems: list[str] = []
+    for part in weighted:
+        with collect_problems(problems):
+            sources, about = _find(part.data, config, "--data")
+            found.append(sources)
+            notes += about
+    every = [source for sources in found for source in sources]
+    for place, number in Counter(map(_place, every)).items():
+        if number > 1:
+            problems.append(f"--data {place}: in {number} parts of the mixture. Name it in one of them.")
+    if problems:
+        raise UserError.of(problems)
+    names = Counter(source.name for source in every)
+    parts = []
+    for part, sources in zip(weighted, found, strict=True):
+        if any(names[source.name] > 1 for source in sources):
+            sources = [replace(source, name=f"{part.data.rstrip('/')}/{source.name}") for source in sources]
+        parts.append((part, sources))
+    return tuple(parts), notes
+
+
+def _place(source: Source) -> str:
+    return source.location if source.kind in ("bundled", "hub") else os.path.realpath(source.location)
 
 
 def _find(data: str, config: DataConfig, setting: str) -> tuple[list[Source], list[str]]:

@@ -4,6 +4,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from textgen.data.mixture.parts import WeightedPart
+
 
 @dataclass(frozen=True)
 class Source:
@@ -31,6 +33,9 @@ class DataSources:
         held_out: the sources of ``--validation-data``; None if part of ``--data`` is held out instead.
         retained: the sources of ``--retain-data``; None without it. Not part of the fingerprint, since no token and no
             training step depends on them.
+        parts: of a mixture, each part with its sources, which are also in ``train``.
+        fraction: the fraction of ``train`` to hold out, if it is known; otherwise ``--validation-fraction`` decides,
+            and at least one document is held out.
         notes: what was decided about the data and should be printed, such as files that were passed over.
     """
 
@@ -38,11 +43,14 @@ class DataSources:
     held_out: list[Source] | None = None
     retained: list[Source] | None = None
     notes: tuple[str, ...] = ()
+    parts: tuple[tuple[WeightedPart, list[Source]], ...] = ()
+    fraction: float | None = None
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the names and contents of the sources of training and held-out text."""
         parts = [_fingerprint(self.train), _fingerprint(self.held_out) if self.held_out else None]
+        parts += [_fingerprint(sources) for _, sources in self.parts]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

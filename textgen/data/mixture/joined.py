@@ -1,0 +1,34 @@
+"""The documents of several parts as one sequence."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import overload
+
+from textgen.data.document import Document
+
+
+class JoinedDocuments(Sequence[Document]):
+    """The documents of one part after those of another. Only those that are asked for are read.
+
+    Args:
+        parts: each part's documents.
+    """
+
+    def __init__(self, parts: Sequence[Sequence[Document]]) -> None:
+        self._parts = parts
+        self._ends = list(accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Document: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Document]: ...
+    def __getitem__(self, index: int | slice) -> Document | list[Document]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]  # counts negative indices from the end, and raises IndexError
+        part = bisect_right(self._ends, index)
+        return self._parts[part][index - (self._ends[part - 1] if part else 0)]
