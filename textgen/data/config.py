@@ -26,8 +26,8 @@ class DataConfig:
     """Fraction of the documents of --data to hold out if there is no --validation-data; at least one document is held
     out."""
     retain_data: str | None = None
-    """General text, specified like --data, but no mixture: perplexity on it before and after shows what fine-tuning cost
-    elsewhere."""
+    """General text, specified like --data, but no mixture: perplexity on it before and after shows what fine-tuning
+    cost elsewhere."""
     verify_data: bool = False
     """Read all data files again to see whether their content has changed. By default, a file that was read before is
     recognized by its size, its time stamps and a sample of its content."""
