@@ -1,8 +1,9 @@
 """Block sizes that fit the model and the data."""
 
+import numpy as np
 import pytest
 
-from textgen.data.block_size import auto_block_size
+from textgen.data.block_size import auto_block_size, block_size_for_examples
 
 
 @pytest.mark.parametrize(
@@ -20,3 +21,19 @@ from textgen.data.block_size import auto_block_size
 )
 def test_the_size_fits_the_context_and_the_data(context, tokens, expected):
     assert auto_block_size(context, tokens=tokens, global_batch_size=16) == expected
+
+
+@pytest.mark.parametrize(
+    ("lengths", "context", "expected"),
+    [
+        ([20] * 99, 1024, 128),
+        ([300] * 99, 1024, 512),
+        ([*[300] * 99, 5000], 1024, 512),
+        ([5000], 8192, 1024),
+        ([300], 256, 256),
+        ([128], 1024, 128),
+        ([], 64, 64),
+    ],
+)
+def test_most_examples_fit_into_a_block(lengths, context, expected):
+    assert block_size_for_examples(np.array(lengths), context) == expected

@@ -1,8 +1,24 @@
 """``--block-size auto``: as long as the model's context and the amount of data allow."""
 
+import numpy as np
+
 LONGEST = 1024
 SHORTEST = 128
 STEPS_PER_EPOCH = 100
+
+
+def block_size_for_examples(lengths: np.ndarray, context: int) -> int:
+    """The smallest power of two, from 128 to 1,024, that 95 % of the examples fit into; at most the context.
+
+    Args:
+        lengths: number of tokens of each example.
+        context: maximum number of tokens that the model reads at once.
+    """
+    longest = float(np.quantile(lengths, 0.95)) if len(lengths) else 0.0
+    size = SHORTEST
+    while size < min(LONGEST, longest):
+        size *= 2
+    return min(size, context)
 
 
 def auto_block_size(context: int, *, tokens: int, global_batch_size: int) -> int:

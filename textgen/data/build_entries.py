@@ -128,7 +128,7 @@ def _encoding(tokenizer: PreTrainedTokenizerBase) -> Encoding:
 
     def encode(documents: Sequence[Document]) -> list[EncodedDocument]:
         encoded = encode_documents(tokenizer, documents, encode_texts)
-        return [document.after(marks.before) for document in encoded]
+        return [document.after(marks.before).until(marks.after) for document in encoded]
 
     return Encoding(
         encode=encode,

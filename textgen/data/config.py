@@ -33,11 +33,11 @@ class DataConfig:
     recognized by its size, its time stamps and a sample of its content."""
     block_size: int | Literal["auto"] = "auto"
     """Tokens per block, the unit of the batch size; at most the model's context. auto: up to 1,024, as context and
-    amount of data allow, and 128 with little data."""
+    amount of data allow, and 128 with little data; for examples of a task, as long as 95 % of them need."""
     packing: Literal["auto", "joined", "isolated", "none"] = "auto"
     """How documents fill blocks. joined: one after another, across the ends of blocks; isolated: the same, but
-    documents in a block do not see each other; none: each document starts a new block. auto: joined for texts, and for
-    examples of a task isolated, or none with models that cannot isolate. --no-packing is short for --packing none."""
+    documents in a block do not see each other; none: each document starts a new block. auto: joined for texts, and none
+    for examples of a task. --no-packing is short for --packing none."""
     loss_on: Literal["completion", "all"] = "completion"
     """What is trained on and scored of examples of a task: the completion, or the assistant's messages; or all."""
 

@@ -83,10 +83,13 @@ class Corpus:
             "data_sha256": self.fingerprint,
         }
 
+    def document_lengths(self) -> np.ndarray:
+        """Number of tokens of each training document, with the special tokens around it."""
+        return np.diff(self.offsets, append=len(self.tokens) + 1)
+
     def longer_than(self, block_size: int) -> int:
         """Number of training documents that do not fit into one block."""
-        lengths = np.diff(self.offsets, append=len(self.tokens) + 1)
-        return int((lengths > block_size).sum())
+        return int((self.document_lengths() > block_size).sum())
 
     def block_counts(self, block_size: int) -> list[np.ndarray]:
         """What :func:`textgen.data.blocks.count_blocks` returns, as the only element of a list.

@@ -70,6 +70,10 @@ class MixedCorpus:
             "data_sha256": self.fingerprint,
         }
 
+    def document_lengths(self) -> np.ndarray:
+        """Number of tokens of each training document, with the special tokens around it."""
+        return np.concatenate([corpus.document_lengths() for corpus in self.corpora])
+
     def longer_than(self, block_size: int) -> int:
         """Number of training documents that do not fit into one block."""
         return sum(corpus.longer_than(block_size) for corpus in self.corpora)

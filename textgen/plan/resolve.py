@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from textgen.data.block_size import auto_block_size
+from textgen.data.block_size import auto_block_size, block_size_for_examples
 from textgen.data.corpus import Corpus
 from textgen.data.mixed_corpus import MixedCorpus
 from textgen.model.build import TrainableModel
 from textgen.model.locate import FoundModel
-from textgen.model.packing import check_isolation, isolates_documents
+from textgen.model.packing import check_isolation
 from textgen.plan.audit import describe_examples
 from textgen.run.directory import RunDirectory
 from textgen.training.auto import auto_learning_rate, auto_warmup_steps
@@ -38,15 +38,17 @@ def resolve_blocks(
     found: dict[str, Any] = {}
     if config.data.block_size == "auto":
         context, batch = trainable.found.context, config.training.global_batch_size
-        found["block_size"] = auto_block_size(context, tokens=corpus.token_count, global_batch_size=batch)
+        if corpus.counts.examples:
+            found["block_size"] = block_size_for_examples(corpus.document_lengths(), context)
+        else:
+            found["block_size"] = auto_block_size(context, tokens=corpus.token_count, global_batch_size=batch)
         echo(f"--block-size auto: {found['block_size']}")
     if config.data.packing == "isolated":
         check_isolation(trainable.model, config.model.model)
     elif config.data.packing == "auto":
-        found["packing"] = "joined"
+        found["packing"] = "none" if corpus.counts.examples else "joined"
         if corpus.counts.examples:
-            found["packing"] = "isolated" if isolates_documents(trainable.model) else "none"
-            echo(f"--packing auto: {found['packing']}, so that examples do not see each other")
+            echo("--packing auto: none, so that examples are whole and do not see each other")
     directory.resolve(found)
     config = replace(config, data=replace(config.data, **found))
     for line in describe_examples(corpus, trainable.found.tokenizer, config.data.block_size):

@@ -39,6 +39,7 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
     trainable, total = environment.get("trainable_parameters"), environment.get("total_parameters")
     share = f" ({100 * trainable / total:.3g} %)" if trainable and total else ""
     steps = run.metrics[-1]["step"] if run.metrics else config.get("steps")
+    targets = environment.get("train_targets", environment.get("train_tokens"))
     known = [
         ("Model", config.get("model") or environment.get("model")),
         ("Baseline", config.get("baseline")),
@@ -46,7 +47,7 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
         ("Trainable parameters", trainable and f"{count(trainable)} of {count(total)}{share}"),
         ("Data", config.get("data")),
         ("Documents", ", ".join(_document_counts(run))),
-        ("Training targets", environment.get("train_tokens") and count(environment["train_tokens"])),
+        ("Training targets", targets and count(targets)),
         ("Steps", count(steps) if run.is_fine_tuning and steps is not None else None),
         ("Processes", environment.get("processes")),
         ("Threads per process", environment.get("threads")),

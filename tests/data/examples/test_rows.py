@@ -57,6 +57,8 @@ def test_a_row_with_nothing_to_train_on_is_no_document(row):
     ("row", "expected"),
     [
         ({"prompt": "a", "completion": 3}, "column completion of a#0: the value is of type int, not text"),
+        ({"messages": [USER, {"role": "assistant", "content": 5}]}, "content of a message is neither text nor a list"),
+        ({"messages": [USER, {"role": "assistant", "content": ["a"]}]}, "neither text nor a list of parts"),
         ({"messages": ["Hi"]}, "expected a list of messages with 'role' and 'content'"),
         ({"messages": "Hi"}, "expected a list of messages"),
     ],
@@ -64,3 +66,13 @@ def test_a_row_with_nothing_to_train_on_is_no_document(row):
 def test_a_row_that_is_none_of_these_is_a_user_error(row, expected):
     with pytest.raises(UserError, match=expected):
         read(row)
+
+
+def test_an_answer_can_be_a_tool_call_with_numbers_and_without_padding():
+    call = {"function": {"name": "add", "arguments": {"a": 1012, "b": None}}}
+    document = read({"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [call]}]})
+    assert document.messages[1]["tool_calls"] == [{"function": {"name": "add", "arguments": {"a": 1012}}}]
+
+
+def test_half_a_character_in_a_message_becomes_the_replacement_character():
+    assert read({"messages": [USER, {"role": "assistant", "content": "a\ud83d"}]}).scored_text == "a\ufffd"

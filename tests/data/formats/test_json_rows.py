@@ -5,6 +5,9 @@ import json
 import pytest
 from reading import error_message, texts
 
+from textgen.data.config import DataConfig
+from textgen.data.sources import find_sources, read_documents
+
 ROWS = [{"text": "one\n\ntwo", "n": 1}, {"text": "   "}, {"text": None}, {"n": "no text"}, {"text": "naïve é"}]
 EXPECTED = ["one\n\ntwo", "naïve é"]
 
@@ -93,3 +96,11 @@ def test_a_large_file_without_the_column_is_not_read_to_its_end(write):
     rows = ['{"body": "x"}'] * 20_000
     assert "has no such column" in error_message(write("a.jsonl", "\n".join([*rows, "broken"])))
     assert len(texts(write("b.jsonl", "\n".join([*rows[:5000], '{"text": "here"}', *rows])))) == 1
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_numbers_in_examples_stay_as_they_are(write, name):
+    row = '{"messages": [{"role": "assistant", "content": "a", "tool_calls": [{"a": 1012, "b": 2.5}]}]}'
+    config = DataConfig(data=str(write(name, row)))
+    (document,) = read_documents(find_sources(config.data, config), config)
+    assert document.messages[0]["tool_calls"] == [{"a": 1012, "b": 2.5}]

@@ -112,3 +112,15 @@ def test_the_prompt_of_an_example_is_its_own_and_must_fit(select: Select, tokeni
     ]
     with pytest.raises(UserError, match="none of the prompts of the 1 validation examples fits"):
         select_prompts(examples[:1], tokenizer, prompts=9, prompt_tokens=2, max_new_tokens=10, context=64)
+
+
+def test_an_empty_prompt_is_the_token_before_the_document(tokenizer: Any) -> None:
+    example = Document("a#0", "a", "4", "", (), True)
+    (prompt,) = select_prompts([example], tokenizer, prompts=1, prompt_tokens=2, max_new_tokens=4, context=64)
+    assert prompt.token_ids == (tokenizer.eos_token_id,)
+
+
+def test_the_prompt_is_the_examples_own_if_all_of_it_is_scored_too(tokenizer: Any) -> None:
+    example = Document("a#0", "a", "2 + 2? 4", "2 + 2?", (), False)
+    (prompt,) = select_prompts([example], tokenizer, prompts=1, prompt_tokens=1, max_new_tokens=4, context=64)
+    assert prompt.text == "2 + 2?"

@@ -38,6 +38,12 @@ class EncodedDocument:
             return self
         return EncodedDocument(self.ids[1:], None if self.scored is None else self.scored[1:])
 
+    def until(self, suffix: int) -> EncodedDocument:
+        """What precedes the token after a document: without that token, if a chat template has written it already."""
+        if self.ids[-1:] != [suffix]:
+            return self
+        return EncodedDocument(self.ids[:-1], None if self.scored is None else self.scored[:-1])
+
     def scored_runs(self) -> list[tuple[int, int]]:
         """Start and end of each run of targets, in order."""
         if self.scored is None:
@@ -148,6 +154,11 @@ def _quoted_names(
         UserError: the template changes such a message, so that the two cannot be told apart.
     """
     texts = [content(message) for message in document.messages]
+    if any(pattern.search(str({k: v for k, v in message.items() if k != "content"})) for message in document.messages):
+        raise UserError(
+            f"{document.id}: the name of a special token is in a role or tool call of a message. Remove it, since the "
+            "chat template would make it that token."
+        )
     if not any(map(pattern.search, texts)):
         return set()
     marks = [f"\ue000{i}\ue001" for i in range(len(texts))]  # characters for private use, which no text should have

@@ -50,9 +50,30 @@ def _chat(messages: Any, completion_only: bool, id: str, source: str) -> Documen
             f"column {CHAT} of {id}: expected a list of messages with 'role' and 'content', such as "
             '[{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}].'
         )
-    # `datasets` and Parquet fill the keys that only some messages have with None, which templates do not expect.
-    cleaned = tuple({key: value for key, value in message.items() if value is not None} for message in messages)
-    if not any(m["role"] == "assistant" and content(m).strip() for m in cleaned):
+    cleaned = tuple(_cleaned(message) for message in messages)
+    for message in cleaned:
+        _check_content(message, id)
+    if not any(m["role"] == "assistant" and (content(m).strip() or m.get("tool_calls")) for m in cleaned):
         return None
     text = "\n\n".join(f"{message['role']}: {content(message)}" for message in cleaned)
     return Document(id, source, text, messages=cleaned, completion_only=completion_only)
+
+
+def _cleaned(value: Any) -> Any:
+    """A message with well-formed text, and without None, with which Parquet fills keys that other messages have."""
+    if isinstance(value, Mapping):
+        return {key: _cleaned(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_cleaned(item) for item in value]
+    return well_formed(value) if isinstance(value, str) else value
+
+
+def _check_content(message: Mapping[str, Any], id: str) -> None:
+    found = message.get("content", "")
+    parts = found if isinstance(found, list) else []
+    are_texts = all(isinstance(part, Mapping) and isinstance(part.get("text", ""), str) for part in parts)
+    if not isinstance(found, str | list) or not are_texts:
+        raise UserError(
+            f"column {CHAT} of {id}: the content of a message is neither text nor a list of parts such as "
+            '{"type": "text", "text": "Hello"}.'
+        )

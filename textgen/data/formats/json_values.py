@@ -11,8 +11,8 @@ from typing import Any, TextIO
 
 from textgen.data.formats.file_to_read import LONGEST_TEXT
 
-# The values of numbers do not matter here, only that they are numbers; Python refuses integers of over 4,300 digits.
-DECODER = json.JSONDecoder(parse_int=lambda digits: 0, parse_float=lambda digits: 0.0)
+_MOST_DIGITS = 4300  # of an integer that Python reads
+DECODER = json.JSONDecoder(parse_int=lambda digits: int(digits) if len(digits) < _MOST_DIGITS else float(digits))
 
 _CHUNK_CHARACTERS = 1 << 20
 _LONGEST_LITERAL = 20  # characters at the end of the buffer that may be the beginning of something valid

@@ -92,7 +92,7 @@ def find_contamination(held_out: Sequence[Document], training: Iterable[Document
 
 
 def _shared_text(document: Document, places: Sequence[Place | None], n: int) -> SharedText:
-    words = locate_words(document.text)
+    words = locate_words(document.scored_text)
     n = min(n, len(words))
     covered, longest, passage = 0, 0, (0, 0)
     first = end = 0
@@ -113,7 +113,7 @@ def _shared_text(document: Document, places: Sequence[Place | None], n: int) -> 
         words=len(words),
         shared_words=covered,
         training_id=training.training_id,
-        passage=_shown(document.text[words.span(passage[0], longest)]),
+        passage=_shown(document.scored_text[words.span(passage[0], longest)]),
         passage_words=longest,
     )
 

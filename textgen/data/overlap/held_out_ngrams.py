@@ -154,6 +154,6 @@ def _parts(words: Words, batch: Sequence[Piece], n: int) -> list[_Part]:
     ends = [*words.breaks().tolist(), len(words)]
     firsts = [0, *(end + 1 for end in ends[:-1])]
     return [
-        _Part(piece, first, end - first, 0 < end - first < n and len(piece.text) == len(piece.document.text))
+        _Part(piece, first, end - first, 0 < end - first < n and len(piece.text) == len(piece.document.scored_text))
         for piece, first, end in zip(batch, firsts, ends, strict=True)
     ]

@@ -29,7 +29,7 @@ def batches(documents: Iterable[Document], n: int, characters: int = BATCH_CHARA
     batch: list[Piece] = []
     size = 0
     for number, document in enumerate(documents):
-        for text in _cut(document.text, n, characters):
+        for text in _cut(document.scored_text, n, characters):
             if batch and size + len(text) > characters:
                 yield batch
                 batch, size = [], 0

@@ -37,8 +37,10 @@ def find_data(config: DataConfig) -> DataSources:
     parts: Parts = ()
     named = {"--data": config.data, "--validation-data": config.validation_data, "--retain-data": config.retain_data}
     for setting, data in named.items():
-        if data:
+        if data is not None:
             with collect_problems(problems):
+                if not data:
+                    raise UserError(f"{setting}: it is empty. Name a file, a directory or a bundled corpus.")
                 weighted = parse_mixture(data, setting=setting)
                 if weighted and setting != "--data":
                     raise UserError(f"{setting} {data}: only --data can be a mixture. Name a directory of all files.")

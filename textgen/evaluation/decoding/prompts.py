@@ -1,13 +1,13 @@
 """Prompts: beginnings of documents, or prompts of examples, with the tokens that follow as the reference."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
 from textgen.data.document import Document
 from textgen.data.examples.encode import encode_documents
-from textgen.data.tokenization import added_before, decode_text, encode_start
+from textgen.data.tokenization import added_before, decode_text, encode_start, prefix_id
 from textgen.errors import UserError
 
 
@@ -53,7 +53,7 @@ def select_prompts(
     for document in documents:
         if len(selected) == prompts:
             break
-        if document.completion_only:
+        if document.is_example:
             found = _example_prompt(document, before, max_new_tokens, tokenizer)
             if len(found.token_ids) + max_new_tokens <= context:
                 selected.append(found)
@@ -75,7 +75,7 @@ def _least_tokens(prompt_tokens: int) -> int:
 
 
 def _no_prompts(documents: Sequence[Document], max_new_tokens: int) -> str:
-    if any(document.completion_only for document in documents):
+    if any(document.is_example for document in documents):
         return (
             f"--max-new-tokens {max_new_tokens}: with as many tokens after it, none of the prompts of the "
             f"{len(documents)} validation examples fits into the model's context. Lower it, or use --skip-decoding."
@@ -102,7 +102,9 @@ def _prompt(
 def _example_prompt(
     document: Document, before: tuple[int, ...], max_new_tokens: int, tokenizer: PreTrainedTokenizerBase
 ) -> Prompt:
-    (encoded,) = encode_documents(tokenizer, [document])
+    (encoded,) = encode_documents(tokenizer, [replace(document, completion_only=True)])
+    if not before and not encoded.prompt_length and (prefix := prefix_id(tokenizer)) is not None:
+        before = (prefix,)  # an empty prompt: what precedes the completion in training
     if before and tuple(encoded.ids[: len(before)]) == before:
         before = ()  # a chat template has written it already
     return _prompt(document, before, encoded.ids, encoded.prompt_length, max_new_tokens, tokenizer)
