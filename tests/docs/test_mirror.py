@@ -16,6 +16,7 @@ OF_SEVERAL_MODULES = {
 
 # Modules that no test file is named after: where they are tested.
 TESTED_ELSEWHERE = {
+    "evaluation/perplexity/token_windows.py": "tests/evaluation/perplexity/test_windows.py",
     "reporting/config.py": "tests/reporting/tracking/test_tracker.py",
     "reporting/publish.py": "tests/reporting/test_run_log.py",
     "reporting/tracking/wandb_run.py": "tests/reporting/tracking/test_wandb_mirror.py",

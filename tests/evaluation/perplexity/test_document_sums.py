@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from textgen.evaluation.perplexity.document_sums import TokenSums, add_up, exact_sums, sum_window, without_bins
-from textgen.evaluation.perplexity.windows import TokenWindow
+from textgen.evaluation.perplexity.token_windows import TokenWindow
 from textgen.model.token_scores import TokenScores
 
 WINDOW = TokenWindow(  # reads five tokens and scores the last four of six, with 2, 3, 4 and 5 tokens of context

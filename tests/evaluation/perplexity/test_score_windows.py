@@ -15,7 +15,7 @@ from perplexity_examples import CONTEXT, DOCUMENTS, TEXTS
 from textgen.data.document import Document
 from textgen.evaluation.perplexity import score_windows
 from textgen.evaluation.perplexity.score_windows import window_batches
-from textgen.evaluation.perplexity.windows import Window
+from textgen.evaluation.perplexity.token_windows import Window
 
 
 @given(st.lists(st.integers(1, 30), max_size=40), st.integers(1, 100))

@@ -9,7 +9,7 @@ from textgen.data.document import Document
 from textgen.evaluation.perplexity import token_report
 from textgen.evaluation.perplexity.document_sums import TokenSums, WindowScore, add_up
 from textgen.evaluation.perplexity.token_report import hardest_first, hardest_rows, hardest_tokens, token_metrics
-from textgen.evaluation.perplexity.windows import TokenWindow
+from textgen.evaluation.perplexity.token_windows import TokenWindow
 
 
 def test_metrics_by_hand():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from textgen.evaluation.perplexity.windows import TokenWindow
+from textgen.evaluation.perplexity.token_windows import TokenWindow
 from textgen.model.token_scores import TokenScores
 
 CONFIDENCE_BINS = 10

@@ -36,7 +36,8 @@ from textgen.evaluation.perplexity.token_report import (
     hardest_tokens,
     token_metrics,
 )
-from textgen.evaluation.perplexity.windows import TokenWindows, WindowSettings
+from textgen.evaluation.perplexity.token_windows import TokenWindows
+from textgen.evaluation.perplexity.windows import WindowSettings
 from textgen.progress import progress
 
 BATCH_TOKENS = 4096

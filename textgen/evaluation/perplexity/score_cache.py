@@ -26,7 +26,7 @@ import torch
 
 from textgen.evaluation.exchange import gather, on_main
 from textgen.evaluation.perplexity.document_sums import TokenSums, WindowScore
-from textgen.evaluation.perplexity.windows import TokenWindow, TokenWindows
+from textgen.evaluation.perplexity.token_windows import TokenWindow, TokenWindows
 from textgen.model.loading import raw_bytes
 from textgen.training.distributed.sharding import gather as gather_shards
 

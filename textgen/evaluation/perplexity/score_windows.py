@@ -13,7 +13,8 @@ from textgen.evaluation.batching import pack_batches, share_progress, share_runs
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.perplexity.document_sums import WindowScore, sum_window
 from textgen.evaluation.perplexity.score_cache import CachedScores, ScoreCache, evaluation_key, look_up
-from textgen.evaluation.perplexity.windows import TokenWindow, TokenWindows, Window, WindowSettings
+from textgen.evaluation.perplexity.token_windows import TokenWindow, TokenWindows, Window
+from textgen.evaluation.perplexity.windows import WindowSettings
 from textgen.model.contexts import evaluating
 from textgen.model.token_scores import score_tokens, scoring_head, without_gradients
 

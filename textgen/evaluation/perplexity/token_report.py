@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from textgen.data.document import Document
 from textgen.data.tokenization import decode_text
 from textgen.evaluation.perplexity.document_sums import CONFIDENCE_BINS, HARDEST, TokenSums, WindowScore, add_up
-from textgen.evaluation.perplexity.windows import TokenWindow
+from textgen.evaluation.perplexity.token_windows import TokenWindow
 from textgen.evaluation.uncertainty.bootstrap import percentile_interval, ratio, resampled_sums
 
 TOKENS_BEFORE, TOKENS_AFTER = 24, 8  # context shown with a hardest token
