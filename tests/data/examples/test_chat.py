@@ -33,6 +33,11 @@ def test_a_chat_that_does_not_end_with_an_answer_has_an_unscored_end(chat_tokeni
     assert chat_parts(chat_tokenizer(), CHAT[:3], completion_only=True)[-1] == ("<|user|>Bye<|end|>", False)
 
 
+def test_a_chat_may_begin_with_an_answer(chat_tokenizer):
+    strict = "{{ messages[0].role }}: {% for m in messages %}{{ m.content }}<|end|>{% endfor %}"
+    assert chat_parts(chat_tokenizer(strict), CHAT[1:2], completion_only=True) == [("assistant: Yes?<|end|>", True)]
+
+
 FORGETFUL = (  # like templates that leave earlier thoughts out
     "{% for m in messages %}<|{{ m.role }}|>{% if loop.last or m.role == 'user' %}{{ m.content }}{% endif %}<|end|>"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"

@@ -75,3 +75,8 @@ def test_the_begin_of_text_that_a_template_writes_is_the_mark_before_the_documen
     assert encoded.ids[0] == bos
     assert bos not in encoded.after(bos).ids
     assert encoded.after(bos).after(bos) == encoded.after(bos)
+
+
+def test_an_error_names_the_chat(chat_tokenizer):
+    with pytest.raises(UserError, match=r"^a#0: .* has no chat template"):
+        encode_documents(chat_tokenizer(None), [chat("a", "b")])

@@ -79,7 +79,10 @@ def document_parts(tokenizer: PreTrainedTokenizerBase, document: Document) -> li
         UserError: it is a chat, and the tokenizer's template cannot write it.
     """
     if document.messages:
-        return chat_parts(tokenizer, document.messages, completion_only=document.completion_only)
+        try:
+            return chat_parts(tokenizer, document.messages, completion_only=document.completion_only)
+        except UserError as error:
+            raise UserError(f"{document.id}: {error}") from None
     if document.prompt is None:
         return [(document.text, True)]
     parts = [(document.prompt, not document.completion_only), (document.text[len(document.prompt) :], True)]
