@@ -114,7 +114,7 @@ def test_data_that_changed_since_it_was_found_leaves_no_entry(config, tokenizer)
 
 
 FILES = [("tokens", "tokens.bin"), ("tokens", "offsets.bin"), ("tokens", "meta.json")]
-FILES += [("held-out", name) for name in ("documents.jsonl", "ends.bin", "hashes.bin", "order.bin", "meta.json")]
+FILES += [("held-out", name) for name in ("documents.jsonl", "ends.bin", "hashes.bin", "bytes.bin", "meta.json")]
 
 
 @pytest.mark.parametrize(("kind", "name"), FILES)

@@ -22,7 +22,12 @@ OUTSIDE = ("recipes", "tests", "benchmarks", "docs", "launch")
 # Sub-package → what it may import of its own package: modules, or whole sub-packages.
 SUB_PACKAGES: dict[str, tuple[str, ...]] = {
     "textgen.data.formats": (),
-    "textgen.data.mixture": ("textgen.data.document", "textgen.data.order", "textgen.data.token_stream"),
+    "textgen.data.mixture": (
+        "textgen.data.document",
+        "textgen.data.order",
+        "textgen.data.token_stream",
+        "textgen.data.tokens",
+    ),
     "textgen.data.sources": (
         "textgen.data.formats",
         "textgen.data.config",

@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textgen.data.config import DataConfig
+from textgen.data.corpus import load_held_out
 from textgen.data.document import Document
 from textgen.data.split import split_hash
+from textgen.data.tokens import held_out
 from textgen.evaluation.draw_documents import BYTES_PER_TOKEN, DrawnDocuments, draw_documents, lowest_hashes
 
 DOCUMENTS = [Document(f"d#{n}", "d", f"Document {n}: " + "é" * (n % 7)) for n in range(60)]
@@ -98,3 +101,19 @@ def test_it_says_what_is_scored(numbers: tuple[int, int, int], name: str, shares
     assert drawn.facts() == {
         "validation_documents": every, "evaluation_documents": some, "training_evaluation_documents": few,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_documents_in_the_cache_are_drawn_without_reading_the_others(tmp_path, monkeypatch, parts: int) -> None:
+    for part in range(parts):
+        texts = [f"Document {n} of part {part}: " + "é" * (n % 7) for n in range(120)]
+        (tmp_path / f"{part}.txt").write_text("\n\n".join(texts), encoding="utf-8")
+    data = ",".join(f"{tmp_path / f'{part}.txt'}:1" for part in range(parts)) if parts > 1 else str(tmp_path / "0.txt")
+    documents = load_held_out(DataConfig(data=data, validation_fraction=0.5))
+    expected = draw_documents(list(documents), 100, 20)
+    read: list[int] = []
+    parse = held_out.parse
+    monkeypatch.setattr(held_out, "parse", lambda text: read.append(1) or parse(text))
+    drawn = draw_documents(documents, 100, 20)
+    assert (list(drawn.documents), drawn.available()) == (list(expected.documents), expected.available())
+    assert len(read) == len(drawn.documents) < len(documents) / 2

@@ -16,7 +16,7 @@ from textgen.data.corpus import load_corpus
 from textgen.data.tokens.build import Counts
 from textgen.errors import UserError
 from textgen.model.locate import find_model
-from textgen.plan.resolve import resolve_blocks, resolve_schedule
+from textgen.plan.resolve import model_learning_rate, resolve_blocks, resolve_schedule
 from textgen.run.directory import RunDirectory
 
 TEXTS = SimpleNamespace(token_count=10**6, counts=Counts())
@@ -94,3 +94,9 @@ def test_a_model_that_cannot_isolate_is_a_user_error(resolved):
     mamba = MambaForCausalLM(MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=1, state_size=4))
     with pytest.raises(UserError, match="--packing isolated: tiny-gpt2 does not keep documents"):
         resolved("--packing", "isolated", model=mamba)
+
+
+def test_a_model_of_unknown_size_needs_a_learning_rate():
+    config: Any = parse(CONFIG_CLASSES["finetune"], ["--model", "org/own-code"])
+    with pytest.raises(UserError, match="--learning-rate auto: how many parameters org/own-code has"):
+        model_learning_rate(config, SimpleNamespace(parameters=0))

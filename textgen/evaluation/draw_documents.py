@@ -15,7 +15,9 @@ from typing import Literal
 from accelerate import PartialState
 
 from textgen.data.document import Document
+from textgen.data.mixture.joined import JoinedDocuments
 from textgen.data.split import split_hash
+from textgen.data.tokens.held_out import HeldOut
 from textgen.evaluation.exchange import on_main
 
 BYTES_PER_TOKEN = 4
@@ -72,7 +74,7 @@ class DrawnDocuments:
 def draw_documents(
     documents: Sequence[Document], tokens: Budget = "all", training_tokens: Budget = "all"
 ) -> DrawnDocuments:
-    """Draw the documents to score; the same on every process, of which only the main one reads all documents.
+    """Draw the documents to score; the same on every process, of which only the main one looks at all documents.
 
     Args:
         documents: all held-out documents, the same on every process.
@@ -89,21 +91,24 @@ def draw_documents(
 def lowest_hashes(documents: Iterable[Document], tokens: Budget) -> tuple[list[int] | None, int]:
     """The first documents in the order of their hashes, as far as they fit into an amount of text.
 
-    Reads each document once, and keeps numbers of the drawn ones only.
+    Reads each document at most once, and keeps numbers of the drawn ones only. Of documents in the cache, it reads no
+    text.
 
     Returns:
         The drawn documents' indices in ascending order, or None for all documents; and the bytes of all documents.
     """
+    measured: Iterable[tuple[float, int]] = ((split_hash(document), document.bytes) for document in documents)
+    if isinstance(documents, HeldOut | JoinedDocuments):
+        measured = documents.hashes_and_bytes()
     if tokens == "all":
-        return None, sum(document.bytes for document in documents)
+        return None, sum(size for _, size in measured)
     limit = tokens * BYTES_PER_TOKEN
     count = total = drawn = 0
     heap: list[tuple[float, int, int]] = []  # (−hash, −index, bytes) of the drawn documents, the highest hash first
     excluded = (-math.inf, 0)  # (−hash, −index) of the first document that does not fit: no later one is drawn
-    for index, document in enumerate(documents):
-        size = document.bytes
+    for index, (hashed, size) in enumerate(measured):
         count, total = count + 1, total + size
-        key = (-split_hash(document), -index)
+        key = (-hashed, -index)
         if key > excluded:
             heapq.heappush(heap, (*key, size))
             drawn += size

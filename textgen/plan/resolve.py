@@ -7,6 +7,7 @@ from typing import Any
 from textgen.data.block_size import auto_block_size, block_size_for_examples
 from textgen.data.corpus import Corpus
 from textgen.data.mixed_corpus import MixedCorpus
+from textgen.errors import UserError
 from textgen.model.build import TrainableModel
 from textgen.model.locate import FoundModel
 from textgen.model.packing import check_isolation
@@ -81,5 +82,14 @@ def resolve_schedule(config: Any, directory: RunDirectory, model: FoundModel, to
 
 
 def model_learning_rate(config: Any, model: FoundModel) -> float:
-    """What ``--learning-rate auto`` is for a model; no weights are read."""
+    """What ``--learning-rate auto`` is for a model; no weights are read.
+
+    Raises:
+        UserError: only the model's own code knows how many parameters it has.
+    """
+    if not model.parameters:
+        raise UserError(
+            f"--learning-rate auto: how many parameters {config.model.model} has is not known before its code runs. "
+            "Give a number, such as 1e-4."
+        )
     return auto_learning_rate(model.parameters, method=config.model.method, from_scratch=config.model.from_scratch)

@@ -39,7 +39,7 @@ def chat_parts(
     for i, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before = write_chat(tokenizer, messages[:i], prompt_for_answer=True) if i else ""  # no template writes no chat
+        before = write_chat(tokenizer, messages[:i], prompt_for_answer=True) if i else ""  # templates read messages[0]
         after = write_chat(tokenizer, messages[: i + 1])
         if not (whole.startswith(after) and after.startswith(before) and len(before) >= position):
             raise UserError(

@@ -7,7 +7,7 @@ then continues.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -106,10 +106,11 @@ def encode_documents(
     Raises:
         UserError: a chat cannot be written by the tokenizer's template.
     """
+    special = _special_tokens(tokenizer) if any(document.messages for document in documents) else {}
     pieces: list[list[tuple[str | int, bool]]] = []
     for document in documents:
         parts = document_parts(tokenizer, document)
-        cut = _cut_at_special_tokens(tokenizer, document, parts) if document.messages else parts
+        cut = _cut_at_special_tokens(tokenizer, special, document, parts) if document.messages else parts
         pieces.append(list(cut))
     texts = [piece for document_pieces in pieces for piece, _ in document_pieces if isinstance(piece, str)]
     ids = iter(encode_texts(texts) if encode_texts else encode_batch(tokenizer, texts))
@@ -122,12 +123,16 @@ def encode_documents(
     return found
 
 
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Name → id of every special token."""
+    special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    return special | {t.content: i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+
+
 def _cut_at_special_tokens(
-    tokenizer: PreTrainedTokenizerBase, document: Document, parts: Sequence[Part]
+    tokenizer: PreTrainedTokenizerBase, special: Mapping[str, int], document: Document, parts: Sequence[Part]
 ) -> Iterator[tuple[str | int, bool]]:
     """The parts of a chat with its special tokens as ids, except for those that are written in a message."""
-    special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-    special |= {t.content: i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
     if not special:
         yield from parts
         return

@@ -1,11 +1,12 @@
 """The documents of several parts as one sequence."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain
 from typing import overload
 
 from textgen.data.document import Document
+from textgen.data.tokens.held_out import HeldOut
 
 
 class JoinedDocuments(Sequence[Document]):
@@ -15,7 +16,7 @@ class JoinedDocuments(Sequence[Document]):
         parts: each part's documents.
     """
 
-    def __init__(self, parts: Sequence[Sequence[Document]]) -> None:
+    def __init__(self, parts: Sequence[HeldOut]) -> None:
         self._parts = parts
         self._ends = list(accumulate(map(len, parts)))
 
@@ -32,3 +33,7 @@ class JoinedDocuments(Sequence[Document]):
         index = range(len(self))[index]  # counts negative indices from the end, and raises IndexError
         part = bisect_right(self._ends, index)
         return self._parts[part][index - (self._ends[part - 1] if part else 0)]
+
+    def hashes_and_bytes(self) -> Iterator[tuple[float, int]]:
+        """Each document's split hash and ``Document.bytes``, without reading its text."""
+        return chain.from_iterable(part.hashes_and_bytes() for part in self._parts)

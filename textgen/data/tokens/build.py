@@ -115,7 +115,7 @@ def build(
     Raises:
         UserError: a part cannot be read, or changed meanwhile.
     """
-    names = [f"held-out/{name}" for name in (held_out.DOCUMENTS, held_out.ENDS, held_out.HASHES)]
+    names = [f"held-out/{name}" for name in (held_out.DOCUMENTS, held_out.ENDS, held_out.HASHES, held_out.BYTES)]
     names += [f"tokens/{name}" for name in (TOKENS, OFFSETS, EDGES)] if encoding else []
     with Journal(directory, names) as journal:
         at = _Position(**{**journal.position, "counts": Counts(**journal.position.get("counts", {}))})
@@ -131,7 +131,7 @@ def build(
                 _commit(journal, parts[unchecked : at.part + 1], at)
                 unchecked, uncommitted = at.part, 0
         _commit(journal, parts[unchecked:], at)
-    held_out.finish(directory / "held-out")
+    seal(directory / "held-out", {})
     if encoding:
         seal(directory / "tokens", {"dtype": encoding.dtype.name, **asdict(at.counts)})
 
@@ -194,6 +194,8 @@ def _write(
     journal.append(f"held-out/{held_out.DOCUMENTS}", b"".join(lines))
     journal.append(f"held-out/{held_out.ENDS}", ends.data)
     journal.append(f"held-out/{held_out.HASHES}", np.array(batch.hashes, np.float64).data)
+    sizes = np.array([document.bytes for document in batch.held_out], np.int64)
+    journal.append(f"held-out/{held_out.BYTES}", sizes.data)
     held_out_bytes = at.held_out_bytes + sum(map(len, lines))
     at = replace(at, part=batch.part, documents=batch.documents, held_out_bytes=held_out_bytes)
     return _write_tokens(journal, batch, encoded, encoding, at) if encoding else at

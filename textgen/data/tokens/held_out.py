@@ -2,17 +2,16 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 
 from textgen.data.document import Document
-from textgen.data.tokens.entry import map_array, seal
+from textgen.data.tokens.entry import map_array
 
-DOCUMENTS, ENDS, HASHES, ORDER = "documents.jsonl", "ends.bin", "hashes.bin", "order.bin"
-_SORTED_AT_A_TIME = 1 << 22  # hashes in memory while they are sorted
+DOCUMENTS, ENDS, HASHES, BYTES = "documents.jsonl", "ends.bin", "hashes.bin", "bytes.bin"
+_READ_AT_A_TIME = 1 << 16  # documents
 
 
 class HeldOut(Sequence[Document]):
@@ -29,7 +28,7 @@ class HeldOut(Sequence[Document]):
         self._text = map_array(entry / DOCUMENTS, np.uint8)
         self._ends = map_array(entry / ENDS, np.int64)
         self.split_hashes = map_array(entry / HASHES, np.float64)
-        self._order = map_array(entry / ORDER, np.int64)
+        self._bytes = map_array(entry / BYTES, np.int64)
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -45,13 +44,11 @@ class HeldOut(Sequence[Document]):
         begin = self._ends[index - 1] if index else 0
         return parse(self._text[begin : self._ends[index]].tobytes())
 
-    def in_hash_order(self) -> Iterator[int]:
-        """Indices of the documents in ascending order of their split hash; equal ones in the order of the data.
-
-        A document's place among others depends on their texts alone. So the first documents in this order, as many as
-        are wanted, are a random sample that is the same for every run and model, and part of every larger sample.
-        """
-        return map(int, self._order)
+    def hashes_and_bytes(self) -> Iterator[tuple[float, int]]:
+        """Each document's split hash and ``Document.bytes``, without reading its text."""
+        for start in range(0, len(self), _READ_AT_A_TIME):
+            part = slice(start, start + _READ_AT_A_TIME)
+            yield from zip(self.split_hashes[part].tolist(), self._bytes[part].tolist(), strict=True)
 
 
 def line(document: Document) -> bytes:
@@ -62,22 +59,3 @@ def line(document: Document) -> bytes:
 def parse(text: bytes) -> Document:
     """The document in a line of ``documents.jsonl``."""
     return Document.from_row(json.loads(text))
-
-
-def finish(directory: Path) -> None:
-    """Sort the hashes of a directory that contains all documents, and seal it."""
-    hashes = map_array(directory / HASHES, np.float64)
-    with (directory / ORDER).open("wb") as order:
-        for indices in _hash_order(hashes):
-            indices.astype(np.int64).tofile(order)
-    seal(directory, {})
-
-
-def _hash_order(hashes: np.ndarray) -> Iterator[np.ndarray]:
-    """The indices that sort the hashes, piece by piece: hashes are spread evenly, so each piece is about as large."""
-    pieces = 1 + len(hashes) // _SORTED_AT_A_TIME
-    highest = hashes.max(initial=0)
-    edges = [*np.linspace(0, highest, pieces, endpoint=False), np.inf]
-    for low, high in pairwise(edges):
-        found = np.flatnonzero((hashes >= low) & (hashes < high))
-        yield found[np.argsort(hashes[found], kind="stable")]
