@@ -31,7 +31,7 @@ def generate(path: Path, *, size: int, words_per_document: int) -> None:
         size: its size in bytes, about.
         words_per_document: words in each document; lines have 12.
     """
-    from textgen.data.bundled import python_reference
+    from textgen.data.sources.bundled import python_reference
 
     words = np.array([word for text in python_reference() for word in text.split()])
     generator = np.random.default_rng(0)
