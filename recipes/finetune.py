@@ -49,7 +49,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.data.blocks import GlobalBatches
     from textgen.data.mixed_corpus import describe_parts, load_training_data, part_facts
     from textgen.data.order import ORDER
-    from textgen.data.validation_overlap import check_overlap
+    from textgen.data.overlap.validation_overlap import check_overlap
     from textgen.evaluation.balance import load_balance
     from textgen.evaluation.decoding.training_samples import TextSampler
     from textgen.evaluation.draw_documents import draw_documents

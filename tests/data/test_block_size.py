@@ -32,8 +32,11 @@ def test_the_size_fits_the_context_and_the_data(context, tokens, expected):
         ([5000], 8192, 1024),
         ([300], 256, 256),
         ([128], 1024, 128),
+        ([*[100] * 95, *[300] * 5], 1024, 128),
+        ([*[100] * 94, *[300] * 6], 1024, 512),
         ([], 64, 64),
     ],
 )
 def test_most_examples_fit_into_a_block(lengths, context, expected):
-    assert block_size_for_examples(np.array(lengths), context) == expected
+    counts = np.bincount(np.minimum(np.array(lengths, dtype=int), 1025), minlength=1026)
+    assert block_size_for_examples(counts, context) == expected

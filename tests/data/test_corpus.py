@@ -44,6 +44,22 @@ def test_tokens_are_the_documents_with_end_of_text_before_between_and_after_them
     assert train_texts(corpus, tokenizer) == train
 
 
+@pytest.mark.parametrize("marks", [{}, {"bos_token": "<mark>"}])
+def test_documents_are_counted_by_length_with_the_special_tokens_around_them(config, tokenizer_with, marks):
+    marked = tokenizer_with(eos_token="<|endoftext|>", **marks)
+    corpus = load_corpus(config(), marked)
+    held_out = held_out_texts(corpus)
+    lengths = [len(marked.encode(t, add_special_tokens=False)) + 2 for t in TEXTS if t not in held_out]
+    limit = sorted(lengths)[len(lengths) // 2]
+    longer = sum(length > limit for length in lengths)
+    assert corpus.length_counts(limit).tolist() == [*(lengths.count(n) for n in range(limit + 1)), longer]
+    assert corpus.longer_than(limit) == longer > 0
+    blocks = GlobalBatches(
+        corpus.stream, block_size=limit, global_batch_size=1, microbatch_size=1, seed=0, packing="none"
+    ).blocks  # fmt: skip
+    assert blocks >= len(lengths) + longer, "those that are longer are cut"
+
+
 def test_documents_are_between_begin_and_end_of_text_and_have_blocks_of_their_own(config, tokenizer_with):
     marked = tokenizer_with(eos_token="<|endoftext|>", bos_token="<mark>")
     corpus = load_corpus(config(), marked)

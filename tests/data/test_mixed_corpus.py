@@ -47,6 +47,7 @@ def test_the_parts_are_split_like_all_of_their_text_in_one_file(mixture, config,
     assert len({d.id for d in mixed.validation}) == len(mixed.validation)
     assert len(list(training_documents(mixture(3, 1)))) == one.documents
     assert mixed.longer_than(8) == one.longer_than(8) > 0
+    assert mixed.length_counts(20).tolist() == one.length_counts(20).tolist()
     assert "hold one document out" in preview_corpus(mixture(3, 1), tokenizer)
 
 

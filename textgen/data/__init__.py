@@ -4,7 +4,7 @@ In the order of the data: ``sources/`` finds and checks what ``--data`` names an
 formats of ``formats/``; ``split.py`` decides which are held out (``readers.py``); ``corpus.py`` has the tokenized ones,
 from a cache on disk (``cache.py``, ``build_entries.py``, ``tokens/``), examples of tasks with ``examples/``; and
 ``blocks.py`` cuts the tokens (``token_stream.py``) into the blocks of each step, in the order of ``order.py``.
-``validation_overlap.py``, ``overlap/`` and ``contamination_cache.py`` look for held-out text in the training text.
+``overlap/`` looks for held-out text in the training text.
 ``mixture/`` and ``mixed_corpus.py`` combine several sources with weights. ``dataset.py`` is the simplest introduction.
 """
 

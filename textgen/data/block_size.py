@@ -7,16 +7,15 @@ SHORTEST = 128
 STEPS_PER_EPOCH = 100
 
 
-def block_size_for_examples(lengths: np.ndarray, context: int) -> int:
+def block_size_for_examples(length_counts: np.ndarray, context: int) -> int:
     """The smallest power of two, from 128 to 1,024, that 95 % of the examples fit into; at most the context.
 
     Args:
-        lengths: number of tokens of each example.
+        length_counts: (L,) number of examples by tokens; the last element may also count longer ones.
         context: maximum number of tokens that the model reads at once.
     """
-    longest = float(np.quantile(lengths, 0.95)) if len(lengths) else 0.0
-    size = SHORTEST
-    while size < min(LONGEST, longest):
+    total, size = length_counts.sum(), SHORTEST
+    while size < LONGEST and 20 * length_counts[: size + 1].sum() < 19 * total:
         size *= 2
     return min(size, context)
 

@@ -110,6 +110,20 @@ def count_blocks(token_count: int, block_size: int, offsets: np.ndarray, *, shar
     return np.cumsum(np.concatenate(counts))
 
 
+def count_lengths(token_count: int, limit: int, offsets: np.ndarray, *, shared_mark: bool = True) -> np.ndarray:
+    """(limit + 2,) int64, number of documents by tokens, with the special tokens before and after them.
+
+    The last element counts all that are longer than ``limit``, and so do not fit into a block of that size. Arguments
+    as for :func:`count_blocks`.
+    """
+    counts = np.zeros(limit + 2, np.int64)
+    for begin in range(0, len(offsets), _COUNTED_AT_A_TIME):
+        documents = np.arange(begin, min(begin + _COUNTED_AT_A_TIME, len(offsets)))
+        first, last = _stretches(offsets, token_count, documents, shared_mark)
+        counts += np.bincount(np.minimum(last - first, limit) + 1, minlength=limit + 2)
+    return counts
+
+
 def _stretches(
     offsets: np.ndarray, token_count: int, documents: np.ndarray, shared_mark: bool
 ) -> tuple[np.ndarray, np.ndarray]:

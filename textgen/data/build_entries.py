@@ -23,10 +23,10 @@ from textgen.data.cache import cache_directory, create_cache
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
 from textgen.data.examples.encode import EncodedDocument, encode_documents
-from textgen.data.fingerprints import check_unchanged
 from textgen.data.readers import held_out_fraction
 from textgen.data.sources import DataSources, Source, read_documents
 from textgen.data.sources.file_checks import check_file
+from textgen.data.sources.fingerprints import check_unchanged
 from textgen.data.tokenization import document_marks, tokenizer_fingerprint, unknown_id
 from textgen.data.tokens.build import Encoding, Part, build
 from textgen.data.tokens.bulk_encoding import BulkEncoder

@@ -10,7 +10,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from textgen.data.block_size import SHORTEST
-from textgen.data.blocks import count_blocks
+from textgen.data.blocks import count_blocks, count_lengths
 from textgen.data.build_entries import held_out_entry, locked, token_entry
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
@@ -83,13 +83,14 @@ class Corpus:
             "data_sha256": self.fingerprint,
         }
 
-    def document_lengths(self) -> np.ndarray:
-        """Number of tokens of each training document, with the special tokens around it."""
-        return np.diff(self.offsets, append=len(self.tokens) + 1)
+    def length_counts(self, limit: int) -> np.ndarray:
+        """What :func:`textgen.data.blocks.count_lengths` returns for the training documents."""
+        stream = self.stream
+        return count_lengths(len(stream.ids), limit, stream.offsets, shared_mark=stream.shared_mark)
 
     def longer_than(self, block_size: int) -> int:
         """Number of training documents that do not fit into one block."""
-        return int((self.document_lengths() > block_size).sum())
+        return int(self.length_counts(block_size)[-1])
 
     def block_counts(self, block_size: int) -> list[np.ndarray]:
         """What :func:`textgen.data.blocks.count_blocks` returns, as the only element of a list.

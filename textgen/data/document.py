@@ -1,9 +1,10 @@
 """A document: one text, with its source and an id; or an example of a task: a prompt with its completion, or a chat."""
 
 import re
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,20 @@ def content(message: Mapping[str, Any]) -> str:
     if isinstance(found, str):
         return found
     return "".join(part.get("text") or "" for part in found or [])
+
+
+class StoredDocuments(Sequence[Document]):
+    """Documents that stay on disk: only those that are asked for are read."""
+
+    @abstractmethod
+    def read(self, index: int) -> Document:
+        """Read one document; ``index`` is from 0 to the number of documents - 1."""
+
+    @overload
+    def __getitem__(self, index: int) -> Document: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Document]: ...
+    def __getitem__(self, index: int | slice) -> Document | list[Document]:
+        if isinstance(index, slice):
+            return [self.read(i) for i in range(*index.indices(len(self)))]
+        return self.read(range(len(self))[index])  # counts negative indices from the end, and raises IndexError

@@ -70,9 +70,9 @@ class MixedCorpus:
             "data_sha256": self.fingerprint,
         }
 
-    def document_lengths(self) -> np.ndarray:
-        """Number of tokens of each training document, with the special tokens around it."""
-        return np.concatenate([corpus.document_lengths() for corpus in self.corpora])
+    def length_counts(self, limit: int) -> np.ndarray:
+        """What :meth:`textgen.data.corpus.Corpus.length_counts` counts, of all parts together."""
+        return sum((corpus.length_counts(limit) for corpus in self.corpora), np.zeros(limit + 2, dtype=np.int64))
 
     def longer_than(self, block_size: int) -> int:
         """Number of training documents that do not fit into one block."""

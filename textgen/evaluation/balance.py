@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from textgen.data.config import DataConfig
-from textgen.data.contamination_cache import load_contamination
 from textgen.data.document import Document
 from textgen.data.overlap.contamination import Contamination
+from textgen.data.overlap.contamination_cache import load_contamination
 from textgen.data.readers import retained_documents
 from textgen.data.sources import DataSources
 from textgen.errors import UserError

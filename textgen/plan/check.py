@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from textgen.config import flag
 from textgen.data.cache import check_cache
 from textgen.data.config import DataConfig
+from textgen.data.overlap.validation_overlap import check_sources
 from textgen.data.sources import DataSources, find_data
 from textgen.data.tokenization import added_before
-from textgen.data.validation_overlap import check_sources
 from textgen.errors import UserError, collect_problems
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.perplexity.convention import convention_problems

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from textgen.data.block_size import auto_block_size, block_size_for_examples
+from textgen.data.block_size import LONGEST, auto_block_size, block_size_for_examples
 from textgen.data.corpus import Corpus
 from textgen.data.mixed_corpus import MixedCorpus
 from textgen.errors import UserError
@@ -40,7 +40,7 @@ def resolve_blocks(
     if config.data.block_size == "auto":
         context, batch = trainable.found.context, config.training.global_batch_size
         if corpus.counts.examples:
-            found["block_size"] = block_size_for_examples(corpus.document_lengths(), context)
+            found["block_size"] = block_size_for_examples(corpus.length_counts(LONGEST), context)
         else:
             found["block_size"] = auto_block_size(context, tokens=corpus.token_count, global_batch_size=batch)
         echo(f"--block-size auto: {found['block_size']}")

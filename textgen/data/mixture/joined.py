@@ -3,14 +3,13 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain
-from typing import overload
 
-from textgen.data.document import Document
+from textgen.data.document import Document, StoredDocuments
 from textgen.data.tokens.held_out import HeldOut
 
 
-class JoinedDocuments(Sequence[Document]):
-    """The documents of one part after those of another. Only those that are asked for are read.
+class JoinedDocuments(StoredDocuments):
+    """The documents of one part after those of another.
 
     Args:
         parts: each part's documents.
@@ -23,14 +22,7 @@ class JoinedDocuments(Sequence[Document]):
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    @overload
-    def __getitem__(self, index: int) -> Document: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Document]: ...
-    def __getitem__(self, index: int | slice) -> Document | list[Document]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[index]  # counts negative indices from the end, and raises IndexError
+    def read(self, index: int) -> Document:
         part = bisect_right(self._ends, index)
         return self._parts[part][index - (self._ends[part - 1] if part else 0)]
 

@@ -1,8 +1,9 @@
 """What ``--data`` names, and the documents in it.
 
-``find.py`` finds and fingerprints the sources (``listing.py`` lists files, ``remote.py`` fetches those named by URL,
-``hub.py`` has datasets of the hub, ``bundled.py`` and ``markov.py`` texts that need no files, ``file_checks.py`` checks
-files); ``documents.py`` reads documents from them, through ``textgen/data/formats/``.
+``find.py`` finds the sources, and ``fingerprints.py`` tells when their content changes (``listing.py`` lists files,
+``remote.py`` fetches those named by URL, ``hub.py`` has datasets of the hub, ``bundled.py`` and ``markov.py`` texts
+that need no files, ``file_checks.py`` checks files); ``documents.py`` reads documents from them, through
+``textgen/data/formats/``.
 """
 
 from textgen.data.sources.documents import read_documents

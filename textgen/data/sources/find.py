@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from textgen.data.config import DataConfig
-from textgen.data.fingerprints import content_sha256
 from textgen.data.formats.delimited import csv_separator
 from textgen.data.formats.file_to_read import FileToRead
 from textgen.data.formats.table import SUPPORTED, extension_of, find_format
 from textgen.data.mixture.parts import WeightedPart, parse_mixture
 from textgen.data.sources.bundled import BUNDLED, find_bundled
 from textgen.data.sources.file_checks import check_file
+from textgen.data.sources.fingerprints import content_sha256
 from textgen.data.sources.hub import hub_source
 from textgen.data.sources.listing import Listing, list_files
 from textgen.data.sources.remote import fetch_files, is_url

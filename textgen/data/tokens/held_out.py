@@ -1,21 +1,20 @@
 """Held-out documents on disk, read one at a time."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
-from textgen.data.document import Document
+from textgen.data.document import Document, StoredDocuments
 from textgen.data.tokens.entry import map_array
 
 DOCUMENTS, ENDS, HASHES, BYTES = "documents.jsonl", "ends.bin", "hashes.bin", "bytes.bin"
 _READ_AT_A_TIME = 1 << 16  # documents
 
 
-class HeldOut(Sequence[Document]):
-    """The held-out documents, in the order of the data. Only those that are asked for are read.
+class HeldOut(StoredDocuments):
+    """The held-out documents, in the order of the data.
 
     Args:
         entry: directory that :func:`finish` has finished.
@@ -33,14 +32,7 @@ class HeldOut(Sequence[Document]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, index: int) -> Document: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Document]: ...
-    def __getitem__(self, index: int | slice) -> Document | list[Document]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[index]  # counts negative indices from the end, and raises IndexError
+    def read(self, index: int) -> Document:
         begin = self._ends[index - 1] if index else 0
         return parse(self._text[begin : self._ends[index]].tobytes())
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from textgen.data import fingerprints
 from textgen.data.cache import cache_directory
-from textgen.data.fingerprints import check_unchanged, content_sha256
+from textgen.data.sources import fingerprints
+from textgen.data.sources.fingerprints import check_unchanged, content_sha256
 from textgen.errors import UserError
 
 LONG_AGO = 1_000_000_000  # seconds since 1970

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.data import validation_overlap
 from textgen.data.cache import cache_directory
 from textgen.data.config import DataConfig
+from textgen.data.overlap import validation_overlap
+from textgen.data.overlap.validation_overlap import Overlap, check_overlap, check_sources, count_overlap
 from textgen.data.sources import DataSources, Source, find_data
-from textgen.data.validation_overlap import Overlap, check_overlap, check_sources, count_overlap
 from textgen.errors import UserError
 
 

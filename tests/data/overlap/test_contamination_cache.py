@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from textgen.data import contamination_cache
 from textgen.data.config import DataConfig
-from textgen.data.contamination_cache import load_contamination
 from textgen.data.corpus import load_held_out
+from textgen.data.overlap import contamination_cache
 from textgen.data.overlap.contamination import Contamination
+from textgen.data.overlap.contamination_cache import load_contamination
 from textgen.data.overlap.near_duplicates import NearDuplicate, NearDuplicates
 from textgen.data.sources import find_data
 
