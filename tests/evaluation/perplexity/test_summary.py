@@ -45,10 +45,14 @@ def test_metrics_without_intervals_are_those_of_the_summary():
     assert len(figures) == 9
 
 
-def test_perplexity_intervals_of_one_document_have_no_width():
+def test_one_document_has_no_interval_but_of_its_accuracy():
     summary = perplexity_summary(SCORES[:1], ROLLING, seed=0)
     assert summary["stride"] is None
-    assert summary["word_perplexity_interval"] == pytest.approx([summary["word_perplexity"]] * 2)
+    names = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
+    assert [summary[f"{name}_interval"] for name in names] == [None] * 4
+    low, high = summary["top_1_accuracy_interval"]
+    assert high - low > 0.5
+    assert paired_difference(SCORES[:1], SCORES[:1], seed=0)["bits_per_byte_interval"] is None
 
 
 def test_perplexity_beyond_the_largest_float_is_none_but_bits_per_byte_is_not():
@@ -66,7 +70,7 @@ def test_perplexity_beyond_the_largest_float_is_none_but_bits_per_byte_is_not():
 def test_without_scored_tokens_there_is_no_perplexity():
     summary = perplexity_summary([DocumentScore("a", 0.0, tokens=0, words=1, bytes=1)], STRIDED, seed=0)
     assert summary["token_perplexity"] is None
-    assert summary["token_perplexity_interval"] == [None, None]
+    assert summary["token_perplexity_interval"] is None
     assert summary["top_1_accuracy"] is None
     assert summary["top_1_accuracy_interval"] is None
     assert json.dumps(summary, allow_nan=False)

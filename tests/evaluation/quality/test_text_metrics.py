@@ -48,7 +48,8 @@ def test_no_texts_empty_texts_and_short_texts_have_values(texts, expected):
     expected = dict.fromkeys(NAMES, 0.0) | expected
     assert {name: row[name] for name in NAMES} == expected
     for name in NAMES:
-        assert row[f"{name}_interval"] == [expected[name]] * 2
+        alike = len(texts) > 1  # a single text says nothing of how texts vary
+        assert row[f"{name}_interval"] == ([expected[name]] * 2 if alike else None)
 
 
 def test_values_are_those_of_the_formulas():
@@ -72,6 +73,9 @@ def test_columns_are_valid_json_with_ordered_intervals(texts):
     row = measure(texts, [len(text) for text in texts], seed=1)
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     for name in NAMES:
+        if len(texts) < 2:
+            assert row[f"{name}_interval"] is None
+            continue
         low, high = row[f"{name}_interval"]
         assert low <= high
         if name not in ("length", "zipf"):
@@ -109,9 +113,7 @@ def test_the_interval_of_distinct_n_is_the_jackknife_by_definition(random_texts)
 def test_continuations_of_one_prompt_are_resampled_together(random_texts):
     texts = random_texts(8, 20, 5, seed=1)
     one_prompt = measure(texts, [20] * 7 + [90], seed=0, prompts=["p"] * 8)
-    for name in NAMES:
-        low, high = one_prompt[f"{name}_interval"]
-        assert low == pytest.approx(high), name
+    assert {one_prompt[f"{name}_interval"] for name in NAMES} == {None}
     separate = measure(texts, [20] * 7 + [90], seed=0)
     assert separate == measure(texts, [20] * 7 + [90], seed=0, prompts=list("abcdefgh"))
     assert separate["length_interval"][0] < separate["length_interval"][1]

@@ -1,5 +1,7 @@
 """Bootstrap and jackknife intervals: known cases, pairing, coverage."""
 
+import math
+
 import numpy as np
 import pytest
 from numpy.random import default_rng
@@ -7,6 +9,7 @@ from numpy.random import default_rng
 from textgen.evaluation.uncertainty import bootstrap as bootstrap_module
 from textgen.evaluation.uncertainty.bootstrap import (
     Interval,
+    as_json,
     bootstrap,
     bootstrap_paired_ratio_difference,
     bootstrap_ratio,
@@ -22,12 +25,15 @@ def mean_interval(values, seed: int = 0, resamples: int = 2000, clusters=None) -
     return percentile_interval(sums / len(values), items=len(set(clusters)) if clusters else len(values))
 
 
-def test_ratio_of_one_item_has_no_width():
-    assert bootstrap_ratio([3.0], [4.0], seed=0) == (0.75, 0.75)
+@pytest.mark.parametrize("items", [0, 1])
+def test_fewer_than_two_items_do_not_bound_a_ratio(items):
+    interval = bootstrap_ratio([3.0] * items, [4.0] * items, seed=0)
+    assert interval == (-math.inf, math.inf)
+    assert as_json(interval) is None
+    assert as_json((0.25, np.float64(0.5))) == [0.25, 0.5]
 
 
-def test_no_items_and_empty_items_give_numbers():
-    assert bootstrap_ratio([], [], seed=0) == (0.0, 0.0)
+def test_empty_items_give_numbers():
     assert bootstrap_ratio([0.0, 0.0, 0.0], [0.0, 0.0, 0.0], seed=0) == (0.0, 0.0)
     low, high = bootstrap_ratio([0.0, 0.0, 1.0], [0.0, 0.0, 2.0], seed=0)  # many resamples miss the third item
     assert (low, high) == (0.0, 0.5)
@@ -102,8 +108,8 @@ def test_items_of_one_cluster_are_drawn_together():
 
 
 def test_bootstrap_of_a_product_of_sums():
-    low, high = bootstrap(lambda sums: sums[:, 0] * sums[:, 1], [[1.0], [3.0]], seed=0)
-    assert (low, high) == (3.0, 3.0)
+    low, high = bootstrap(lambda sums: sums[:, 0] * sums[:, 1], [[1.0, 1.0], [3.0, 3.0]], seed=0)
+    assert (low, high) == (12.0, 12.0)
 
 
 def test_jackknife_of_a_mean_is_the_textbook_standard_error():
@@ -115,9 +121,8 @@ def test_jackknife_of_a_mean_is_the_textbook_standard_error():
     assert (low, high) == pytest.approx((values.mean() - reach, values.mean() + reach), abs=1e-6)
 
 
-def test_jackknife_of_fewer_than_two_items_has_no_width():
-    assert jackknife_interval(0.25, []) == (0.25, 0.25)
-    assert jackknife_interval(0.25, [0.0]) == (0.25, 0.25)
+def test_jackknife_of_fewer_than_two_items_has_no_bounds():
+    assert jackknife_interval(0.25, []) == jackknife_interval(0.25, [0.0]) == (-math.inf, math.inf)
 
 
 def test_an_interval_of_few_items_is_as_wide_as_students():

@@ -8,6 +8,7 @@ from typing import Any
 from textgen.evaluation.perplexity.document_sums import DocumentScore
 from textgen.evaluation.perplexity.windows import WindowSettings
 from textgen.evaluation.uncertainty.bootstrap import (
+    as_json,
     bootstrap_paired_ratio_difference,
     percentile_interval,
     ratio,
@@ -39,8 +40,9 @@ def perplexities(scores: Sequence[DocumentScore]) -> dict[str, Any]:
 def perplexity_summary(scores: Sequence[DocumentScore], settings: WindowSettings, *, seed: int) -> dict[str, Any]:
     """The metrics of :func:`perplexities`, accuracies, and 95 % confidence intervals over documents.
 
-    The interval [low, high] of a metric is under ``<name>_interval``: by the bootstrap, or for the accuracies by
-    ``rates.py``. top_1_accuracy and top_5_accuracy are shares of the scored tokens, and None if there are none.
+    The interval [low, high] of a metric is under ``<name>_interval``: by the bootstrap, and None for one document; for
+    the accuracies by ``rates.py``. top_1_accuracy and top_5_accuracy are shares of the scored tokens, and None if there
+    are none.
     """
     metrics = perplexities(scores)
     sums = resampled_sums([[getattr(s, name) for s in scores] for name in ("nll", *_UNITS)], seed=seed)
@@ -51,11 +53,12 @@ def perplexity_summary(scores: Sequence[DocumentScore], settings: WindowSettings
     summary: dict[str, Any] = {"convention": settings.convention, "stride": settings.stride}
     summary |= {name: metrics[name] for name in ("documents", "nll_sum", "tokens", "words", "bytes")}
     for unit, name in _UNITS.items():
-        bounds = nats_per_unit[unit] if metrics[unit] else (math.inf, math.inf)
+        bounds = as_json(nats_per_unit[unit]) if metrics[unit] else None
         summary[f"{name}_perplexity"] = metrics[f"{name}_perplexity"]
-        summary[f"{name}_perplexity_interval"] = [_exp(bound) for bound in bounds]
+        summary[f"{name}_perplexity_interval"] = bounds and [_exp(bound) for bound in bounds]
+    bits = as_json(nats_per_unit["bytes"])
     summary["bits_per_byte"] = metrics["bits_per_byte"]
-    summary["bits_per_byte_interval"] = [bound / math.log(2) for bound in nats_per_unit["bytes"]]
+    summary["bits_per_byte_interval"] = bits and [bound / math.log(2) for bound in bits]
     tokens = [score.tokens for score in scores]
     for name in ("top_1", "top_5"):
         hits = [getattr(score, name) for score in scores]
@@ -70,7 +73,7 @@ def paired_difference(
     """The difference in bits_per_byte (b − a, negative if b is better), with a paired 95 % interval.
 
     Keys: documents, bits_per_byte, bits_per_byte_interval. Both must be scores of the same documents in the same order.
-    If the interval contains 0, these documents do not distinguish the two models.
+    If the interval contains 0, these documents do not distinguish the two models. One document has no interval: None.
     """
     key_a, key_b = ([(score.id, score.bytes) for score in scores] for scores in (scores_a, scores_b))
     assert scores_a, "no documents"
@@ -80,7 +83,7 @@ def paired_difference(
     return {
         "documents": len(scores_a),
         "bits_per_byte": math.fsum(nll_b) / math.fsum(sizes) - math.fsum(nll_a) / math.fsum(sizes),
-        "bits_per_byte_interval": list(bootstrap_paired_ratio_difference(nll_a, sizes, nll_b, sizes, seed=seed)),
+        "bits_per_byte_interval": as_json(bootstrap_paired_ratio_difference(nll_a, sizes, nll_b, sizes, seed=seed)),
     }
 
 

@@ -16,7 +16,7 @@ from textgen.evaluation.decoding.prompts import Prompt
 from textgen.evaluation.decoding.strategies import Strategy
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.quality.decoding_rows import decoding_rows
-from textgen.evaluation.uncertainty.bootstrap import bootstrap_ratio
+from textgen.evaluation.uncertainty.bootstrap import as_json, bootstrap_ratio
 from textgen.model.contexts import evaluating
 
 
@@ -78,5 +78,5 @@ def _speed(output: StrategyOutput, seed: int) -> dict[str, Any]:
         return {"tokens_per_second": None, "tokens_per_second_interval": None}
     return {
         "tokens_per_second": sum(tokens) / sum(seconds),
-        "tokens_per_second_interval": list(bootstrap_ratio(tokens, seconds, seed=seed)) if len(seconds) > 1 else None,
+        "tokens_per_second_interval": as_json(bootstrap_ratio(tokens, seconds, seed=seed)),
     }

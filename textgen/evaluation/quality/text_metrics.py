@@ -24,7 +24,7 @@ from textgen.evaluation.quality.ngrams import (
     zipf_slope,
 )
 from textgen.evaluation.quality.self_bleu import self_bleu_scores
-from textgen.evaluation.uncertainty.bootstrap import ratio
+from textgen.evaluation.uncertainty.bootstrap import as_json, ratio
 from textgen.evaluation.uncertainty.estimate import Estimate, estimate_of_mean, estimate_of_ratio, estimate_of_sums
 
 FRACTION = (0.0, 1.0)
@@ -198,10 +198,13 @@ def cluster_numbers(ids: Sequence[Hashable]) -> list[int]:
     return [numbers.setdefault(one, len(numbers)) for one in ids]
 
 
-def estimate_columns(estimates: Mapping[str, Estimate]) -> dict[str, float | list[float]]:
-    """Each estimate's value under its name, and its 95 % interval [low, high] under ``<name>_interval``."""
-    row: dict[str, float | list[float]] = {}
+def estimate_columns(estimates: Mapping[str, Estimate]) -> dict[str, float | list[float] | None]:
+    """Each estimate's value under its name, and its 95 % interval [low, high] under ``<name>_interval``.
+
+    None is the interval of a single prompt, but for a rate.
+    """
+    row: dict[str, float | list[float] | None] = {}
     for name, estimate in estimates.items():
         row[name] = float(estimate.value)
-        row[f"{name}_interval"] = [float(bound) for bound in estimate.interval()]
+        row[f"{name}_interval"] = as_json(estimate.interval())
     return row

@@ -17,7 +17,7 @@ from textgen.evaluation.decoding.strategies import Strategy
 from textgen.evaluation.decoding.truncation import is_truncation, truncate
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.quality.teacher_forcing import Span, score_spans
-from textgen.evaluation.uncertainty.bootstrap import bootstrap_ratio
+from textgen.evaluation.uncertainty.bootstrap import as_json, bootstrap_ratio
 from textgen.evaluation.uncertainty.rates import rate_interval
 from textgen.progress import progress
 
@@ -98,7 +98,7 @@ def _row(found: Sequence[np.ndarray], seed: int, *, keeps_everything: bool) -> d
         row[name] = sum(sums) / sum(positions)
         is_rate = name == "human_coverage" and not keeps_everything  # else it is 1 by definition
         interval = rate_interval(sums, positions) if is_rate else bootstrap_ratio(sums, positions, seed=seed)
-        row[f"{name}_interval"] = list(interval)
+        row[f"{name}_interval"] = as_json(interval)
         if name == "kept_size":
             row["kept_size_median"] = float(np.median(np.concatenate([one[:, column] for one in found])))
     return row

@@ -19,12 +19,18 @@ from numpy.typing import ArrayLike
 from textgen.evaluation.uncertainty.student_t import two_sided_quantile
 
 Interval = tuple[float, float]
+UNBOUNDED: Interval = (-math.inf, math.inf)
 
 RESAMPLES = 2000
 COVERAGE = 0.95
 NORMAL_QUANTILE = 1.959963984540054  # Φ⁻¹(0.975)
 
 _INDICES_AT_ONCE = 1 << 20  # resampled indices held in memory, 8 MiB
+
+
+def as_json(interval: Interval) -> list[float] | None:
+    """[low, high], or None if an end is not finite, which JSON cannot have."""
+    return [float(end) for end in interval] if all(map(math.isfinite, interval)) else None
 
 
 def per_cluster(values: ArrayLike, clusters: Sequence[int] | None) -> np.ndarray:
@@ -44,7 +50,8 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike) -> np.ndarray:
 
 def percentile_interval(replicates: ArrayLike, *, items: int | None = None) -> Interval:
     """The middle 95 % of a statistic's values over the resamples (percentile bootstrap, Efron & Tibshirani 1993,
-    §13.3), widened for the number of resampled ``items``; None for no widening.
+    §13.3), widened for the number of resampled ``items``; None for no widening. Fewer than two items are unbounded:
+    they say nothing of how items vary.
 
     Resamples of n items vary less than samples of n items, by √((n−1)/n), and ignore the uncertainty of their own
     spread, which Student's t accounts for. The *expanded* percentile interval (Hesterberg 2015, The American
@@ -52,7 +59,9 @@ def percentile_interval(replicates: ArrayLike, *, items: int | None = None) -> I
     97.5 %.
     """
     tail = (1 - COVERAGE) / 2
-    if items is not None and items > 1:
+    if items is not None:
+        if items < 2:
+            return UNBOUNDED
         tail = NormalDist().cdf(-math.sqrt(items / (items - 1)) * two_sided_quantile(items - 1, COVERAGE))
     low, high = np.quantile(np.asarray(replicates, dtype=np.float64), [tail, 1 - tail])
     return float(low), float(high)
@@ -88,7 +97,7 @@ def bootstrap(statistic: Callable[[np.ndarray], np.ndarray], columns: Sequence[A
 
 
 def bootstrap_ratio(numerators: ArrayLike, denominators: ArrayLike, *, seed: int) -> Interval:
-    """95 % interval of Σ numerators / Σ denominators; both [items]. One item gives [x, x], none gives [0, 0]."""
+    """95 % interval of Σ numerators / Σ denominators; both [items]."""
     return bootstrap(lambda sums: ratio(sums[:, 0], sums[:, 1]), [numerators, denominators], seed=seed)
 
 
@@ -122,10 +131,10 @@ def jackknife_interval(estimate: float, leave_one_out: ArrayLike) -> Interval:
 
     For statistics that count *distinct* things: a resample with replacement contains only 63 % of the items and repeats
     the rest, so its distinct count is too low, and a bootstrap interval would not even contain the estimate. Uses n − 1
-    degrees of freedom; fewer than two items give [estimate, estimate].
+    degrees of freedom; fewer than two items are unbounded.
     """
     items = len(np.asarray(leave_one_out))
     if items < 2:
-        return estimate, estimate
+        return UNBOUNDED
     reach = two_sided_quantile(items - 1, COVERAGE) * jackknife_error(leave_one_out)
     return estimate - reach, estimate + reach

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from textgen.evaluation.uncertainty.bootstrap import (
+    UNBOUNDED,
     Interval,
     jackknife_error,
     jackknife_interval,
@@ -51,8 +52,10 @@ class Estimate:
     def interval(self) -> Interval:
         """95 % interval: that of the rate, or percentiles of the replicates, or the jackknife's.
 
-        One prompt gives [value, value], except for a rate.
+        Fewer than two prompts are unbounded, except for a rate.
         """
+        if self.prompts < 2 and self.rate_bounds is None:
+            return UNBOUNDED
         if self.rate_bounds is not None:
             low, high = self.rate_bounds
         elif self.replicates is not None:
