@@ -25,7 +25,7 @@ from textgen.data.document import Document
 from textgen.data.examples.encode import EncodedDocument, encode_documents
 from textgen.data.fingerprints import check_unchanged
 from textgen.data.readers import held_out_fraction
-from textgen.data.sources import DataSources, Source, read_documents
+from textgen.data.sources import DataSources, Source, read_rows
 from textgen.data.sources.file_checks import check_file
 from textgen.data.tokenization import document_marks, tokenizer_fingerprint, unknown_id
 from textgen.data.tokens.build import Encoding, Part, build
@@ -35,7 +35,7 @@ from textgen.errors import UserError
 from textgen.launch_environment import is_main_process
 from textgen.progress import progress
 
-_FORMAT = 3  # version of an entry's layout; part of its key, so increase it whenever the layout changes
+_FORMAT = 4  # version of an entry's layout; part of its key, so increase it whenever the layout changes
 _HEAD_START = 1.0  # seconds for which other processes let the main one go first, since it shows the progress
 
 
@@ -146,7 +146,7 @@ def _parts(config: DataConfig, sources: DataSources) -> list[Part]:
 
 def _part(source: Source, config: DataConfig, setting: str, held_out: float) -> Part:
     return Part(
-        read=partial(read_documents, [source], config, setting=setting),
+        read=partial(read_rows, [source], config, setting=setting),
         check_unchanged=partial(_check_unchanged, source),
         held_out=held_out,
     )
