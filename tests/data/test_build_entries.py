@@ -179,7 +179,7 @@ def test_a_killed_build_is_continued_by_a_process_that_waits(config, tokenizer, 
 
 
 def test_several_processes_build_an_entry_once(config, tokenizer, tmp_path, monkeypatch):
-    builds, read = tmp_path / "builds", entries_module.read_documents
+    builds, read = tmp_path / "builds", entries_module.read_rows
 
     def read_slowly(*sources: Any, **settings: Any) -> Iterator[Document]:
         with builds.open("a", encoding="utf-8") as log:
@@ -187,7 +187,7 @@ def test_several_processes_build_an_entry_once(config, tokenizer, tmp_path, monk
         time.sleep(0.3)  # long enough for all of them to reach the lock
         yield from read(*sources, **settings)
 
-    monkeypatch.setattr(entries_module, "read_documents", read_slowly)
+    monkeypatch.setattr(entries_module, "read_rows", read_slowly)
     fork = multiprocessing.get_context("fork")  # unlike launchers, but without importing everything three times
     start, found = fork.Barrier(3), fork.SimpleQueue()
 
