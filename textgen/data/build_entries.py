@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from textgen.data.cache import cache_directory, create_cache
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
-from textgen.data.examples.encode import EncodedDocument, encode_documents
+from textgen.data.examples.encode import EncodedDocument, check_documents, encode_documents
 from textgen.data.fingerprints import check_unchanged
 from textgen.data.readers import held_out_fraction
 from textgen.data.sources import DataSources, Source, read_rows
@@ -135,6 +135,7 @@ def _encoding(tokenizer: PreTrainedTokenizerBase) -> Encoding:
         marks=marks,
         unknown=unknown_id(tokenizer),
         dtype=np.dtype(np.uint16 if largest < 1 << 16 else np.uint32),
+        check=partial(check_documents, tokenizer),
     )
 
 

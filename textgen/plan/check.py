@@ -158,16 +158,16 @@ def _check(
     samples = None
     with collect_problems(wrong):
         samples = sample_data(config.data, sources, training=training)
-        wrong += convention_conflicts(config.data, config.evaluation, samples)
     if wrong or samples is None:
         raise UserError.of(wrong)
     found = {moment: by_setting[flag(moment)] for moment in models}
     amateur = by_setting.get("--amateur")
     decodes = samples_during_training or not config.evaluation.skip_decoding
-    wrong = template_problems(samples, found)
-    if not wrong:
-        wrong += target_problems(samples, found)
-        wrong += prompt_problems(config.data, config.evaluation, samples, found) if decodes and not wrong else []
+    wrong = convention_conflicts(config.data, config.evaluation, samples)
+    unwritten = template_problems(samples, found) or target_problems(samples, found)
+    if not unwritten and decodes:
+        unwritten = prompt_problems(config.data, config.evaluation, samples, found)
+    wrong += unwritten
     for moment, one in found.items():
         name = "the model's context" if moment == "model" else f"the context of {flag(moment)} {one.config.model}"
         with collect_problems(wrong):

@@ -132,7 +132,7 @@ def describe_targets(config: DataConfig, samples: Samples, tokenizer: Any) -> li
     if shown:
         lines += [f"what is trained on, between {OPEN} and {CLOSE}:", *show_examples(tokenizer, shown)]
     if others:
-        lines += [f"what is scored of {samples.held_out.name}:", *show_examples(tokenizer, others)]
+        lines += [f"what is scored of {samples.held_out.name}:", *show_examples(tokenizer, others, training=False)]
     return lines
 
 

@@ -33,8 +33,8 @@ def resolve_blocks(
         echo: called with lines to print.
 
     Raises:
-        UserError: the model cannot isolate documents as ``--packing isolated`` asks, or the run in the directory has
-            other values.
+        UserError: the model cannot isolate documents as ``--packing isolated`` asks, no prompt leaves room for a
+            target in its block, or the run in the directory has other values.
     """
     found: dict[str, Any] = {}
     if config.data.block_size == "auto":
@@ -52,7 +52,7 @@ def resolve_blocks(
             echo("--packing auto: none, so that examples are whole and do not see each other")
     directory.resolve(found)
     config = replace(config, data=replace(config.data, **found))
-    for line in describe_examples(corpus, config.data.block_size):
+    for line in describe_examples(corpus, config.data.block_size, config.data.packing):
         echo(line)
     return config
 

@@ -23,6 +23,13 @@ def test_targets_are_set_apart_and_counted_with_the_end_of_text(chat_tokenizer):
     assert len(lines) == 4
 
 
+def test_perplexity_does_not_score_the_end_of_text(chat_tokenizer):
+    pair = Document("b#1", "b", "Two? 1", "Two? ", (), True)
+    first, text = show_examples(chat_tokenizer(), [pair], training=False)
+    assert first.startswith("  b#1 (1 of ")
+    assert text == "    Two? [[1]]"
+
+
 def test_the_end_of_text_is_no_target_after_a_turn_of_the_user(chat_tokenizer):
     (_, text) = show_examples(chat_tokenizer(), [chat(*CHAT, CHAT[0])])
     assert text.endswith("<|end|>]]<|user|>Hi<|end|><|endoftext|>")

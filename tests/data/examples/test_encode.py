@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from textgen.data.document import Document
-from textgen.data.examples.encode import encode_documents
+from textgen.data.examples.encode import check_documents, encode_documents
 from textgen.data.tokenization import decode_text, encode_batch
 from textgen.errors import UserError
 
@@ -94,6 +94,13 @@ def test_all_bad_chats_that_are_read_together_are_named_up_to_ten(chat_tokenizer
     assert caught.value.problems[0].startswith("a#1 (row 2 of a): the chat template does not accept this chat: no. ")
     assert len(caught.value.problems) == 11
     assert caught.value.problems[-1] == "and 2 more near these"
+
+
+def test_documents_can_be_checked_without_being_encoded(chat_tokenizer):
+    check_documents(chat_tokenizer(), [chat("a", "b"), Document("a#1", "a", "text")])
+    check_documents(chat_tokenizer(None), [Document("a#1", "a", "text")])
+    with pytest.raises(UserError, match=r"^a#0 \(row 1 of a\): .* has no chat template"):
+        check_documents(chat_tokenizer(None), [chat("a", "b")])
 
 
 LLAMA_2 = (

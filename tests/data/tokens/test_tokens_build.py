@@ -121,6 +121,21 @@ def test_examples_without_a_target_and_rows_that_are_left_out_are_counted(tmp_pa
     assert facts["first_left_out"] == "a#0 (row 1 of a): the completion is blank"
 
 
+def test_held_out_documents_are_checked_when_the_others_are_tokenized(expected, tmp_path):
+    seen: list[str] = []
+
+    def check(documents: Sequence[Document]) -> None:
+        seen.extend(document.id for document in documents)
+        if "d#59" in seen:
+            raise UserError("not this one")
+
+    checking = replace(ENCODING, check=check)
+    build(tmp_path / "own", parts(DOCUMENTS[:1]), checking)
+    assert seen == [document.id for document in DOCUMENTS[0] if is_held_out(document, 0.3)]
+    with pytest.raises(UserError, match="not this one"):
+        build(tmp_path / "other", parts(held_out=1.0), checking)
+
+
 def test_held_out_documents_can_be_had_without_tokens(expected, tmp_path):
     build(tmp_path / "own", parts(), None)
     assert files(tmp_path / "own") == {name: data for name, data in expected.items() if name.startswith("held-out")}

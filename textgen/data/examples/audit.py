@@ -21,17 +21,24 @@ OPEN, CLOSE = "[[", "]]"
 LONGEST = 400  # characters of a part that are shown
 
 
-def show_examples(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> list[str]:
-    """Two lines for each example: the number of its targets, and its text with what is trained on in ``[[`` and ``]]``.
+def show_examples(
+    tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], *, training: bool = True
+) -> list[str]:
+    """Two lines for each example: the number of its targets, and its text with these between ``[[`` and ``]]``.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        documents: some examples.
+        training: show what is trained on, with the end-of-text token; otherwise what perplexity scores.
 
     Raises:
         UserError: a chat cannot be written by the tokenizer's template.
     """
     lines = []
     for document, encoded in zip(documents, encode_documents(tokenizer, documents), strict=True):
-        trained = as_trained(tokenizer, encoded)
-        targets = sum(end - start for start, end in trained.scored_runs())
-        lines += [f"  {document.id} ({targets} of {len(trained.ids)} tokens)", f"    {_marked(tokenizer, trained)}"]
+        shown = as_trained(tokenizer, encoded) if training else encoded
+        targets = sum(end - start for start, end in shown.scored_runs())
+        lines += [f"  {document.id} ({targets} of {len(shown.ids)} tokens)", f"    {_marked(tokenizer, shown)}"]
     return lines
 
 

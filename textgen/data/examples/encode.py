@@ -108,6 +108,22 @@ def encode_documents(
     Raises:
         UserError: chats cannot be written by the tokenizer's template; each is named, with its file and row.
     """
+    pieces = _all_pieces(tokenizer, documents)
+    sections = [piece for document_pieces in pieces for piece, _ in document_pieces if isinstance(piece, Section)]
+    ids = iter(encode_sections(tokenizer, sections, encode_texts))
+    return [_joined(document_pieces, ids) for document_pieces in pieces]
+
+
+def check_documents(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> None:
+    """Check that documents can be encoded, without encoding them.
+
+    Raises:
+        UserError: chats cannot be written by the tokenizer's template; each is named, with its file and row.
+    """
+    _all_pieces(tokenizer, [document for document in documents if document.messages])
+
+
+def _all_pieces(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> list[list[Piece]]:
     names = SpecialNames.of(tokenizer) if any(document.messages for document in documents) else None
     pieces: list[list[Piece]] = []
     problems: list[str] = []
@@ -118,9 +134,7 @@ def encode_documents(
             problems.append(f"{place(document.id, document.source)}: {error}")
     if problems:
         raise _refused(problems)
-    sections = [piece for document_pieces in pieces for piece, _ in document_pieces if isinstance(piece, Section)]
-    ids = iter(encode_sections(tokenizer, sections, encode_texts))
-    return [_joined(document_pieces, ids) for document_pieces in pieces]
+    return pieces
 
 
 def _refused(problems: Sequence[str]) -> UserError:

@@ -50,12 +50,15 @@ class Encoding:
         marks: the special tokens around documents.
         unknown: id of the token for text that the tokenizer does not know, if there is one.
         dtype: type of the stored ids.
+        check: raises :class:`textgen.errors.UserError` if some documents cannot be encoded; for those held out, which
+            are not encoded now.
     """
 
     encode: Callable[[Sequence[Document]], list[EncodedDocument]]
     marks: DocumentMarks
     unknown: int | None
     dtype: np.dtype
+    check: Callable[[Sequence[Document]], None] = lambda documents: None
 
 
 @dataclass(frozen=True)
@@ -190,12 +193,17 @@ def _encoded(batches: Iterator[_Batch], encoding: Encoding | None) -> Iterator[t
     with ThreadPoolExecutor(1) as thread:
         pending: tuple[_Batch, Future[list[EncodedDocument]]] | None = None
         for batch in batches:
-            submitted = batch, thread.submit(encoding.encode, batch.train)
+            submitted = batch, thread.submit(_encode, batch, encoding)
             if pending:
                 yield pending[0], pending[1].result()
             pending = submitted
         if pending:
             yield pending[0], pending[1].result()
+
+
+def _encode(batch: _Batch, encoding: Encoding) -> list[EncodedDocument]:
+    encoding.check(batch.held_out)
+    return encoding.encode(batch.train)
 
 
 def _write(
