@@ -90,8 +90,8 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         corpus.validation, config.evaluation.evaluation_tokens, config.run.training_evaluation_tokens
     )
     echo(f"{config.data.data}: {corpus}{drawn.shares()}")
-    balance = load_balance(config.data, config.evaluation, checked.sources, drawn)
     config = resolve_blocks(config, directory, trainable, corpus, echo)  # --block-size and --packing: auto
+    balance = load_balance(config.data, config.evaluation, checked.sources, drawn, corpus)
 
     # ----------------------------------------------------------------------------- batches, optimizer, checkpoints
     microbatch_size = resolve_microbatch_size(

@@ -48,6 +48,20 @@ def test_every_change_of_the_tokens_changes_the_cache_entry(config, tokenizer, t
     assert len(entries()) == 5
 
 
+def test_a_held_out_chat_that_cannot_be_written_is_found_when_the_data_is_tokenized(tokenizer_with, tmp_path):
+    tokenizer = tokenizer_with(eos_token="<|endoftext|>")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}"
+    answer = {"role": "assistant", "content": "a"}
+    chats = [[{"role": "user", "content": f"{i}"}, answer] for i in range(3)]
+    for name, rows in {"train": chats, "held-out": [*chats[:2], [{"role": "user"}, answer]]}.items():
+        lines = [json.dumps({"messages": messages}) for messages in rows]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    paths = {"data": str(tmp_path / "train.jsonl"), "validation_data": str(tmp_path / "held-out.jsonl")}
+    with pytest.raises(UserError, match=r"held-out\.jsonl#2 \(row 3 of held-out\.jsonl\): the chat template does not"):
+        load_corpus(DataConfig(**paths), tokenizer)
+    assert entries() == []
+
+
 def test_an_interrupted_build_leaves_no_entry(config, tokenizer, monkeypatch):
     def fail(*_: object) -> Any:
         raise KeyboardInterrupt
@@ -179,7 +193,7 @@ def test_a_killed_build_is_continued_by_a_process_that_waits(config, tokenizer, 
 
 
 def test_several_processes_build_an_entry_once(config, tokenizer, tmp_path, monkeypatch):
-    builds, read = tmp_path / "builds", entries_module.read_documents
+    builds, read = tmp_path / "builds", entries_module.read_rows
 
     def read_slowly(*sources: Any, **settings: Any) -> Iterator[Document]:
         with builds.open("a", encoding="utf-8") as log:
@@ -187,7 +201,7 @@ def test_several_processes_build_an_entry_once(config, tokenizer, tmp_path, monk
         time.sleep(0.3)  # long enough for all of them to reach the lock
         yield from read(*sources, **settings)
 
-    monkeypatch.setattr(entries_module, "read_documents", read_slowly)
+    monkeypatch.setattr(entries_module, "read_rows", read_slowly)
     fork = multiprocessing.get_context("fork")  # unlike launchers, but without importing everything three times
     start, found = fork.Barrier(3), fork.SimpleQueue()
 

@@ -129,7 +129,7 @@ def test_ids_are_stored_in_two_bytes_if_the_largest_fits(config, largest, dtype,
 
 def test_a_second_call_uses_the_cache(config, tokenizer, monkeypatch):
     first = load_corpus(config(), tokenizer)
-    monkeypatch.setattr(entries_module, "read_documents", None)  # reading again would fail
+    monkeypatch.setattr(entries_module, "read_rows", None)  # reading again would fail
     second = load_corpus(config(block_size=32), tokenizer)
     assert np.array_equal(first.tokens, second.tokens)
     assert np.array_equal(first.offsets, second.offsets)

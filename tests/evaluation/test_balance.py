@@ -1,12 +1,16 @@
 """Figures without contaminated documents, and the text of --retain-data."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from textgen.data.config import DataConfig
+from textgen.data.corpus import load_corpus
 from textgen.data.document import Document
+from textgen.data.mask_coverage import mask_coverage
 from textgen.data.overlap.contamination import Contamination, SharedText
 from textgen.data.sources import find_data
 from textgen.errors import UserError
@@ -104,4 +108,14 @@ def test_a_balance_has_what_the_settings_ask_for(write_text: Write) -> None:
     assert balance.retained is None
     assert balance.contamination
     assert balance.contamination.ids == {"held-out.txt#0"}
+    assert balance.mask is None
     assert load_balance(config, EvaluationConfig(contamination_words=0), sources, drawn).contamination is None
+
+
+def test_a_balance_has_what_is_trained_on_of_examples(write_text: Write, tokenizer: Any) -> None:
+    rows = [json.dumps({"prompt": f"{n}? ", "completion": "Yes."}) for n in range(40)]
+    config = DataConfig(data=str(write_text("a.jsonl", "\n".join(rows))), block_size=16, packing="none")
+    sources, corpus = find_data(config), load_corpus(config, tokenizer)
+    balance = load_balance(config, EvaluationConfig(), sources, draw_documents(corpus.validation), corpus)
+    assert balance.mask == mask_coverage(corpus, 16, "none")
+    assert balance.mask

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from textgen.data.document import Document
+from textgen.data.mask_coverage import MaskCoverage
 from textgen.data.overlap.contamination import Contamination, SharedText
 from textgen.errors import UserError
 from textgen.evaluation.balance import Balance
@@ -94,7 +95,8 @@ def test_a_measurement_says_what_was_scored_and_what_there_was(loaded):
 def test_contaminated_documents_and_retained_text_are_measured_beside(loaded):
     shared = SharedText("1", 12, 12, "t#0", "", 12)
     retained = draw_documents([Document("r#0", "r", "Some other text."), Document("r#1", "r", "And more of it.")])
-    balance = Balance(Contamination(13, 10, 3, (shared,)), retained)
+    mask = MaskCoverage(10, 9, 500, 100, 3, 1, 1, 2)
+    balance = Balance(Contamination(13, 10, 3, (shared,)), retained, mask)
     lines = []
     plain = Evaluation(EvaluationConfig(skip_decoding=True), DRAWN, seed=0)
     measured = replace(plain, balance=balance).measure(loaded, lines.append)
@@ -103,6 +105,7 @@ def test_contaminated_documents_and_retained_text_are_measured_beside(loaded):
     assert measured.perplexity["uncontaminated"]["nll_sum"] == pytest.approx(sum(score.nll for score in clean))
     assert measured.perplexity["uncontaminated"]["documents"] == 2
     assert measured.contamination is balance.contamination
+    assert measured.mask is mask
     other = Evaluation(EvaluationConfig(skip_decoding=True), retained, seed=0).measure(loaded)
     assert measured.retained
     assert measured.retained.scores == other.scores

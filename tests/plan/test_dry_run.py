@@ -1,5 +1,6 @@
 """The dry run: it prints the plan, and writes nothing."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,14 @@ def test_it_prints_the_plan_and_writes_nothing(dry_run, tmp_path):
     ):
         assert part in printed
     assert [path.name for path in tmp_path.iterdir()] == ["texts.txt"]
+
+
+def test_it_shows_what_is_trained_on(dry_run, tmp_path):
+    rows = [json.dumps({"prompt": f"{i} + 1 =", "completion": f" {i + 1}"}) for i in range(90)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    printed = dry_run(TEXTS, "--data", "rows.jsonl", "--block-size", 32, "--skip-decoding")
+    assert printed.startswith("what is trained on, between [[ and ]]:\n")
+    assert " + 1 =[[ 2<|endoftext|>]]\n" in printed
 
 
 def test_it_loads_and_probes_every_model(dry_run, tmp_path, tokenizer):

@@ -77,13 +77,14 @@ def test_a_run_with_another_number_is_not_continued(resolved):
 
 def test_examples_are_whole_and_have_blocks_of_their_own(resolved, tokenizer, tiny_gpt2, tmp_path):
     rows = [{"prompt": f"{i} + 1? ", "completion": "x" * 150} for i in range(60)]
+    rows.append({"prompt": "2 + 2? ", "completion": ""})
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     corpus = load_corpus(DataConfig(data=str(tmp_path / "rows.jsonl")), tokenizer)
     config, directory, printed = resolved(corpus=corpus, model=tiny_gpt2())
     assert config.data.packing == directory.settings["packing"] == "none"
     assert config.data.block_size == 256
     assert "--packing auto: none, so that examples are whole and do not see each other" in printed
-    assert "what is trained on, between [[ and ]]:" in printed
+    assert any(line.startswith("1 row is left out, with nothing to train on; the first is") for line in printed)
 
 
 def test_texts_are_joined(resolved):

@@ -98,6 +98,16 @@ def test_hostile_values_stay_in_their_cell(run_dir, hostile):
     assert sum(line.startswith("# ") for line in body.splitlines()) == 1
 
 
+MASK = {"examples": 9, "tokens": 500, "targets": 100, "cut": 2, "without_prompt": 0, "untargeted": 0, "left_out": 0}
+
+
+def test_what_was_trained_on_is_in_the_balance(run_dir):
+    assert "Trained on:" not in write_model_card(run_dir).read_text()
+    write_json(run_dir / "evaluation" / "balance.json", {"mask": MASK})
+    text = write_model_card(run_dir).read_text()
+    assert "## Balance\n\nTrained on: 100 of 500 training tokens (20.0 %). 2 of 9 examples do not fit" in text
+
+
 def test_the_balance_is_a_table(balance_dir):
     text = write_model_card(balance_dir).read_text()
     assert ["bits per byte of", "documents", "before", "after", "difference"] in tables(text)

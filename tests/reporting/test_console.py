@@ -115,13 +115,17 @@ def test_the_excess_over_a_known_entropy_is_printed(perplexity):
     assert text.endswith("model 0.010.")
 
 
+MASK = {"examples": 9, "tokens": 500, "targets": 100, "cut": 0, "without_prompt": 0, "untargeted": 0, "left_out": 0}
+
+
 def test_the_balance_is_printed_below(balance_dir):
     run = RunFiles.read(balance_dir)
     file = io.StringIO()
-    print_balance(run.perplexity, run.contamination, Console(file=file, width=200))
-    first, second = file.getvalue().splitlines()
+    print_balance(run.perplexity, run.contamination, MASK, Console(file=file, width=200))
+    first, second, *trained = file.getvalue().splitlines()
     assert first.startswith("  2 of 12 scored documents share 13 words in a row")
     assert second.strip() == "text to retain: before 2.500, after 2.750, difference 0.250 (0.200–0.300) bits per byte"
+    assert [line.strip() for line in trained] == ["Trained on: 100 of 500 training tokens (20.0 %)."]
 
 
 def test_step_line():

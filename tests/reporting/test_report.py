@@ -168,6 +168,16 @@ def test_the_balance_has_a_table_and_the_shared_passages(balance_dir):
     assert "2 of 12 scored documents share" in page.text
 
 
+MASK = {"examples": 9, "tokens": 500, "targets": 100, "cut": 2, "without_prompt": 0, "untargeted": 0, "left_out": 0}
+
+
+def test_what_was_trained_on_is_in_the_balance(run_dir):
+    write_json(run_dir / "evaluation" / "balance.json", {"mask": MASK})
+    _, page = read(write_report(run_dir))
+    assert "balance" in page.ids
+    assert "Trained on: 100 of 500 training tokens (20.0 %). 2 of 9 examples do not fit" in page.text
+
+
 def test_a_run_without_a_balance_has_no_such_section(run_dir):
     _, page = read(write_report(run_dir))
     assert "balance" not in page.ids

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from textgen.data.mask_coverage import MaskCoverage
 from textgen.data.overlap.contamination import Contamination, SharedText
 from textgen.errors import UserError
 from textgen.evaluation.balance import RetainedText
@@ -76,6 +77,17 @@ def test_retained_text_and_contamination_are_written_beside(results, tmp_path):
     (tmp_path / "evaluation/documents.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]))
     assert not results.has("after")
     assert results.has("before")
+
+
+def test_what_was_trained_on_is_written_beside(results, tmp_path):
+    mask = MaskCoverage(10, 9, 500, 100, 3, 1, 1, 2)
+    assert results.mask() == {}
+    results.write("before", replace(measurement(decoding=False), mask=mask))
+    assert json.loads((tmp_path / "evaluation/balance.json").read_text()) == {"mask": asdict(mask)}
+    assert results.mask() == RunFiles.read(tmp_path).mask == asdict(mask)
+    (tmp_path / "evaluation/balance.json").write_text('{"mask": 3}')
+    with pytest.raises(UserError, match=r"balance\.json"):
+        results.mask()
 
 
 @pytest.mark.parametrize("content", ['{"documents": 3}', '{"documents": [{}]}', "[]"])

@@ -22,9 +22,9 @@ from transformers import PreTrainedTokenizerBase
 from textgen.data.cache import cache_directory, create_cache
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
-from textgen.data.examples.encode import EncodedDocument, encode_documents
+from textgen.data.examples.encode import EncodedDocument, check_documents, encode_documents
 from textgen.data.readers import held_out_fraction
-from textgen.data.sources import DataSources, Source, read_documents
+from textgen.data.sources import DataSources, Source, read_rows
 from textgen.data.sources.file_checks import check_file
 from textgen.data.sources.fingerprints import check_unchanged
 from textgen.data.tokenization import document_marks, tokenizer_fingerprint, unknown_id
@@ -35,7 +35,7 @@ from textgen.errors import UserError
 from textgen.launch_environment import is_main_process
 from textgen.progress import progress
 
-_FORMAT = 3  # version of an entry's layout; part of its key, so increase it whenever the layout changes
+_FORMAT = 4  # version of an entry's layout; part of its key, so increase it whenever the layout changes
 _HEAD_START = 1.0  # seconds for which other processes let the main one go first, since it shows the progress
 
 
@@ -135,6 +135,7 @@ def _encoding(tokenizer: PreTrainedTokenizerBase) -> Encoding:
         marks=marks,
         unknown=unknown_id(tokenizer),
         dtype=np.dtype(np.uint16 if largest < 1 << 16 else np.uint32),
+        check=partial(check_documents, tokenizer),
     )
 
 
@@ -146,7 +147,7 @@ def _parts(config: DataConfig, sources: DataSources) -> list[Part]:
 
 def _part(source: Source, config: DataConfig, setting: str, held_out: float) -> Part:
     return Part(
-        read=partial(read_documents, [source], config, setting=setting),
+        read=partial(read_rows, [source], config, setting=setting),
         check_unchanged=partial(_check_unchanged, source),
         held_out=held_out,
     )

@@ -16,8 +16,8 @@ class DataConfig:
     data_config: str | None = None
     """Configuration (subset) of a hub dataset."""
     text_column: str = "text"
-    """Column or key that contains the text, in all formats but .txt. Without it, the columns prompt and completion, or
-    messages (a chat), are examples of a task."""
+    """Column or key that contains the text, in all formats but .txt. Without it, the columns prompt and completion,
+    messages (a chat) or conversations (ShareGPT) are examples of a task."""
     one_document: bool = False
     """Treat each .txt file as one document. By default, blank lines separate documents."""
     validation_data: str | None = None

@@ -67,6 +67,11 @@ class Corpus:
         return len(self.tokens)
 
     @property
+    def targets(self) -> int:
+        """Number of training tokens that are trained on: all but context, and the special tokens before documents."""
+        return len(self.tokens) - self.counts.context - (1 if self.stream.shared_mark else self.documents)
+
+    @property
     def unknown_share(self) -> float:
         """Share of the training tokens that stand for text that the tokenizer does not know."""
         return self.counts.unknown / len(self.tokens)
@@ -78,7 +83,7 @@ class Corpus:
             "train_examples": self.counts.examples,
             "validation_documents": len(self.validation),
             "train_tokens": len(self.tokens) - 1,
-            "train_targets": len(self.tokens) - 1 - self.counts.context,
+            "train_targets": self.targets,
             "unknown_share": self.unknown_share,
             "data_sha256": self.fingerprint,
         }
@@ -110,7 +115,7 @@ class Corpus:
 
     def __str__(self) -> str:
         kind = "examples" if self.counts.examples == len(self.offsets) else "documents"
-        targets = f", {len(self.tokens) - self.counts.context:,} of them targets" if self.counts.context else ""
+        targets = f", {self.targets:,} of them targets" if self.counts.context else ""
         unknown = f", {self.unknown_share:.1%} of them unknown to the tokenizer" if self.counts.unknown else ""
         return (
             f"{len(self.offsets):,} training {kind} ({len(self.tokens):,} tokens{targets}{unknown}), "

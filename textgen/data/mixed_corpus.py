@@ -58,6 +58,9 @@ class MixedCorpus:
             examples=sum(c.examples for c in counts),
             context=sum(c.context for c in counts),
             unknown=sum(c.unknown for c in counts),
+            untargeted=sum(c.untargeted for c in counts),
+            left_out=sum(c.left_out for c in counts),
+            first_left_out=next((c.first_left_out for c in counts if c.left_out), ""),
         )
 
     def facts(self) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What a gain on held-out text is weighed against: contaminated documents, and what it cost on other text.
+"""What a gain on held-out text is weighed against: contaminated documents, what it cost on other text, and how much of
+the training data was trained on.
 
 A model that has seen a held-out document in training scores better on it than on new text, so every figure is also
 given without the contaminated documents. And a model that gains on the text it was trained on may lose elsewhere, so
@@ -10,7 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from textgen.data.config import DataConfig
+from textgen.data.corpus import Corpus
 from textgen.data.document import Document
+from textgen.data.mask_coverage import MaskCoverage, mask_coverage
+from textgen.data.mixed_corpus import MixedCorpus
 from textgen.data.overlap.contamination import Contamination
 from textgen.data.overlap.contamination_cache import load_contamination
 from textgen.data.readers import retained_documents
@@ -34,10 +38,12 @@ class Balance:
     Attributes:
         contamination: which of the held-out documents occur in the training text; None if that was not looked for.
         retained: the documents of ``--retain-data`` that are scored; None without it.
+        mask: what is trained on of examples of a task; None if no example is trained on.
     """
 
     contamination: Contamination | None = None
     retained: DrawnDocuments | None = None
+    mask: MaskCoverage | None = None
 
 
 @dataclass(frozen=True)
@@ -49,23 +55,29 @@ class RetainedText:
 
 
 def load_balance(
-    data: DataConfig, evaluation: EvaluationConfig, sources: DataSources, drawn: DrawnDocuments
+    data: DataConfig,
+    evaluation: EvaluationConfig,
+    sources: DataSources,
+    drawn: DrawnDocuments,
+    corpus: Corpus | MixedCorpus | None = None,
 ) -> Balance:
     """Find the contaminated documents among those that are scored, and read the text to retain.
 
     Every process calls it; one computes.
 
     Args:
-        data: names the data and the split.
+        data: names the data and the split; with numbers for settings that were auto, if there is a corpus.
         evaluation: the length of n-grams, and how much text to score.
         sources: where the data is.
         drawn: the held-out documents that are scored.
+        corpus: the training documents; None if nothing is trained.
 
     Raises:
         UserError: the data cannot be read, or ``--retain-data`` contains no text.
     """
     contamination = load_contamination(data, sources, drawn.documents, evaluation.contamination_words)
-    return Balance(contamination, draw_retained(data, sources, evaluation.evaluation_tokens))
+    mask = mask_coverage(corpus, int(data.block_size), data.packing) if corpus else None
+    return Balance(contamination, draw_retained(data, sources, evaluation.evaluation_tokens), mask)
 
 
 def draw_retained(config: DataConfig, sources: DataSources, tokens: Budget) -> DrawnDocuments | None:

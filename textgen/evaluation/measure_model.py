@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from textgen.data.mask_coverage import MaskCoverage
 from textgen.data.overlap.contamination import Contamination
 from textgen.evaluation.balance import Balance, RetainedText, measure_retained, uncontaminated_summary
 from textgen.evaluation.config import EvaluationConfig
@@ -37,6 +38,7 @@ class Measurement:
         diagnostics: an entry of ``diagnostics.json``: what each truncation keeps.
         retained: the figures on the text of ``--retain-data``, if given.
         contamination: the contents of ``contamination.json``, if contaminated documents were looked for.
+        mask: what is trained on of examples of a task, if there are any, for ``balance.json``.
     """
 
     perplexity: dict[str, Any]
@@ -46,6 +48,7 @@ class Measurement:
     diagnostics: list[dict[str, Any]]
     retained: RetainedText | None = None
     contamination: Contamination | None = None
+    mask: MaskCoverage | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Evaluation:
                 f"warning: {unknown / perplexity['tokens']:.1%} of the scored tokens are unknown to the tokenizer; the "
                 "figures do not count what they stand for"
             )
-        contamination, retained = self.balance.contamination, None
+        contamination, mask, retained = self.balance.contamination, self.balance.mask, None
         perplexity |= self.drawn.available()
         perplexity |= on_main(
             accelerator, lambda: uncontaminated_summary(scores, contamination, settings, seed=self.seed)
@@ -109,7 +112,7 @@ class Evaluation:
             echo(f"measuring the perplexity of {loaded.name} on {self.balance.retained} to retain")
             retained = measure_retained(loaded, self.balance.retained, settings, seed=self.seed, cache=cache)
         if config.skip_decoding:
-            return Measurement(perplexity, scores, [], [], [], retained, contamination)
+            return Measurement(perplexity, scores, [], [], [], retained, contamination, mask)
         echo(f"truncation diagnostics on {len(prompts)} reference continuations")
         diagnostics = truncation_coverage(loaded, prompts, strategies, seed=self.seed)
         rows, continuations = compare_strategies(
@@ -122,7 +125,7 @@ class Evaluation:
             judge=judge,
             echo=echo,
         )
-        return Measurement(perplexity, scores, rows, continuations, diagnostics, retained, contamination)
+        return Measurement(perplexity, scores, rows, continuations, diagnostics, retained, contamination, mask)
 
     def held_out_metrics(self, loaded: LoadedModel) -> dict[str, float]:
         """Metrics to log during training: eval/loss (nats per token), eval/token_perplexity, eval/bits_per_byte.

@@ -1,27 +1,43 @@
-"""What is said about examples of a task before they are trained on."""
+"""What is said about the examples of a corpus before they are trained on."""
 
 from collections.abc import Iterator
-from itertools import islice
-from typing import Any
 
 from textgen.data.corpus import Corpus
-from textgen.data.examples.audit import audit_examples
+from textgen.data.mask_coverage import mask_coverage
 from textgen.data.mixed_corpus import MixedCorpus
+from textgen.errors import UserError
 
-_AUDITED = 64  # held-out examples, which are a random sample of all
 
+def describe_examples(corpus: Corpus | MixedCorpus, block_size: int, packing: str) -> Iterator[str]:
+    """Lines about the examples of a corpus: how many are left out, have no target, or are too long.
 
-def describe_examples(corpus: Corpus | MixedCorpus, tokenizer: Any, block_size: int) -> Iterator[str]:
-    """Lines about the examples of a corpus: two of them with their targets set apart, and how many are too long.
+    Args:
+        corpus: the training data.
+        block_size: tokens in a block.
+        packing: how documents fill blocks.
 
     Raises:
-        UserError: they cannot be trained on; see :func:`textgen.data.examples.audit.audit_examples`.
+        UserError: no example has a target in the same block as its prompt.
     """
-    if not corpus.counts.examples:
+    counts = corpus.counts
+    if counts.left_out:
+        rows = "1 row is" if counts.left_out == 1 else f"{counts.left_out:,} rows are"
+        yield f"{rows} left out, with nothing to train on; the first is {counts.first_left_out}"
+    coverage = mask_coverage(corpus, block_size, packing)
+    if coverage is None:
         return
-    yield from audit_examples(tokenizer, list(islice((d for d in corpus.validation if d.is_example), _AUDITED)))
-    if longer := corpus.longer_than(block_size):
+    if counts.untargeted:
+        yield f"{counts.untargeted:,} of {counts.examples:,} examples have no target: the template writes no answer"
+    if coverage.without_prompt == counts.examples:
+        raise UserError(
+            f"--block-size {block_size}: the prompt of every example fills a block, so that all completions would be "
+            "trained on without their prompts. Use a larger block, a model with a longer context, or shorter prompts."
+        )
+    longer = corpus.longer_than(block_size) if packing == "none" else coverage.cut
+    if longer:
+        how = f"longer than a block of {block_size} tokens" if packing == "none" else "cut at the end of a block"
+        alone = f" ({coverage.without_prompt:,} by their prompts alone)" if coverage.without_prompt else ""
         yield (
-            f"{longer:,} of {corpus.documents:,} documents are longer than a block of {block_size} tokens; what "
-            "does not fit goes into further blocks, without the beginning"
+            f"{longer:,} of {corpus.documents:,} documents are {how}{alone}; what does not fit goes into further "
+            "blocks, without the beginning"
         )

@@ -18,7 +18,15 @@ from textgen.launch_environment import is_main_process, world_size
 from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.model.locate import FoundModel, find_model, locate
 from textgen.model.quantized_checkpoint import training_problems
+from textgen.plan.check_examples import (
+    convention_conflicts,
+    describe_targets,
+    prompt_problems,
+    target_problems,
+    template_problems,
+)
 from textgen.plan.resume import check_resume
+from textgen.plan.sample_data import sample_data
 from textgen.run.directory import RunDirectory
 from textgen.run.launcher import check_launcher
 
@@ -74,6 +82,7 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
             *config.evaluation.problems(),
         ],
         block_size=None if config.data.block_size == "auto" else config.data.block_size,
+        training=True,
         samples_during_training=config.run.sample_every > 0,
     )
     problems: list[str] = []
@@ -129,6 +138,7 @@ def _check(
     problems: Sequence[str],
     *,
     block_size: int | None = None,
+    training: bool = False,
     samples_during_training: bool = False,
 ) -> Checked:
     check_launcher()
@@ -145,27 +155,42 @@ def _check(
     for setting, model in named.items():
         with collect_problems(wrong):
             by_setting[setting] = find_model(model, setting=setting)
-    if wrong:
+    samples = None
+    with collect_problems(wrong):
+        samples = sample_data(config.data, sources, training=training)
+    if wrong or samples is None:
         raise UserError.of(wrong)
     found = {moment: by_setting[flag(moment)] for moment in models}
     amateur = by_setting.get("--amateur")
+    decodes = samples_during_training or not config.evaluation.skip_decoding
+    wrong = convention_conflicts(config.data, config.evaluation, samples)
+    unwritten = template_problems(samples, found) or target_problems(samples, found)
+    if not unwritten and decodes:
+        unwritten = prompt_problems(config.data, config.evaluation, samples, found)
+    wrong += unwritten
     for moment, one in found.items():
         name = "the model's context" if moment == "model" else f"the context of {flag(moment)} {one.config.model}"
-        check_lengths(
-            one.context,
-            config.evaluation,
-            block_size=block_size,
-            samples_during_training=samples_during_training,
-            special_tokens=len(added_before(one.tokenizer)),
-            name=name,
-        )
-        if amateur:
-            check_same_tokenizer(amateur, one)
+        with collect_problems(wrong):
+            check_lengths(
+                one.context,
+                config.evaluation,
+                block_size=block_size,
+                samples_during_training=samples_during_training,
+                special_tokens=len(added_before(one.tokenizer)),
+                name=name,
+            )
+        with collect_problems(wrong):
+            if amateur:
+                check_same_tokenizer(amateur, one)
     if amateur:
         name = f"the context of --amateur {amateur.config.model}"
-        check_lengths(amateur.context, replace(config.evaluation, stride=None), name=name)
+        with collect_problems(wrong):
+            check_lengths(amateur.context, replace(config.evaluation, stride=None), name=name)
+    if wrong:
+        raise UserError.of(wrong)
+    shown = describe_targets(config.data, samples, found["model"].tokenizer)
     if is_main_process():
-        for note in sources.notes:  # such as files that are passed over
+        for note in (*sources.notes, *shown):  # such as files that are passed over
             print(note, flush=True)
     return Checked(sources, found, by_setting.get("--judge"), amateur)
 

@@ -23,7 +23,7 @@ def resolve_blocks(
 ) -> Any:
     """The configuration with values for ``--block-size`` and ``--packing``, which the run directory records.
 
-    Of examples of a task, it also prints two with their targets, and how many are longer than a block.
+    Of examples of a task, it also prints how many are left out, and how many are longer than a block.
 
     Args:
         config: the configuration of ``recipes/finetune.py``.
@@ -33,8 +33,8 @@ def resolve_blocks(
         echo: called with lines to print.
 
     Raises:
-        UserError: the model cannot isolate documents as ``--packing isolated`` asks, the examples cannot be trained on,
-            or the run in the directory has other values.
+        UserError: the model cannot isolate documents as ``--packing isolated`` asks, no prompt leaves room for a
+            target in its block, or the run in the directory has other values.
     """
     found: dict[str, Any] = {}
     if config.data.block_size == "auto":
@@ -52,7 +52,7 @@ def resolve_blocks(
             echo("--packing auto: none, so that examples are whole and do not see each other")
     directory.resolve(found)
     config = replace(config, data=replace(config.data, **found))
-    for line in describe_examples(corpus, trainable.found.tokenizer, config.data.block_size):
+    for line in describe_examples(corpus, config.data.block_size, config.data.packing):
         echo(line)
     return config
 

@@ -16,6 +16,7 @@ from textgen.reporting.tables.balance import (
     balance_columns,
     balance_rows,
     contamination_finding,
+    mask_findings,
     near_duplicates_finding,
 )
 from textgen.reporting.tables.metrics import human_first, perplexity_rows
@@ -76,6 +77,7 @@ def render(run: RunFiles) -> str:
         balance_rows=balance_rows(run.perplexity),
         contamination=contamination_finding(run.contamination),
         near_duplicates=near_duplicates_finding(run.contamination),
+        mask=mask_findings(run.mask),
         metrics=metrics,
         continued_by={"after": "the fine-tuned model", "model": "the model"}.get(str(moment), f"the {moment} model"),
         decoding_rows=[(row.get("strategy", MISSING), [value for value, _ in cells(row, metrics)]) for row in rows],

@@ -16,7 +16,7 @@ from textgen.progress import duration
 from textgen.reporting.columns import METRICS, PERPLEXITIES, Column, cells
 from textgen.reporting.formatting import MISSING, count, interval_text, number, part_of, printable
 from textgen.reporting.results import HUMAN, moment_pair, moments
-from textgen.reporting.tables.balance import balance_findings
+from textgen.reporting.tables.balance import balance_findings, mask_findings
 from textgen.reporting.tables.metrics import human_first
 from textgen.reporting.wording import closest_to_human, comparison_findings, excess_over_entropy, prompts_needed
 
@@ -42,11 +42,14 @@ def print_perplexity(perplexity: Mapping[str, Mapping[str, Any]], console: Conso
 
 
 def print_balance(
-    perplexity: Mapping[str, Mapping[str, Any]], contamination: Mapping[str, Any], console: Console | None = None
+    perplexity: Mapping[str, Mapping[str, Any]],
+    contamination: Mapping[str, Any],
+    mask: Mapping[str, Any],
+    console: Console | None = None,
 ) -> None:
-    """Print the figures without contaminated documents and those of retained text, a line each."""
+    """Print the figures without contaminated documents, those of retained text, and what was trained on, in lines."""
     console = console or _console()
-    for line in balance_findings(perplexity, contamination):
+    for line in (*balance_findings(perplexity, contamination), *mask_findings(mask)):
         console.print(Padding(Text(printable(line)), (0, 0, 0, 2)))
 
 

@@ -18,6 +18,6 @@ def publish(run_dir: Path, results: EvaluationResults, echo: Callable[[str], Non
     report = write_report(run_dir)
     write_model_card(run_dir)
     print_perplexity(results.perplexity())
-    print_balance(results.perplexity(), results.contamination())
+    print_balance(results.perplexity(), results.contamination(), results.mask())
     print_decoding(results.decoding())
     echo(f"report: {report}")

@@ -59,6 +59,7 @@ def render(run: RunFiles) -> str:
         contamination=balance.contamination_finding(run.contamination),
         near_duplicates=balance.near_duplicates_finding(run.contamination),
         contaminated=balance.contaminated_rows(run.contamination),
+        mask=balance.mask_findings(run.mask),
         metrics=columns,
         decoding_tables=[
             metrics.decoding_table(moment, run.decoding[moment], columns) for moment in _latest_first(run.decoding)

@@ -99,6 +99,10 @@ class EvaluationResults:
             raise UserError(f"{path}: does not contain what textgen writes there. {self._remedy}")
         return value
 
+    def mask(self) -> dict[str, Any]:
+        """What was trained on of examples of a task, from ``balance.json``; empty if no example was."""
+        return dict(self._read("balance.json", lambda entry: isinstance(entry, dict)).get("mask", {}))
+
     def scores(self, moment: str, text_set: str | None = None) -> list[DocumentScore]:
         """The document scores of one moment, from ``documents.jsonl``: of held-out text, or of :data:`RETAINED`.
 
@@ -131,6 +135,8 @@ class EvaluationResults:
         self._merge_rows("documents.jsonl", moment, rows)
         if measurement.contamination:
             write_json(self.directory / "contamination.json", asdict(measurement.contamination))
+        if measurement.mask:
+            write_json(self.directory / "balance.json", {"mask": asdict(measurement.mask)})
         if measurement.decoding:
             self._merge_rows("continuations.jsonl", moment, (asdict(one) for one in measurement.continuations))
             write_json(self.directory / "decoding.json", self.decoding() | {moment: measurement.decoding})
@@ -193,6 +199,8 @@ class RunFiles:
     """Moment → one row per strategy that truncates, and one for the full distribution."""
     contamination: dict[str, Any]
     """Held-out documents that occur in the training text."""
+    mask: dict[str, Any]
+    """What was trained on of examples of a task."""
 
     @classmethod
     def read(cls, path: Path) -> "RunFiles":
@@ -214,6 +222,7 @@ class RunFiles:
             decoding=_without_empty(results.decoding()),
             diagnostics=_without_empty(results.diagnostics()),
             contamination=results.contamination(),
+            mask=results.mask(),
         )
 
     def continuations(self) -> Iterator[dict[str, Any]]:

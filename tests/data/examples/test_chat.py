@@ -2,7 +2,7 @@
 
 import pytest
 
-from textgen.data.examples.chat import chat_parts
+from textgen.data.examples.chat import chat_parts, check_template
 from textgen.errors import UserError
 
 CHAT = [
@@ -48,10 +48,26 @@ FORGETFUL = (  # like templates that leave earlier thoughts out
     ("template", "expected"),
     [
         (None, "has no chat template"),
-        ("{{ raise_exception('roles must alternate') }}", "does not accept a chat of the data: roles must alternate"),
+        (
+            "{{ raise_exception('roles must alternate') }}",
+            "does not accept this chat: roles must alternate. Correct or remove the chat",
+        ),
         (FORGETFUL, "writes a message differently when others follow"),
     ],
 )
 def test_a_template_that_cannot_be_used_is_a_user_error(chat_tokenizer, template, expected):
     with pytest.raises(UserError, match=expected):
         chat_parts(chat_tokenizer(template), CHAT, completion_only=True)
+
+
+def test_a_template_that_is_no_jinja_is_named_with_the_line(chat_tokenizer):
+    broken = chat_tokenizer("{% for m in messages %}\n{{ m.content }}\n{% endfo %}")
+    with pytest.raises(UserError, match=r"^--chat-template t\.jinja: line 3 is not valid Jinja: .*endfo.*Correct the"):
+        check_template(broken, "--chat-template t.jinja")
+    with pytest.raises(UserError, match=r"^the chat template: line 3 is not valid Jinja: .*endfo"):
+        chat_parts(broken, CHAT, completion_only=True)
+
+
+@pytest.mark.parametrize("template", [None, "{{ raise_exception('not this chat') }}", "{{ messages[7].content }}"])
+def test_a_template_that_is_jinja_is_accepted_whatever_chats_it_refuses(chat_tokenizer, template):
+    check_template(chat_tokenizer(template))

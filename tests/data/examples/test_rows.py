@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 
 from textgen.data.document import Document
-from textgen.data.examples.rows import example_of
+from textgen.data.examples.rows import SHAREGPT_ROLES, LeftOut, example_of, place
 from textgen.errors import UserError
 
 USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}
 
 
-def read(row: dict[str, Any], *, completion_only: bool = True) -> Document | None:
+def read(row: dict[str, Any], *, completion_only: bool = True) -> Document | LeftOut:
     return example_of(row, completion_only=completion_only, id="a#0", source="a")
 
 
@@ -35,32 +35,66 @@ def test_of_a_chat_only_the_answers_are_scored():
 
 def test_content_can_be_a_list_of_texts():
     parts = [{"type": "text", "text": "Ye"}, {"type": "text", "text": "s?"}]
-    assert read({"messages": [USER, {"role": "assistant", "content": parts}]}).scored_text == "Yes?"
+    document = read({"messages": [USER, {"role": "assistant", "content": parts}]})
+    assert document.messages == (USER, ANSWER), "as one text, since a template may print a list as it is"
 
 
 @pytest.mark.parametrize(
-    "row",
+    ("row", "reason"),
     [
-        {"prompt": "a", "completion": " "},
-        {"prompt": "a", "completion": None},
-        {"messages": []},
-        {"messages": None},
-        {"messages": [USER]},
-        {"messages": [USER, {"role": "assistant", "content": None}]},
+        ({"prompt": "a", "completion": " "}, "the completion is blank"),
+        ({"prompt": "a", "completion": None}, "the completion is blank"),
+        ({"messages": []}, "the chat has no message"),
+        ({"messages": None}, "the chat has no message"),
+        ({"conversations": None}, "the chat has no message"),
+        ({"messages": [USER]}, "the chat has no answer of the assistant"),
+        ({"messages": [{"role": "system", "content": "Be brief."}]}, "the chat has no answer of the assistant"),
+        ({"messages": [USER, {"role": "assistant", "content": None}]}, "the chat has no answer of the assistant"),
     ],
 )
-def test_a_row_with_nothing_to_train_on_is_no_document(row):
-    assert read(row) is None
+def test_a_row_with_nothing_to_train_on_says_where_it_is_and_why(row, reason):
+    assert read(row) == LeftOut("a#0 (row 1 of a)", reason)
+
+
+def test_a_blank_prompt_is_an_example():
+    assert read({"prompt": " \n", "completion": "b"}).text == " \nb"
+    assert read({"prompt": "", "completion": "b"}).prompt == ""
+
+
+def test_a_chat_may_end_with_a_turn_of_the_user():
+    assert read({"messages": [USER, ANSWER, USER]}).messages == (USER, ANSWER, USER)
+
+
+@pytest.mark.parametrize(("name", "role"), SHAREGPT_ROLES.items())
+def test_messages_of_sharegpt_are_renamed(name, role):
+    row = {"conversations": [{"from": name, "value": "Hi"}, {"from": "gpt", "value": "Yes?", "weight": None}]}
+    assert read(row).messages == ({"role": role, "content": "Hi"}, ANSWER)
+
+
+def test_sharegpt_has_the_three_usual_names_and_conversations_may_have_roles():
+    assert SHAREGPT_ROLES | {"human": "user", "gpt": "assistant", "system": "system"} == SHAREGPT_ROLES
+    assert read({"conversations": [USER, ANSWER]}).messages == (USER, ANSWER)
+
+
+def test_a_place_is_the_id_and_the_row_counted_from_one():
+    assert place("b/a.jsonl#12", "b/a.jsonl") == "b/a.jsonl#12 (row 13 of b/a.jsonl)"
+    assert place("other", "a.jsonl") == "other"
 
 
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ({"prompt": "a", "completion": 3}, "column completion of a#0: the value is of type int, not text"),
+        (
+            {"prompt": "a", "completion": 3},
+            r"column completion of a#0 \(row 1 of a\): the value is of type int, not text",
+        ),
         ({"messages": [USER, {"role": "assistant", "content": 5}]}, "content of a message is neither text nor a list"),
         ({"messages": [USER, {"role": "assistant", "content": ["a"]}]}, "neither text nor a list of parts"),
         ({"messages": ["Hi"]}, "expected a list of messages with 'role' and 'content'"),
         ({"messages": "Hi"}, "expected a list of messages"),
+        ({"conversations": "Hi"}, "column conversations of .*: expected a list of messages with 'from' and 'value'"),
+        ({"conversations": [{"from": "bot", "value": "Hi"}]}, r"is from 'bot'; known are human, gpt, system"),
+        ({"messages": [USER, {"role": "assistant", "content": [{"type": "image"}]}]}, "Images and other parts cannot"),
     ],
 )
 def test_a_row_that_is_none_of_these_is_a_user_error(row, expected):

@@ -90,4 +90,4 @@ def test_a_text_may_be_longer_than_the_standard_librarys_limit(write):
 def test_a_missing_column_is_named_with_the_existing_ones(write):
     path = write("a.csv", "body,title\nx,y\n")
     message = error_message(path, text_column="txt")
-    assert message == f"--text-column txt: --data {path} has no such column. It has: body, title."
+    assert message.startswith(f"--text-column txt: --data {path} has no such column. It has: body, title. Examples")

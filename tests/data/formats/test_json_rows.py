@@ -89,7 +89,7 @@ def test_a_value_that_is_not_text_is_an_error(write, value, kind):
 def test_a_missing_column_is_named_with_the_existing_ones(write, content):
     path = write("a.json", content)
     message = error_message(path, text_column="txt")
-    assert message == f"--text-column txt: --data {path} has no such column. It has: body, title."
+    assert message.startswith(f"--text-column txt: --data {path} has no such column. It has: body, title. Examples")
 
 
 def test_a_large_file_without_the_column_is_not_read_to_its_end(write):

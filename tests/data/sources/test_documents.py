@@ -10,7 +10,8 @@ import pytest
 from reading import texts
 
 from textgen.data.config import DataConfig
-from textgen.data.sources import Source, find_sources, read_documents
+from textgen.data.examples.rows import LeftOut
+from textgen.data.sources import Source, find_sources, read_documents, read_rows
 from textgen.data.sources.bundled import python_reference
 
 
@@ -91,6 +92,24 @@ def test_prompts_and_completions_are_read_from_tables(tmp_path, name):
     assert (first.text, first.prompt, first.scored_text, second.id) == ("2 + 2? 4", "2 + 2?", " 4", f"{name}#1")
     assert read_examples(tmp_path / name, loss_on="all")[0].scored_text == "2 + 2? 4"
     assert [d.text for d in read_examples(tmp_path / name, text_column="prompt")] == ["2 + 2?", "1 + 2?"]
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "a.csv"])
+def test_conversations_of_sharegpt_are_read_from_tables(tmp_path, name):
+    turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes?"}]
+    WRITERS[name](tmp_path / name, [{"id": "x", "conversations": turns}])
+    (chat,) = read_examples(tmp_path / name)
+    assert list(chat.messages) == CHATS[0]["messages"]
+
+
+def test_rows_that_are_left_out_can_be_had_too(write):
+    rows = [{"prompt": "2 + 2?", "completion": " "}, PAIRS[0], {"text": " "}]
+    path = write("a.jsonl", "\n".join(map(json.dumps, rows)))
+    config = DataConfig(data=str(path))
+    sources = find_sources(config.data, config)
+    first, second = read_rows(sources, config)
+    assert first == LeftOut("a.jsonl#0 (row 1 of a.jsonl)", "the completion is blank")
+    assert [second] == list(read_documents(sources, config))
 
 
 @pytest.mark.parametrize("name", [name for name in WRITERS if name != "a.csv"])

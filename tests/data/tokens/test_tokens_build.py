@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 
@@ -14,10 +14,11 @@ import pytest
 
 from textgen.data.document import Document
 from textgen.data.examples.encode import EncodedDocument
+from textgen.data.examples.rows import LeftOut
 from textgen.data.split import is_held_out
 from textgen.data.tokenization import DocumentMarks
 from textgen.data.tokens import build as build_module
-from textgen.data.tokens.build import Encoding, Part, build
+from textgen.data.tokens.build import Counts, Encoding, Part, build
 from textgen.data.tokens.entry import facts_of
 from textgen.data.tokens.held_out import HeldOut
 from textgen.errors import UserError
@@ -98,7 +99,41 @@ def test_what_is_no_target_is_between_edges_and_counted(tmp_path):
     build(tmp_path, [Part(lambda: iter(documents), lambda: None, 0.0)], encoding)
     edges = np.fromfile(tmp_path / "tokens" / "edges.bin", np.int64)
     assert edges.tolist() == [1, 2, 7, 9]  # in \\0 a b \\0 x y \\0 c d e \\0
-    assert facts_of(tmp_path / "tokens") == {"dtype": "uint16", "examples": 2, "context": 3, "unknown": 1}
+    counts = Counts(examples=2, context=3, unknown=1)
+    assert facts_of(tmp_path / "tokens") == {"dtype": "uint16", **asdict(counts)}
+
+
+def test_examples_without_a_target_and_rows_that_are_left_out_are_counted(tmp_path):
+    rows = [
+        LeftOut("a#0 (row 1 of a)", "the completion is blank"),
+        *(Document(f"a#{i}", "a", "cd" * i, prompt="c", completion_only=True) for i in range(1, 90)),
+        LeftOut("a#90 (row 91 of a)", "the completion is blank"),
+        LeftOut("a#91 (row 92 of a)", "the completion is blank"),
+    ]
+
+    def untargeted(documents: Sequence[Document]) -> list[EncodedDocument]:
+        return [EncodedDocument(list(d.text.encode()), [d.id != "a#2"] * len(d.text)) for d in documents]
+
+    encoding = Encoding(untargeted, DocumentMarks(0, 0), unknown=None, dtype=np.dtype(np.uint16))
+    build(tmp_path, [Part(lambda: iter(rows), lambda: None, 0.0)] * 2, encoding, commit_characters=1)
+    facts = facts_of(tmp_path / "tokens")
+    assert (facts["examples"], facts["untargeted"], facts["left_out"]) == (178, 2, 6)
+    assert facts["first_left_out"] == "a#0 (row 1 of a): the completion is blank"
+
+
+def test_held_out_documents_are_checked_when_the_others_are_tokenized(expected, tmp_path):
+    seen: list[str] = []
+
+    def check(documents: Sequence[Document]) -> None:
+        seen.extend(document.id for document in documents)
+        if "d#59" in seen:
+            raise UserError("not this one")
+
+    checking = replace(ENCODING, check=check)
+    build(tmp_path / "own", parts(DOCUMENTS[:1]), checking)
+    assert seen == [document.id for document in DOCUMENTS[0] if is_held_out(document, 0.3)]
+    with pytest.raises(UserError, match="not this one"):
+        build(tmp_path / "other", parts(held_out=1.0), checking)
 
 
 def test_held_out_documents_can_be_had_without_tokens(expected, tmp_path):

@@ -8,6 +8,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from textgen.data.document import Document
+from textgen.data.examples.encode import encode_documents
 from textgen.errors import UserError
 from textgen.evaluation.decoding.prompts import Prompt, select_prompts
 
@@ -112,6 +113,18 @@ def test_the_prompt_of_an_example_is_its_own_and_must_fit(select: Select, tokeni
     ]
     with pytest.raises(UserError, match="none of the prompts of the 1 validation examples fits"):
         select_prompts(examples[:1], tokenizer, prompts=9, prompt_tokens=2, max_new_tokens=10, context=64)
+
+
+@pytest.mark.parametrize(("prompt", "completion"), [("2 + 2?", " 4"), ("2 + 2? ", "4"), ("A\n\n", "B"), (" ", "B")])
+def test_the_prompt_of_an_example_is_what_precedes_the_targets_in_training(
+    tokenizer: Any, prompt: str, completion: str
+) -> None:
+    example = Document("a#0", "a", prompt + completion, prompt, (), True)
+    (encoded,) = encode_documents(tokenizer, [example])
+    (found,) = select_prompts([example], tokenizer, prompts=1, prompt_tokens=2, max_new_tokens=4, context=64)
+    context = [token for token, is_target in zip(encoded.ids, encoded.scored or [], strict=True) if not is_target]
+    assert list(found.token_ids) == context == tokenizer(prompt)["input_ids"]
+    assert [*found.token_ids, *found.reference_ids] == encoded.ids
 
 
 def test_an_empty_prompt_is_the_token_before_the_document(tokenizer: Any) -> None:

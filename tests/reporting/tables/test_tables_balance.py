@@ -10,6 +10,7 @@ from textgen.reporting.tables.balance import (
     balance_rows,
     contaminated_rows,
     contamination_finding,
+    mask_findings,
     near_duplicates_finding,
 )
 
@@ -72,6 +73,30 @@ def test_contamination_in_words(found, finding):
     contamination = {"ngram_words": 13, "held_out_documents": 3, "documents": [{"id": str(n)} for n in range(found)]}
     assert contamination_finding(contamination) == finding
     assert contamination_finding({}) == ""
+
+
+MASK = {"examples": 90, "tokens": 8000, "targets": 1234, "cut": 0, "without_prompt": 0, "untargeted": 0, "left_out": 0}
+
+
+@pytest.mark.parametrize(
+    ("more", "findings"),
+    [
+        ({}, []),
+        (
+            {"cut": 3, "without_prompt": 1},
+            [
+                "3 of 90 examples do not fit into one block, 1 of which have a prompt that fills the block: what comes "
+                "after is trained on without the beginning."
+            ],
+        ),
+        ({"untargeted": 2}, ["2 of 90 examples have nothing that is trained on."]),
+        ({"left_out": 1}, ["1 row was left out, without a completion or an answer."]),
+        ({"left_out": 1200}, ["1,200 rows were left out, without a completion or an answer."]),
+    ],
+)
+def test_what_was_trained_on_in_words(more, findings):
+    assert mask_findings(MASK | more) == ["Trained on: 1,234 of 8,000 training tokens (15.4 %).", *findings]
+    assert mask_findings({}) == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A look at what is trained on, before anything is: two examples with their targets set apart.
+"""A look at what is trained on, before anything is: a few examples with their targets set apart.
 
 Training on the wrong tokens is silent: the loss falls, and the model never learns to stop, or learns to ask questions.
 """
@@ -11,68 +11,102 @@ from typing import TYPE_CHECKING
 
 from textgen.data.document import Document
 from textgen.data.examples.encode import EncodedDocument, encode_documents
-from textgen.data.tokenization import decode_text
-from textgen.errors import UserError
+from textgen.data.examples.rows import place
+from textgen.data.tokenization import decode_text, document_marks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 OPEN, CLOSE = "[[", "]]"
-SHOWN = 2
 LONGEST = 400  # characters of a part that are shown
 
 
-def audit_examples(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> list[str]:
-    """Lines that show the first two of some examples, with the text whose tokens are targets between ``[[`` and ``]]``.
+def show_examples(
+    tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], *, training: bool = True
+) -> list[str]:
+    """Two lines for each example: the number of its targets, and its text with these between ``[[`` and ``]]``.
 
     Args:
         tokenizer: the model's tokenizer.
-        documents: some examples, of every kind that there is.
+        documents: some examples.
+        training: show what is trained on, with the end-of-text token; otherwise what perplexity scores.
 
     Raises:
-        UserError: a chat has no target, or the end of the assistant's turn is no target in any chat, so that the model
-            would not learn to stop.
+        UserError: a chat cannot be written by the tokenizer's template.
+    """
+    lines = []
+    for document, encoded in zip(documents, encode_documents(tokenizer, documents), strict=True):
+        shown = as_trained(tokenizer, encoded) if training else encoded
+        targets = sum(end - start for start, end in shown.scored_runs())
+        lines += [f"  {document.id} ({targets} of {len(shown.ids)} tokens)", f"    {_marked(tokenizer, shown)}"]
+    return lines
+
+
+def as_trained(tokenizer: PreTrainedTokenizerBase, encoded: EncodedDocument) -> EncodedDocument:
+    """An example with the end-of-text token after it, which is a target if the last token before it is one."""
+    marks = document_marks(tokenizer)
+    own = encoded.after(marks.before).until(marks.after)
+    scored = own.scored and [*own.scored, own.scored[-1]]
+    return EncodedDocument([*own.ids, marks.after], scored)
+
+
+def audit_problems(
+    tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], *, data: str, template: str, training: bool
+) -> list[str]:
+    """What is wrong with the targets of some examples, one message each.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        documents: some examples.
+        data: the flag and the name of the data that they come from.
+        template: the flag that the chat template comes from.
+        training: the model learns from this data, or from data of the same kind, so it must learn to stop.
+
+    Raises:
+        UserError: a chat cannot be written by the tokenizer's template.
     """
     encoded = encode_documents(tokenizer, documents)
-    _check_chats(tokenizer, documents, encoded)
-    lines = [f"what is trained on, between {OPEN} and {CLOSE}:"]
-    for document, tokens in list(zip(documents, encoded, strict=True))[:SHOWN]:
-        targets = len(tokens.ids) if tokens.scored is None else sum(tokens.scored)
-        lines += [f"  {document.id} ({targets} of {len(tokens.ids)} tokens)", f"    {_marked(tokenizer, tokens)}"]
-    return lines
+    chats = [(d, e) for d, e in zip(documents, encoded, strict=True) if d.messages]
+    if not chats:  # a completion is not blank, and the end-of-text token follows it
+        return []
+    if not any(e.scored_runs() for _, e in chats):
+        where = place(chats[0][0].id, chats[0][0].source)
+        return [
+            f"{data}: no chat has a target, such as {where}: the chat template writes nothing for the assistant's "
+            f"answers ({template}). Use --loss-on all, or another template."
+        ]
+    if training and not any(_ends(tokenizer, e) for _, e in chats):
+        return [
+            f"{template}: the end of the assistant's turn is never a target in the chats of {data}: the template "
+            "writes no special token after an answer, so the model would not learn to stop. Use another template."
+        ]
+    return []
+
+
+def _ends(tokenizer: PreTrainedTokenizerBase, encoded: EncodedDocument) -> bool:
+    """Whether a run of targets ends with a special token, up to white space."""
+    special = {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
+    for start, end in encoded.scored_runs():
+        last = next((i for i in reversed(encoded.ids[start:end]) if i in special or _is_visible(tokenizer, i)), None)
+        if last in special:
+            return True
+    return False
+
+
+def _is_visible(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
+    return bool(decode_text(tokenizer, [token], skip_special_tokens=False).strip())
 
 
 def _marked(tokenizer: PreTrainedTokenizerBase, encoded: EncodedDocument) -> str:
     scored = encoded.scored or [True] * len(encoded.ids)
-    shown = []
-    for is_target, pairs in groupby(zip(encoded.ids, scored, strict=True), key=lambda pair: pair[1]):
-        text = decode_text(tokenizer, [token for token, _ in pairs], skip_special_tokens=False)
+    shown, end, before = [], 0, ""
+    for is_target, tokens in groupby(scored):
+        end += len(list(tokens))
+        # A tokenizer may not write the space before the first token, so the text is that of all tokens up to here.
+        written = decode_text(tokenizer, encoded.ids[:end], skip_special_tokens=False)
+        text, before = written[len(before) :], written
         if len(text) > LONGEST:
             text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
         text = text.replace("\n", "\\n")
         shown.append(f"{OPEN}{text}{CLOSE}" if is_target else text)
     return "".join(shown)
-
-
-def _check_chats(
-    tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], encoded: Sequence[EncodedDocument]
-) -> None:
-    chats = [(d, e) for d, e in zip(documents, encoded, strict=True) if d.messages]
-    for document, tokens in chats:
-        if tokens.scored is not None and True not in tokens.scored:
-            raise UserError(
-                f"--loss-on completion: {document.id} has no target: the chat template writes nothing for the "
-                "assistant's answer. Use --loss-on all, or another --chat-template."
-            )
-    if chats and not any(_ends(tokenizer, tokens) for _, tokens in chats):
-        raise UserError(
-            "--chat-template: the end of the assistant's turn is never a target: the template writes no special token "
-            "after an answer, so the model would not learn to stop. Use another template."
-        )
-
-
-def _ends(tokenizer: PreTrainedTokenizerBase, encoded: EncodedDocument) -> bool:
-    """Whether a special token is among the targets."""
-    special = {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
-    scored = encoded.scored or [True] * len(encoded.ids)
-    return any(token in special for token, is_target in zip(encoded.ids, scored, strict=True) if is_target)

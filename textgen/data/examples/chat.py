@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from textgen.errors import UserError
+from textgen.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,10 +66,43 @@ def write_chat(
             "Give one with --chat-template FILE, or use a chat model."
         )
     try:
-        text = tokenizer.apply_chat_template(
-            [dict(message) for message in messages], tokenize=False, add_generation_prompt=prompt_for_answer
-        )
+        return _apply(tokenizer, messages, prompt_for_answer=prompt_for_answer)
     except Exception as error:  # templates raise errors of their own, such as "roles must alternate"
-        raise UserError(f"the chat template does not accept a chat of the data: {error}") from None
-    assert isinstance(text, str)
-    return text
+        check_template(tokenizer)
+        raise UserError(
+            f"the chat template does not accept this chat: {first_line(error).removesuffix('.')}. Correct or remove "
+            "the chat, or use another --chat-template."
+        ) from None
+
+
+def check_template(tokenizer: PreTrainedTokenizerBase, setting: str = "the chat template") -> None:
+    """Check that the tokenizer's chat template is valid Jinja; nothing is checked if it has none.
+
+    Args:
+        tokenizer: has the chat template.
+        setting: where the template comes from, for the error message.
+
+    Raises:
+        UserError: it is not; the message names the line.
+    """
+    from jinja2 import TemplateSyntaxError
+
+    if not tokenizer.chat_template:
+        return
+    try:
+        _apply(tokenizer, [{"role": "user", "content": "Hi"}], prompt_for_answer=False)
+    except TemplateSyntaxError as error:
+        reason = (error.message or "").removesuffix(".")
+        raise UserError(f"{setting}: line {error.lineno} is not valid Jinja: {reason}. Correct the template.") from None
+    except Exception:  # about this chat
+        return
+
+
+def _apply(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]], *, prompt_for_answer: bool
+) -> str:
+    written = tokenizer.apply_chat_template(
+        [dict(message) for message in messages], tokenize=False, add_generation_prompt=prompt_for_answer
+    )
+    assert isinstance(written, str)
+    return written

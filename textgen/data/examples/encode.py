@@ -1,23 +1,28 @@
 """Documents → token ids, and which of them are targets.
 
-The parts of an example are tokenized separately, as they are when the model is used: first the prompt, which the model
-then continues.
+An example's tokens are those of its text as a whole (:mod:`textgen.data.examples.encode_parts`), and begin with those
+of its prompt alone, which the model continues when it is used.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from textgen.data.document import Document, content
-from textgen.data.examples.chat import Part, chat_parts, write_chat
-from textgen.data.tokenization import encode_batch
+from textgen.data.document import Document
+from textgen.data.examples.chat import Part, chat_parts
+from textgen.data.examples.encode_parts import Section, encode_sections
+from textgen.data.examples.rows import place
+from textgen.data.examples.special_names import SpecialNames, cut_at_special_tokens
 from textgen.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_PROBLEMS_SHOWN = 10
+
+Piece = tuple[int | Section, tuple[bool, ...]]  # a special token or a text, and whether each of its parts is scored
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,7 @@ def document_parts(tokenizer: PreTrainedTokenizerBase, document: Document) -> li
         UserError: it is a chat, and the tokenizer's template cannot write it.
     """
     if document.messages:
-        try:
-            return chat_parts(tokenizer, document.messages, completion_only=document.completion_only)
-        except UserError as error:
-            raise UserError(f"{document.id}: {error}") from None
+        return chat_parts(tokenizer, document.messages, completion_only=document.completion_only)
     if document.prompt is None:
         return [(document.text, True)]
     parts = [(document.prompt, not document.completion_only), (document.text[len(document.prompt) :], True)]
@@ -101,87 +103,75 @@ def encode_documents(
     Args:
         tokenizer: the model's tokenizer.
         documents: the documents.
-        encode_texts: does what :func:`encode_batch` does with this tokenizer, in another way.
+        encode_texts: does what :func:`textgen.data.tokenization.encode_batch` does with this tokenizer, in another way.
 
     Raises:
-        UserError: a chat cannot be written by the tokenizer's template.
+        UserError: chats cannot be written by the tokenizer's template; each is named, with its file and row.
     """
-    special = _special_tokens(tokenizer) if any(document.messages for document in documents) else {}
-    pieces: list[list[tuple[str | int, bool]]] = []
+    pieces = _all_pieces(tokenizer, documents)
+    sections = [piece for document_pieces in pieces for piece, _ in document_pieces if isinstance(piece, Section)]
+    ids = iter(encode_sections(tokenizer, sections, encode_texts))
+    return [_joined(document_pieces, ids) for document_pieces in pieces]
+
+
+def check_documents(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> None:
+    """Check that documents can be encoded, without encoding them.
+
+    Raises:
+        UserError: chats cannot be written by the tokenizer's template; each is named, with its file and row.
+    """
+    _all_pieces(tokenizer, [document for document in documents if document.messages])
+
+
+def _all_pieces(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> list[list[Piece]]:
+    names = SpecialNames.of(tokenizer) if any(document.messages for document in documents) else None
+    pieces: list[list[Piece]] = []
+    problems: list[str] = []
     for document in documents:
-        parts = document_parts(tokenizer, document)
-        cut = _cut_at_special_tokens(tokenizer, special, document, parts) if document.messages else parts
-        pieces.append(list(cut))
-    texts = [piece for document_pieces in pieces for piece, _ in document_pieces if isinstance(piece, str)]
-    ids = iter(encode_texts(texts) if encode_texts else encode_batch(tokenizer, texts))
-    found = []
-    for document_pieces in pieces:
-        encoded = [([piece] if isinstance(piece, int) else next(ids), scored) for piece, scored in document_pieces]
-        flat = [(token, scored) for tokens, scored in encoded for token in tokens]
-        scored = [is_scored for _, is_scored in flat]
-        found.append(EncodedDocument([token for token, _ in flat], None if all(scored) else scored))
-    return found
+        try:
+            pieces.append(list(_pieces(tokenizer, names, document)))
+        except UserError as error:
+            problems.append(f"{place(document.id, document.source)}: {error}")
+    if problems:
+        raise _refused(problems)
+    return pieces
 
 
-def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Name → id of every special token."""
-    special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-    return special | {t.content: i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+def _refused(problems: Sequence[str]) -> UserError:
+    """The error that lists the first of the chats that cannot be written."""
+    more = len(problems) - _PROBLEMS_SHOWN
+    others = [f"and {more:,} more near these"] if more > 0 else []
+    return UserError.of([*problems[:_PROBLEMS_SHOWN], *others])
 
 
-def _cut_at_special_tokens(
-    tokenizer: PreTrainedTokenizerBase, special: Mapping[str, int], document: Document, parts: Sequence[Part]
-) -> Iterator[tuple[str | int, bool]]:
-    """The parts of a chat with its special tokens as ids, except for those that are written in a message."""
-    if not special:
-        yield from parts
-        return
-    pattern = re.compile("|".join(re.escape(name) for name in sorted(special, key=len, reverse=True)))
-    quoted = _quoted_names(tokenizer, document, pattern, "".join(text for text, _ in parts))
-    position = 0
-    for text, scored in parts:
-        start = 0
-        for match in pattern.finditer(text):
-            if position + match.start() in quoted:
-                continue
-            if match.start() > start:
-                yield text[start : match.start()], scored
-            yield special[match.group()], scored
-            start = match.end()
-        if start < len(text):
-            yield text[start:], scored
-        position += len(text)
+def _pieces(tokenizer: PreTrainedTokenizerBase, names: SpecialNames | None, document: Document) -> Iterator[Piece]:
+    """The special tokens of a document and the texts between them."""
+    parts = document_parts(tokenizer, document)
+    cut: Iterable[tuple[str | int, bool]] = parts
+    if names and document.messages:
+        cut = cut_at_special_tokens(tokenizer, names, document, parts)
+    text: list[Part] = []
+    after = False
+    for piece, scored in cut:
+        if isinstance(piece, str):
+            text.append((piece, scored))
+            continue
+        if text:
+            yield _section(text, after)
+        yield piece, (scored,)
+        text, after = [], True
+    if text:
+        yield _section(text, after)
 
 
-def _quoted_names(
-    tokenizer: PreTrainedTokenizerBase, document: Document, pattern: re.Pattern[str], written: str
-) -> set[int]:
-    """Where in a chat, as the template writes it, the name of a special token is part of a message.
+def _section(text: Sequence[Part], after: bool) -> Piece:
+    return Section(tuple(part for part, _ in text), after), tuple(scored for _, scored in text)
 
-    Raises:
-        UserError: the template changes such a message, so that the two cannot be told apart.
-    """
-    texts = [content(message) for message in document.messages]
-    if any(pattern.search(str({k: v for k, v in message.items() if k != "content"})) for message in document.messages):
-        raise UserError(
-            f"{document.id}: the name of a special token is in a role or tool call of a message. Remove it, since the "
-            "chat template would make it that token."
-        )
-    if not any(map(pattern.search, texts)):
-        return set()
-    marks = [f"\ue000{i}\ue001" for i in range(len(texts))]  # characters for private use, which no text should have
-    marked = [{**m, "content": mark} for m, mark in zip(document.messages, marks, strict=True)]
-    pieces = re.split("\ue000(\\d+)\ue001", write_chat(tokenizer, marked))
-    found: set[int] = set()
-    position, copied = 0, ""
-    for i, piece in enumerate(pieces):
-        if i % 2:
-            piece = texts[int(piece)]
-            found |= {position + match.start() for match in pattern.finditer(piece)}
-        position, copied = position + len(piece), copied + piece
-    if copied != written:
-        raise UserError(
-            f"{document.id}: the name of a special token is in a message that the chat template changes. Remove it "
-            "from the message."
-        )
-    return found
+
+def _joined(pieces: Sequence[Piece], ids: Iterator[list[list[int]]]) -> EncodedDocument:
+    flat: list[tuple[int, bool]] = []
+    for piece, scored in pieces:
+        parts = [[piece]] if isinstance(piece, int) else next(ids)
+        flat += [(token, target) for part, target in zip(parts, scored, strict=True) for token in part]
+    targets = [target for _, target in flat]
+    return EncodedDocument([token for token, _ in flat], None if all(targets) else targets)

@@ -8,7 +8,7 @@ from typing import Any
 from textgen.errors import UserError
 
 Row = str | dict[str, Any]  # what a reader reads: a text, or the columns of an example of a task
-PAIR, CHAT = ("prompt", "completion"), "messages"  # the columns of examples
+PAIR, CHAT, SHAREGPT = ("prompt", "completion"), "messages", "conversations"  # the columns of examples
 
 LONGEST_TEXT = 1 << 27  # characters; a longer value is a quote or bracket that was left open, and would fill the memory
 _SHOWN_COLUMNS = 20
@@ -18,7 +18,9 @@ def example_columns(columns: Collection[str]) -> tuple[str, ...]:
     """The columns of a table that hold examples of a task; none if it has no such columns."""
     if CHAT in columns:
         return (CHAT,)
-    return PAIR if set(PAIR) <= set(columns) else ()
+    if set(PAIR) <= set(columns):
+        return PAIR
+    return (SHAREGPT,) if SHAREGPT in columns else ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class FileToRead:
         more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
         return UserError(
             f"--text-column {self.column}: {self.setting} {self.path} has no such column. "
-            f"It has: {', '.join(names[:_SHOWN_COLUMNS])}{more}."
+            f"It has: {', '.join(names[:_SHOWN_COLUMNS])}{more}. Examples of a task are in the columns "
+            f"{' and '.join(PAIR)}, {CHAT}, or {SHAREGPT}."
         )
 
     def not_text(self, place: str, kind: str) -> UserError:

@@ -6,8 +6,8 @@ that need no files, ``file_checks.py`` checks files); ``documents.py`` reads doc
 ``textgen/data/formats/``.
 """
 
-from textgen.data.sources.documents import read_documents
+from textgen.data.sources.documents import read_documents, read_rows
 from textgen.data.sources.find import find_data, find_sources
 from textgen.data.sources.source import DataSources, Source
 
-__all__ = ["DataSources", "Source", "find_data", "find_sources", "read_documents"]
+__all__ = ["DataSources", "Source", "find_data", "find_sources", "read_documents", "read_rows"]

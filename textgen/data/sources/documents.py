@@ -5,7 +5,7 @@ from pathlib import Path
 
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
-from textgen.data.examples.rows import example_of
+from textgen.data.examples.rows import LeftOut, example_of
 from textgen.data.formats.file_to_read import FileToRead, Row
 from textgen.data.formats.table import find_format
 from textgen.data.sources.bundled import find_bundled
@@ -24,13 +24,16 @@ def read_documents(sources: list[Source], config: DataConfig, *, setting: str = 
     Raises:
         UserError: a table has no text column, or a file is damaged.
     """
+    return (found for found in read_rows(sources, config, setting=setting) if isinstance(found, Document))
+
+
+def read_rows(sources: list[Source], config: DataConfig, *, setting: str = "--data") -> Iterator[Document | LeftOut]:
+    """As :func:`read_documents`, with the rows of examples that are left out since there is nothing to train on."""
     for source in sources:
         for i, row in enumerate(_rows(source, config, setting)):
             id = f"{source.name}#{i}"
             if not isinstance(row, str):
-                only = config.loss_on == "completion"
-                if example := example_of(row, completion_only=only, id=id, source=source.name):
-                    yield example
+                yield example_of(row, completion_only=config.loss_on == "completion", id=id, source=source.name)
             elif row and not row.isspace():
                 yield Document(id, source.name, row)
 

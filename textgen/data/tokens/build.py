@@ -14,6 +14,7 @@ import numpy as np
 
 from textgen.data.document import Document
 from textgen.data.examples.encode import EncodedDocument
+from textgen.data.examples.rows import LeftOut
 from textgen.data.split import split_hash
 from textgen.data.tokenization import DocumentMarks
 from textgen.data.tokens import held_out
@@ -30,12 +31,12 @@ class Part:
     """The documents of one file, bundled corpus or hub dataset.
 
     Attributes:
-        read: returns its documents, from the first one.
+        read: returns its documents, from the first one, and the rows that are left out.
         check_unchanged: raises :class:`textgen.errors.UserError` if its content is no longer the expected one.
         held_out: fraction of its documents to hold out.
     """
 
-    read: Callable[[], Iterator[Document]]
+    read: Callable[[], Iterator[Document | LeftOut]]
     check_unchanged: Callable[[], None]
     held_out: float
 
@@ -49,12 +50,15 @@ class Encoding:
         marks: the special tokens around documents.
         unknown: id of the token for text that the tokenizer does not know, if there is one.
         dtype: type of the stored ids.
+        check: raises :class:`textgen.errors.UserError` if some documents cannot be encoded; for those held out, which
+            are not encoded now.
     """
 
     encode: Callable[[Sequence[Document]], list[EncodedDocument]]
     marks: DocumentMarks
     unknown: int | None
     dtype: np.dtype
+    check: Callable[[Sequence[Document]], None] = lambda documents: None
 
 
 @dataclass(frozen=True)
@@ -65,19 +69,25 @@ class Counts:
         examples: training documents that are examples of a task.
         context: training tokens that are context only, such as prompts.
         unknown: training tokens that stand for text that the tokenizer does not know.
+        untargeted: training examples without a target, since the chat template writes nothing for their answers.
+        left_out: rows of the data that are no examples, since their completion is blank or they have no answer.
+        first_left_out: where the first of these is, and why it was left out.
     """
 
     examples: int = 0
     context: int = 0
     unknown: int = 0
+    untargeted: int = 0
+    left_out: int = 0
+    first_left_out: str = ""
 
 
 @dataclass(frozen=True)
 class _Position:
-    """How far a build is: the part, the documents read of it, and the tokens and bytes written in all."""
+    """How far a build is: the part, the rows read of it, and the tokens and bytes written in all."""
 
     part: int = 0
-    documents: int = 0
+    rows: int = 0
     tokens: int = 0
     held_out_bytes: int = 0
     counts: Counts = Counts()
@@ -90,9 +100,11 @@ class _Batch:
     train: list[Document] = field(default_factory=list)
     held_out: list[Document] = field(default_factory=list)
     hashes: list[float] = field(default_factory=list)
+    left_out: int = 0
+    first_left_out: str = ""
     characters: int = 0
     part: int = 0
-    documents: int = 0
+    rows: int = 0
 
 
 def build(
@@ -142,30 +154,34 @@ def _commit(journal: Journal, read: Sequence[Part], at: _Position) -> None:
     journal.commit(asdict(at))
 
 
-def _documents(parts: Sequence[Part], at: _Position) -> Iterator[tuple[int, int, Document]]:
-    """Every document after a position, with its part, and the number of documents read of that part so far."""
+def _rows(parts: Sequence[Part], at: _Position) -> Iterator[tuple[int, int, Document | LeftOut]]:
+    """Every row after a position, with its part, and the number of rows read of that part so far."""
     for part in range(at.part, len(parts)):
-        done = at.documents if part == at.part else 0
-        for number, document in enumerate(islice(parts[part].read(), done, None), done + 1):
-            yield part, number, document
+        done = at.rows if part == at.part else 0
+        for number, row in enumerate(islice(parts[part].read(), done, None), done + 1):
+            yield part, number, row
 
 
 def _batches(parts: Sequence[Part], at: _Position) -> Iterator[_Batch]:
-    """The documents after a position, about a megabyte at a time: fast, and in bounded memory."""
+    """The rows after a position, about a megabyte at a time: fast, and in bounded memory."""
     batch = _Batch()
-    for part, number, document in _documents(parts, at):
-        hashed = split_hash(document)
+    for part, number, row in _rows(parts, at):
+        batch.part, batch.rows = part, number
+        if isinstance(row, LeftOut):
+            batch.left_out += 1
+            batch.first_left_out = batch.first_left_out or f"{row.place}: {row.reason}"
+            continue
+        hashed = split_hash(row)
         if hashed < parts[part].held_out:
-            batch.held_out.append(document)
+            batch.held_out.append(row)
             batch.hashes.append(hashed)
         else:
-            batch.train.append(document)
-        batch.part, batch.documents = part, number
-        batch.characters += len(document.text)
+            batch.train.append(row)
+        batch.characters += len(row.text)
         if batch.characters >= _BATCH_CHARACTERS:
             yield batch
             batch = _Batch()
-    if batch.documents:
+    if batch.rows:
         yield batch
 
 
@@ -177,12 +193,17 @@ def _encoded(batches: Iterator[_Batch], encoding: Encoding | None) -> Iterator[t
     with ThreadPoolExecutor(1) as thread:
         pending: tuple[_Batch, Future[list[EncodedDocument]]] | None = None
         for batch in batches:
-            submitted = batch, thread.submit(encoding.encode, batch.train)
+            submitted = batch, thread.submit(_encode, batch, encoding)
             if pending:
                 yield pending[0], pending[1].result()
             pending = submitted
         if pending:
             yield pending[0], pending[1].result()
+
+
+def _encode(batch: _Batch, encoding: Encoding) -> list[EncodedDocument]:
+    encoding.check(batch.held_out)
+    return encoding.encode(batch.train)
 
 
 def _write(
@@ -197,7 +218,7 @@ def _write(
     sizes = np.array([document.bytes for document in batch.held_out], np.int64)
     journal.append(f"held-out/{held_out.BYTES}", sizes.data)
     held_out_bytes = at.held_out_bytes + sum(map(len, lines))
-    at = replace(at, part=batch.part, documents=batch.documents, held_out_bytes=held_out_bytes)
+    at = replace(at, part=batch.part, rows=batch.rows, held_out_bytes=held_out_bytes)
     return _write_tokens(journal, batch, encoded, encoding, at) if encoding else at
 
 
@@ -216,5 +237,8 @@ def _write_tokens(
         examples=at.counts.examples + sum(document.is_example for document in batch.train),
         context=at.counts.context + int(sum(edges[1::2]) - sum(edges[::2])),
         unknown=at.counts.unknown + (0 if encoding.unknown is None else int((flat == encoding.unknown).sum())),
+        untargeted=at.counts.untargeted + sum(not document.scored_runs() for document in encoded),
+        left_out=at.counts.left_out + batch.left_out,
+        first_left_out=at.counts.first_left_out or batch.first_left_out,
     )
     return replace(at, tokens=at.tokens + len(flat), counts=counts)

@@ -1,4 +1,7 @@
-"""The balance of a run: the gain on held-out text, that without contaminated documents, and the change elsewhere."""
+"""The balance of a run: the gain on held-out text, that without contaminated documents, and the change elsewhere.
+
+Of examples of a task, also how much was trained on.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -69,6 +72,27 @@ def near_duplicates_finding(contamination: Mapping[str, Any]) -> str:
         f"{'equals' if near['found'] == 1 else 'equal'} an earlier one, such as {example['id']} and "
         f"{example['earlier_id']} (estimated similarity {number(example['similarity'])})."
     )
+
+
+def mask_findings(mask: Mapping[str, Any]) -> list[str]:
+    """How much of the training data was trained on, and which examples lost something; empty without examples."""
+    if not mask:
+        return []
+    share = number(100 * mask["targets"] / max(1, mask["tokens"]), 1)
+    lines = [f"Trained on: {count(mask['targets'])} of {count(mask['tokens'])} training tokens ({share} %)."]
+    if cut := mask["cut"]:
+        without = mask["without_prompt"]
+        filled = f", {count(without)} of which have a prompt that fills the block" if without else ""
+        lines.append(
+            f"{part_of(cut, mask['examples'])} examples do not fit into one block{filled}: what comes after is trained "
+            "on without the beginning."
+        )
+    if mask["untargeted"]:
+        lines.append(f"{part_of(mask['untargeted'], mask['examples'])} examples have nothing that is trained on.")
+    if mask["left_out"]:
+        rows = "row was" if mask["left_out"] == 1 else "rows were"
+        lines.append(f"{count(mask['left_out'])} {rows} left out, without a completion or an answer.")
+    return lines
 
 
 def contaminated_rows(contamination: Mapping[str, Any]) -> list[Mapping[str, Any]]:
