@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 from models import SHAPES, make_model
-from runs import difference, finetune, perplexity, scores, targets, with_interval
+from runs import difference, finetune, length, perplexity, scores, with_interval
 
 from textgen.run.allocator import preload_allocator
 
@@ -111,12 +111,11 @@ def measure_losses(setting: Setting, flags: Sequence[str], options: argparse.Nam
 def losses_of(directories: Sequence[Path], joined: Sequence[Path]) -> dict[str, Any]:
     """The mean loss of the runs of one packing, and its difference from joined."""
     after = [perplexity(path)["after"]["bits_per_byte"] for path in directories]
-    result = {
+    result: dict[str, Any] = {
         "before": perplexity(directories[0])["before"]["bits_per_byte"],
         "bits_per_byte": statistics.fmean(after),
         "documents": len(scores(directories[0])),
-        "targets": targets(directories[0]),
-    }
+    } | length(directories[0])
     if directories == joined:
         return result
     each = [difference([a], [b])["bits_per_byte"] for a, b in zip(directories, joined, strict=True)]
@@ -174,6 +173,7 @@ def table(result: Mapping[str, Any]) -> str:
     """One row for each packing, with a column for each thing that was measured."""
     columns: dict[str, dict[str, str]] = {"`--packing`": {packing: f"`{packing}`" for packing in PACKINGS}}
     if losses := result.get("losses"):
+        columns["steps"] = {packing: str(row["steps"]) for packing, row in losses.items()}
         columns["targets"] = {packing: f"{row['targets']:,}" for packing, row in losses.items()}
         columns["bits per byte"] = {packing: f"{row['bits_per_byte']:.4f}" for packing, row in losses.items()}
         compared = {packing: row for packing, row in losses.items() if "difference" in row}

@@ -36,10 +36,10 @@ def perplexity(directory: Path) -> dict[str, Any]:
     return json.loads((directory / "evaluation" / "perplexity.json").read_text(encoding="utf-8"))
 
 
-def targets(directory: Path) -> int:
-    """Number of targets that a run trained on."""
-    lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return max(json.loads(line)["train/tokens"] for line in lines)
+def length(directory: Path) -> dict[str, int]:
+    """Number of "steps" and "targets" that a run trained on."""
+    last = json.loads((directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    return {"steps": last["step"], "targets": last["train/tokens"]}
 
 
 def scores(directory: Path) -> list[DocumentScore]:

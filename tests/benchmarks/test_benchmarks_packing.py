@@ -49,8 +49,8 @@ def test_losses_are_means_over_seeds_and_differences_from_joined(tmp_path: Path)
     assert high == pytest.approx(-2 / 20 / np.log(2))
     assert found["difference"]["bits_per_byte"] == pytest.approx(-2 / 20 / np.log(2))
     lines = packing.table({"losses": {"joined": baseline, "isolated": found, "none": found}}).splitlines()
-    assert lines[2] == "| `joined` | 500 | 0.5250 |  |  |"
-    assert lines[3].startswith("| `isolated` | 500 | 0.4250 | −0.1443 (")
+    assert lines[2] == "| `joined` | 2 | 500 | 0.5250 |  |  |"
+    assert lines[3].startswith("| `isolated` | 2 | 500 | 0.4250 | −0.1443 (")
 
 
 def test_speeds_are_medians_and_their_ratios() -> None:

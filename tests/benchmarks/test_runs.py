@@ -28,8 +28,8 @@ def test_runs_of_different_documents_are_not_compared(tmp_path: Path) -> None:
         runs.mean_scores([runs.scores(a), runs.scores(b)])
 
 
-def test_targets_are_those_of_the_last_step(tmp_path: Path) -> None:
-    assert runs.targets(write_run(tmp_path / "run", {"a": 1.0}, targets=512)) == 512
+def test_a_run_is_as_long_as_its_last_step_says(tmp_path: Path) -> None:
+    assert runs.length(write_run(tmp_path / "run", {"a": 1.0}, targets=512)) == {"steps": 2, "targets": 512}
 
 
 def test_numbers_have_their_interval_and_a_true_minus() -> None:

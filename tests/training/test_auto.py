@@ -21,6 +21,11 @@ def test_sizes_of_the_table_get_its_rates(kind, parameters, rate):
     assert auto_learning_rate(int(parameters), **KINDS[kind]) == pytest.approx(rate)
 
 
+def test_a_model_of_135_million_parameters_gets_a_rate_that_was_measured_on_one():
+    """Twice as much was no better, within what the documents can tell, and half as much was worse."""
+    assert auto_learning_rate(134_515_008, method="full") == 2e-4
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.integers(1, 10**13), st.integers(1, 10**13))
 def test_a_larger_model_never_gets_a_higher_rate_and_every_rate_is_within_the_table(kind, one, other):
