@@ -5,9 +5,9 @@ from pathlib import Path
 
 import learning_rates
 import pytest
-from conftest import SENTENCES
 from run_files import write_run
 
+SENTENCES = ("The cat sat on the mat, and the dog sat on the cat.", "It was the best of times, and the worst of times.")
 BUNDLED = Path(__file__).parents[2] / "textgen" / "assets" / "tiny-gpt2"
 
 
@@ -64,7 +64,7 @@ def test_the_table_comes_from_runs_of_the_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "text.txt"
-    data.write_text("\n\n".join(f"{i} {s}" for i in range(40) for s in SENTENCES), encoding="utf-8")
+    data.write_text("\n\n".join(f"{i} {s}" for i in range(80) for s in SENTENCES), encoding="utf-8")
     command = ["learning_rates.py", "--data", str(data), "--model", str(BUNDLED), "--methods", "full", "--steps", "2"]
     command += ["--rates", "1e-5", "1e-3", "--warmup-steps", "0", "--block-size", "32", "--jobs", "1"]
     command += ["--directory", str(tmp_path / "runs"), "--output", str(tmp_path / "rates.json")]
