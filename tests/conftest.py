@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ |= {f"WANDB_{kind}": str(home / "wandb") for kind in ("DIR", "DATA_DIR", "CACHE_DIR", "CONFIG_DIR")}
     os.environ["ACCELERATE_USE_CPU"] = "true"  # even if there is a GPU; tests marked `gpu` unset it
     os.environ |= {"WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    # Benchmarks are scripts that import each other by name; last in the path, their names hide no library's.
+    sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
     settings.register_profile("textgen", deadline=None)  # no time limit per example, since the machine may be busy
     settings.load_profile("textgen")
 

@@ -30,8 +30,8 @@ def tests_of(path: str) -> str | None:
     parts = Path(path).parts
     if parts[0] == "tests":
         return path if Path(path).name.startswith("test_") else "/".join(parts[:-1]) if len(parts) > 2 else None
-    if parts[0] == "recipes":
-        return "tests/recipes"
+    if parts[0] in ("recipes", "benchmarks"):
+        return f"tests/{parts[0]}"
     if parts[0] == "docs" or path.endswith(".md"):
         return "tests/docs"
     if parts[0] != "textgen":

@@ -7,7 +7,7 @@ TESTS = sorted(path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rgl
 MODULES = sorted(
     path.relative_to(ROOT / "textgen") for path in (ROOT / "textgen").rglob("*.py") if path.name != "__init__.py"
 )
-ELSEWHERE = ("docs", "recipes")  # folders of tests that are not about textgen/
+ELSEWHERE = ("docs", "recipes", "benchmarks")  # folders of tests that are not about textgen/
 
 # Test files that are about no single module.
 OF_SEVERAL_MODULES = {

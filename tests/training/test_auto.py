@@ -21,6 +21,12 @@ def test_sizes_of_the_table_get_its_rates(kind, parameters, rate):
     assert auto_learning_rate(int(parameters), **KINDS[kind]) == pytest.approx(rate)
 
 
+def test_a_model_of_135_million_parameters_gets_rates_that_were_measured_on_one():
+    """Half of either was worse."""
+    assert auto_learning_rate(134_515_008, method="full") == 2e-4
+    assert auto_learning_rate(134_515_008, method="lora") == 2e-3
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.integers(1, 10**13), st.integers(1, 10**13))
 def test_a_larger_model_never_gets_a_higher_rate_and_every_rate_is_within_the_table(kind, one, other):

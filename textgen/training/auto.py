@@ -1,6 +1,7 @@
 """``--learning-rate auto`` and ``--warmup-steps auto``: numbers from the model, the method and the length of the run.
 
-The rates are published ones, and our own measurements where there are none; docs/training.md has the sources.
+The rates are published ones, and our own measurements (benchmarks/learning_rates.py) where there are none or where they
+differ much; docs/training.md has the sources.
 """
 
 import math
@@ -8,8 +9,8 @@ from collections.abc import Sequence
 
 # What is trained → learning rates of AdamW by number of parameters, ascending; log-log linear in between.
 LEARNING_RATES: dict[str, Sequence[tuple[float, float]]] = {
-    "full": ((1.35e6, 1e-3), (135e6, 1e-4), (7e9, 2e-5), (70e9, 1e-5)),
-    "adapters": ((1.35e6, 5e-3), (135e6, 1e-3), (7e9, 2e-4), (65e9, 1e-4)),
+    "full": ((1.35e6, 1e-3), (135e6, 2e-4), (7e9, 2e-5), (70e9, 1e-5)),
+    "adapters": ((1.35e6, 5e-3), (135e6, 2e-3), (7e9, 2e-4), (65e9, 1e-4)),
     "from scratch": ((1.35e6, 2.5e-3), (125e6, 6e-4), (1.3e9, 2e-4), (6.7e9, 1.2e-4), (175e9, 6e-5)),
 }
 WARMUP_FRACTION = 0.1
