@@ -33,6 +33,12 @@ def dry_run(accelerator: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 TEXTS = [f"Document {i} has a few words in it." for i in range(60)]
 
 
+def test_the_block_size_is_an_estimate_or_the_largest(dry_run, monkeypatch):
+    assert "16 blocks of 128 tokens (auto; an estimate)" in dry_run(TEXTS)
+    monkeypatch.setattr("textgen.plan.dry_run.text_tokens", lambda *_: (None, None))  # as for a dataset of the hub
+    assert "16 blocks of 256 tokens (auto; at most, since the size of the data is unknown)" in dry_run(TEXTS)
+
+
 def test_it_prints_the_plan_and_writes_nothing(dry_run, tmp_path):
     printed = dry_run(TEXTS, "--block-size", 32, "--learning-rate", "3e-4", "--strategies", "greedy")
     for part in (

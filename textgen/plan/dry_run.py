@@ -4,7 +4,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from textgen.data.block_size import auto_block_size
+from textgen.data.block_size import LONGEST, auto_block_size
 from textgen.data.corpus import load_held_out, preview_corpus
 from textgen.evaluation.draw_documents import draw_documents
 from textgen.plan.check import Checked
@@ -52,7 +52,9 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
         rows["adapters"] = str(checked.targets).removeprefix("adapters ")
     train_tokens, held_out_tokens = text_tokens(config.data, checked.sources)
     block_size = _likely_block_size(config, checked, train_tokens)
-    estimate = " (auto; an estimate)" if config.data.block_size == "auto" else ""
+    estimate = ""
+    if config.data.block_size == "auto":
+        estimate = " (auto; an estimate)" if train_tokens else " (auto; at most, since the size of the data is unknown)"
     rows |= {
         "data": f"{config.data.data}: {preview_corpus(config.data, checked.model.tokenizer, checked.sources)}",
         "training": f"{length}, {training.optimizer}, {training.schedule}, peak learning rate "
@@ -76,11 +78,16 @@ def _learning_rate(config: Any, checked: Checked) -> str:
 
 
 def _likely_block_size(config: Any, checked: Checked, train_tokens: float | None) -> int:
-    """``--block-size``, or what auto will choose, if there are as many tokens as the size of the data suggests."""
+    """``--block-size``, or what auto will choose, if there are as many tokens as the size of the data suggests.
+
+    The largest size that auto may choose, if nothing suggests one.
+    """
     if config.data.block_size != "auto":
         return int(config.data.block_size)
-    tokens = int(train_tokens or 0)
-    return auto_block_size(checked.model.context, tokens=tokens, global_batch_size=config.training.global_batch_size)
+    context = checked.model.context
+    if not train_tokens:
+        return min(LONGEST, context)
+    return auto_block_size(context, tokens=int(train_tokens), global_batch_size=config.training.global_batch_size)
 
 
 def print_evaluation_plan(config: Any, checked: Checked, directory: RunDirectory, accelerator: Accelerator) -> None:
