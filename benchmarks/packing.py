@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 from models import SHAPES, make_model
-from runs import difference, finetune, length, perplexity, scores, with_interval
+from runs import ROOT, difference, finetune, length, perplexity, scores, with_interval
 
 from textgen.run.allocator import preload_allocator
 
@@ -69,6 +69,7 @@ class Setting:
     """
 
     def __init__(self, flags: Sequence[str], rows: int, stream: Any = None) -> None:
+        sys.path.append(str(ROOT))  # recipes/ is no part of the installed package
         from recipes.finetune import FinetuneConfig
         from textgen.config import parse
         from textgen.data.blocks import GlobalBatches
