@@ -4,9 +4,9 @@
 
 GPT-2 124M (random weights, float32) is fine-tuned on the bundled text, up to its first step: with the default
 evaluation; with little (4 prompts, greedy and sampled texts of 16 tokens, 5,000 held-out tokens); and with hardly any
-(no decoding, 1,000 tokens). The probe is the check that later tokens do not change earlier logits
-(`textgen.model.probe`) and, if texts are decoded, that the cache gives the logits of reading the whole text
-(`…decoding.prefix.cache_support`). Shares are medians of the rounds, with the range in brackets.
+(no decoding, 1,000 tokens). The probe is the check that later tokens do not change earlier logits, that the model reads
+a text in training mode (`textgen.model.probe`) and, if texts are decoded, that the cache gives the logits of reading
+the whole text (`…decoding.prefix.cache_support`). Shares are medians of the rounds, with the range in brackets.
 """
 
 import argparse
@@ -26,7 +26,7 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "finetune.py"
 LITTLE = "--prompts 4 --max-new-tokens 16 --strategies greedy,temperature --evaluation-tokens 5000"
 HARDLY_ANY = "--skip-decoding --evaluation-tokens 1000"
 STARTS = {"default": "", "little evaluation": LITTLE, "hardly any evaluation": HARDLY_ANY}
-KINDS = ("causal", "cache")
+KINDS = ("causal", "training", "cache")
 
 
 def start(flags: list[str]) -> None:
@@ -55,6 +55,7 @@ def start(flags: list[str]) -> None:
         os._exit(0)
 
     probe.check_causal = timed("causal", probe.check_causal)
+    probe.check_trains = timed("training", probe.check_trains)
     cache_support._is_right = timed("cache", cache_support._is_right)
     step.training_step = first_step  # type: ignore[assignment]
     sys.argv = [str(RECIPE), *flags]
@@ -99,8 +100,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--starts", nargs="*", default=list(STARTS), choices=list(STARTS))
     arguments = parser.parse_args()
-    print("| start | seconds | probe: causal | probe: cache | share | share of CPU time |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(f"| start | seconds | {' | '.join(f'probe: {kind}' for kind in KINDS)} | share | share of CPU time |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         model = save_model(folder / "gpt2-124m")

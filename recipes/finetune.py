@@ -79,6 +79,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     trainable = build_model(
         checked.model, config.adapters, device=accelerator.device, dtype=compute_dtype(accelerator),
         seed=config.training.seed, gradient_checkpointing=config.engine.gradient_checkpointing,
+        isolated=config.data.packing == "isolated",
     )  # fmt: skip
     echo(f"{config.model.model}: {trainable}")
     probe_models((checked.judge, checked.amateur), accelerator, seed=config.training.seed)

@@ -6,7 +6,9 @@ from typing import Any
 import bitsandbytes
 import pytest
 import torch
+from families import tiny_model
 
+from textgen.errors import UserError
 from textgen.model.adapters.lora import add_adapters
 from textgen.model.build import TrainableModel, build_model, load_frozen, preview_targets
 from textgen.model.config import AdapterConfig, ModelConfig
@@ -34,6 +36,15 @@ def assert_same_weights(model: torch.nn.Module, expected: torch.nn.Module) -> No
     assert weights(model).keys() == weights(expected).keys()
     for name, tensor in weights(expected).items():
         assert torch.equal(weights(model)[name], tensor), name
+
+
+def test_a_model_that_cannot_isolate_documents_is_a_user_error(tmp_path, tokenizer):
+    tiny_model("mamba", vocab_size=300).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    config = ModelConfig(model=str(tmp_path))
+    build(config)
+    with pytest.raises(UserError, match=r"--packing isolated: .* does not keep documents"):
+        build(config, isolated=True)
 
 
 def logits(model: Any) -> torch.Tensor:

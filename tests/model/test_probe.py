@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 from families import FAMILIES, VOCABULARY, tiny_model
+from transformers import AutoModelForCausalLM, ReformerConfig
 
 from textgen.errors import UserError
-from textgen.model.probe import check_causal, probe_texts, relative_difference, rounding
+from textgen.model.probe import check_causal, check_trains, probe_texts, relative_difference, rounding
 
 
 def check(model: Any, context: int = 64, vocabulary: int = VOCABULARY) -> None:
@@ -17,7 +18,35 @@ def check(model: Any, context: int = 64, vocabulary: int = VOCABULARY) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_causal_family_passes(family: str) -> None:
-    check(tiny_model(family))
+    model = tiny_model(family)
+    check(model)
+    check_trains(model, "--model here")
+
+
+def test_a_model_that_reads_one_length_only_in_training_is_refused() -> None:
+    torch.manual_seed(0)
+    config = ReformerConfig(
+        vocab_size=VOCABULARY, is_decoder=True, attn_layers=["local"], hidden_size=32, num_attention_heads=2,
+        attention_head_size=16, feed_forward_size=32, axial_pos_embds=True, axial_pos_shape=(4, 8),
+        axial_pos_embds_dim=(16, 16), max_position_embeddings=32, local_attn_chunk_length=8,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).eval()
+    check(model, context=32)
+    message = (
+        r"^--model here: ReformerModelWithLMHead cannot be trained on texts of any length \(ValueError: If training"
+    )
+    with pytest.raises(UserError, match=message):
+        check_trains(model, "--model here")
+    assert not any(module.training for module in model.modules())
+
+
+def test_the_training_check_leaves_random_numbers_as_they_were(tiny_gpt2: Callable[..., Any]) -> None:
+    model = tiny_gpt2(resid_pdrop=0.5)
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    check_trains(model, "--model here")
+    assert torch.equal(torch.rand(3), expected)
 
 
 BIDIRECTIONAL: list[tuple[str, dict[str, object]]] = [
@@ -103,7 +132,7 @@ def test_models_with_logits_of_another_shape_are_refused() -> None:
         def forward(self, input_ids: torch.Tensor, use_cache: bool = False) -> Any:
             return type("Output", (), {"logits": torch.zeros(len(input_ids), 5)})
 
-    with pytest.raises(UserError, match=r"for \(2, 12\) tokens it has logits of shape \(2, 5\)"):
+    with pytest.raises(UserError, match=r"for \(2, 8\) tokens it has logits of shape \(2, 5\)"):
         check(Classifier(2, 2))
 
 

@@ -133,8 +133,8 @@ def test_two_training_examples_are_shown(checked, capsys):
     checked("--data", "pairs.jsonl", "--validation-data", "texts.jsonl")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "what is trained on, between [[ and ]]:"
-    assert lines[2] == "    0 + 1 =[[ 1<|endoftext|>]]"
-    assert lines[4] == "    1 + 1 =[[ 2<|endoftext|>]]"
+    assert lines[2] == "    <|endoftext|>0 + 1 =[[ 1<|endoftext|>]]"
+    assert lines[4] == "    <|endoftext|>1 + 1 =[[ 2<|endoftext|>]]"
     assert len(lines) == 5
 
 

@@ -36,7 +36,7 @@ def test_prompts_that_fill_a_block_are_counted(tokenizer, tmp_path):
     (line,) = describe_examples(corpus, 64, "none")
     assert f"{longer} of {corpus.documents} documents are longer than a block of 64 tokens ({longer} by their" in line
     (line,) = describe_examples(corpus, 64, "joined")
-    assert "documents are cut at the end of a block (" in line
+    assert f" of {corpus.counts.examples} examples are cut at the end of a block (" in line
 
 
 def test_a_block_that_every_prompt_fills_is_a_user_error(tokenizer, tmp_path):

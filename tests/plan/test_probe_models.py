@@ -39,6 +39,16 @@ def test_a_dry_run_probes_local_weights_and_random_ones(bidirectional: FoundMode
         probe_in_dry_run(bidirectional, seed=0)
 
 
+def test_a_dry_run_asks_the_model_to_train_for_what_training_needs(tmp_path: Path, tokenizer: Any) -> None:
+    tiny_model("mamba", vocab_size=300).save_pretrained(tmp_path)  # type: ignore[operator]
+    tokenizer.save_pretrained(tmp_path)
+    mamba = find_model(ModelConfig(model=str(tmp_path)))
+    probe_in_dry_run(mamba, seed=0, trained=True)
+    probe_in_dry_run(mamba, seed=0, isolated=True)
+    with pytest.raises(UserError, match=r"--packing isolated: .* does not keep documents in one row apart"):
+        probe_in_dry_run(mamba, seed=0, trained=True, isolated=True)
+
+
 def test_a_dry_run_loads_nothing_from_elsewhere_and_nothing_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     found = find_model(ModelConfig())
     elsewhere = FoundModel(**vars(found) | {"location": Location("some-one/some-model")})

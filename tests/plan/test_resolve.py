@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import yaml
 from recipe_modules import CONFIG_CLASSES
-from transformers import MambaConfig, MambaForCausalLM
 
 from textgen.config import parse
 from textgen.data.config import DataConfig
@@ -89,12 +88,6 @@ def test_examples_are_whole_and_have_blocks_of_their_own(resolved, tokenizer, ti
 
 def test_texts_are_joined(resolved):
     assert resolved()[0].data.packing == "joined"
-
-
-def test_a_model_that_cannot_isolate_is_a_user_error(resolved):
-    mamba = MambaForCausalLM(MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=1, state_size=4))
-    with pytest.raises(UserError, match="--packing isolated: tiny-gpt2 does not keep documents"):
-        resolved("--packing", "isolated", model=mamba)
 
 
 def test_a_model_of_unknown_size_needs_a_learning_rate():

@@ -48,8 +48,12 @@ class Document:
 
     @property
     def words(self) -> int:
-        """Number of scored words as lm-evaluation-harness counts them: ``len(re.split(r"\\s+", text))``."""
-        return len(re.split(r"\s+", self.scored_text))
+        """Number of scored words as lm-evaluation-harness counts them: ``len(re.split(r"\\s+", text))``.
+
+        The white space with which a completion begins, to set it apart from its prompt, is no word.
+        """
+        text = self.scored_text
+        return len(re.split(r"\s+", text.strip() if self.completion_only else text))
 
     @property
     def bytes(self) -> int:

@@ -7,7 +7,7 @@ the text of ``--retain-data`` is scored with the same convention and budget.
 """
 
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from textgen.data.config import DataConfig
@@ -63,7 +63,8 @@ def load_balance(
 ) -> Balance:
     """Find the contaminated documents among those that are scored, and read the text to retain.
 
-    Every process calls it; one computes.
+    An evaluation of ``--validation-data`` looks for them only in the ``--data`` that it names. Every process calls it;
+    one computes.
 
     Args:
         data: names the data and the split; with numbers for settings that were auto, if there is a corpus.
@@ -75,7 +76,11 @@ def load_balance(
     Raises:
         UserError: the data cannot be read, or ``--retain-data`` contains no text.
     """
-    contamination = load_contamination(data, sources, drawn.documents, evaluation.contamination_words)
+    contamination = None
+    if corpus or not data.validation_data or data.data != DataConfig.data:  # else nobody said what was trained on
+        contamination = load_contamination(data, sources, drawn.documents, evaluation.contamination_words)
+    if contamination and not corpus:
+        contamination = replace(contamination, training_data=data.data)
     mask = mask_coverage(corpus, int(data.block_size), data.packing) if corpus else None
     return Balance(contamination, draw_retained(data, sources, evaluation.evaluation_tokens), mask)
 

@@ -13,7 +13,8 @@ from textgen.model.kernels.swap_modules import swap_modules
 from textgen.model.layers import enable_gradient_checkpointing
 from textgen.model.loading import empty_model, load_model, parameter_counts, save_model, weights_fingerprint
 from textgen.model.locate import FoundModel
-from textgen.model.probe import check_causal
+from textgen.model.packing import check_isolation
+from textgen.model.probe import check_causal, check_trains
 from textgen.model.quantized import quantized_parameters
 from textgen.progress import progress
 
@@ -87,6 +88,7 @@ def build_model(
     dtype: torch.dtype,
     seed: int,
     gradient_checkpointing: bool = False,
+    isolated: bool = False,
 ) -> TrainableModel:
     """Load a model for training: all parameters, or adapters on frozen and possibly quantized weights.
 
@@ -97,10 +99,12 @@ def build_model(
         dtype: dtype of matrix multiplications, in which frozen weights are stored.
         seed: random seed of random weights and new adapters.
         gradient_checkpointing: whether to recompute activations in the backward pass.
+        isolated: whether documents in one row must not see each other (:mod:`textgen.model.packing`).
 
     Raises:
-        UserError: the weights cannot be loaded, the model is not causal (:mod:`textgen.model.probe`), a target does not
-            exist or cannot be adapted, or the architecture does not support gradient checkpointing.
+        UserError: the weights cannot be loaded, the model is not causal or cannot be trained
+            (:mod:`textgen.model.probe`), a target does not exist or cannot be adapted, or the architecture does not
+            isolate documents or support gradient checkpointing.
     """
     bits = adapters.qlora_bits if found.config.method == "qlora" and not found.quantized else None
     with progress(f"loading {found.config.model}"):
@@ -115,6 +119,7 @@ def build_model(
         frozen_dtype = None if quantized else dtype  # quantized weights have a compute dtype of their own
         model = add_adapters(model, adapters, found.location.base, seed=seed, dtype=frozen_dtype, targets=targets)
     model = _probed(swap_modules(model).to(device), found)
+    check_training(model, found, isolated=isolated)
     if gradient_checkpointing:
         enable_gradient_checkpointing(model)
     return TrainableModel(found, model, base_fingerprint, bits, *parameter_counts(model), quantized, targets)
@@ -146,8 +151,22 @@ def load_frozen(found: FoundModel, *, device: torch.device, seed: int) -> Any:
     return _probed(swap_modules(model).to(device), found)
 
 
+def check_training(model: Any, found: FoundModel, *, isolated: bool) -> None:
+    """Check what a probed model must do besides to be trained; arguments as for :func:`build_model`.
+
+    Raises:
+        UserError: it cannot be trained, or does not isolate documents.
+    """
+    check_trains(model, _place(found))
+    if isolated:
+        check_isolation(model, found.config.model)
+
+
+def _place(found: FoundModel) -> str:
+    return f"{found.setting} {found.location.adapter or found.location.base}"
+
+
 def _probed(model: Any, found: FoundModel) -> Any:
     # Here every process still has all weights: sharding comes later.
-    place = f"{found.setting} {found.location.adapter or found.location.base}"
-    check_causal(model, place, context=found.context, vocabulary=len(found.tokenizer))
+    check_causal(model, _place(found), context=found.context, vocabulary=len(found.tokenizer))
     return model

@@ -13,7 +13,7 @@ from textgen.model.architecture import DECODER_ONLY
 from textgen.model.contexts import evaluating
 from textgen.model.layers import without_adapters
 
-TOKENS = 12  # in each of the two texts that the probe reads
+TOKENS = 8  # in each of the two texts that the probe reads
 
 
 def check_causal(model: Any, place: str, *, context: int, vocabulary: int) -> None:
@@ -56,6 +56,35 @@ def check_causal(model: Any, place: str, *, context: int, vocabulary: int) -> No
             f"{place}: {name} is not a causal language model: later tokens change the logits of earlier ones, by up to "
             f"{change:.2g} standard deviations. {DECODER_ONLY}"
         )
+
+
+def check_trains(model: Any, place: str) -> None:
+    """Check that the model reads a text of any length in training mode: Reformer's reads one length only.
+
+    Args:
+        model: the model, with or without adapters, on its device.
+        place: the flag and its value, for error messages.
+
+    Raises:
+        UserError: it does not.
+    """
+    device = next(model.parameters()).device
+    modes = [(module, module.training) for module in model.modules()]
+    devices = [device] if device.type == "cuda" else []
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices):  # dropout draws random numbers
+            model.train()
+            model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=device), use_cache=False)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a model's own code raises
+        name = type(without_adapters(model)).__name__
+        raise UserError(
+            f"{place}: {name} cannot be trained on texts of any length ({type(error).__name__}: {first_line(error)})"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def probe_texts(length: int, same: int, vocabulary: int) -> torch.Tensor:

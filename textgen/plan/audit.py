@@ -35,9 +35,10 @@ def describe_examples(corpus: Corpus | MixedCorpus, block_size: int, packing: st
         )
     longer = corpus.longer_than(block_size) if packing == "none" else coverage.cut
     if longer:
+        kind, whole = ("documents", corpus.documents) if packing == "none" else ("examples", counts.examples)
         how = f"longer than a block of {block_size} tokens" if packing == "none" else "cut at the end of a block"
         alone = f" ({coverage.without_prompt:,} by their prompts alone)" if coverage.without_prompt else ""
         yield (
-            f"{longer:,} of {corpus.documents:,} documents are {how}{alone}; what does not fit goes into further "
-            "blocks, without the beginning"
+            f"{longer:,} of {whole:,} {kind} are {how}{alone}; what does not fit goes into further blocks, without the "
+            "beginning"
         )

@@ -188,7 +188,10 @@ def _check(
             check_lengths(amateur.context, replace(config.evaluation, stride=None), name=name)
     if wrong:
         raise UserError.of(wrong)
-    shown = describe_targets(config.data, samples, found["model"].tokenizer)
+    shown = [] if directory.is_complete() else describe_targets(config.data, samples, found["model"].tokenizer)
+    template = config.model.chat_template
+    if template and not any(sample.has_chats for sample in samples.every()):
+        shown += [f"--chat-template {template}: the data has no chats, so it is only saved with the model"]
     if is_main_process():
         for note in (*sources.notes, *shown):  # such as files that are passed over
             print(note, flush=True)

@@ -8,7 +8,7 @@ from textgen.data.block_size import LONGEST, auto_block_size
 from textgen.data.corpus import load_held_out, preview_corpus
 from textgen.evaluation.draw_documents import draw_documents
 from textgen.plan.check import Checked
-from textgen.plan.evaluation_cost import EvaluationCost, text_tokens
+from textgen.plan.evaluation_cost import EvaluationCost, retained_tokens, text_tokens
 from textgen.plan.probe_models import probe_in_dry_run
 from textgen.plan.resolve import model_learning_rate
 from textgen.run.directory import RunDirectory
@@ -62,12 +62,12 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
         "batches": f"{blocks} of {block_size} tokens{estimate}, {share}",
         "evaluation": f"{config.evaluation.convention} perplexity; strategies "
         + ("skipped" if config.evaluation.skip_decoding else config.evaluation.strategies),
-        "perplexity": str(_evaluation_cost(config, block_size, train_tokens, held_out_tokens)),
+        "perplexity": str(_evaluation_cost(config, checked, block_size, train_tokens, held_out_tokens)),
         "run directory": f"{directory.path} ({directory.describe()})",
     }
     for name, text in rows.items():
         accelerator.print(f"{name:14} {text}")
-    _print_probes(checked, accelerator, seed=training.seed)
+    _print_probes(checked, accelerator, seed=training.seed, packing=config.data.packing)
     accelerator.print("all checks passed; this was a dry run, and nothing was written outside the cache")
 
 
@@ -110,16 +110,18 @@ def print_evaluation_plan(config: Any, checked: Checked, directory: RunDirectory
     accelerator.print("this was a dry run, and nothing was written outside the cache")
 
 
-def _print_probes(checked: Checked, accelerator: Accelerator, *, seed: int) -> None:
+def _print_probes(checked: Checked, accelerator: Accelerator, *, seed: int, packing: str | None = None) -> None:
+    """Load and probe every model; ``packing`` is that of training, None if nothing is trained."""
     if accelerator.is_main_process:  # one process, since all would load the same weights into the same memory
         for found in (*checked.models.values(), checked.judge, checked.amateur):
             if found is not None:
-                done = probe_in_dry_run(found, seed=seed)
+                trained = packing is not None and found is checked.model
+                done = probe_in_dry_run(found, seed=seed, trained=trained, isolated=packing == "isolated")
                 accelerator.print(f"{'probe':14} {found.setting} {found.config.model}: {done}")
 
 
 def _evaluation_cost(
-    config: Any, block_size: int, train_tokens: float | None, held_out_tokens: float | None
+    config: Any, checked: Checked, block_size: int, train_tokens: float | None, held_out_tokens: float | None
 ) -> EvaluationCost:
     training = config.training
     step_tokens = training.global_batch_size * block_size
@@ -133,6 +135,7 @@ def _evaluation_cost(
         every=config.run.evaluate_every,
         step_tokens=step_tokens,
         steps=steps,
+        retained=retained_tokens(checked.sources),
     )
 
 

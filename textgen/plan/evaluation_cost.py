@@ -24,6 +24,7 @@ class EvaluationCost:
         budget: what to score before and after training (``--evaluation-tokens``).
         training_budget: what to score in each evaluation during training.
         available: held-out tokens; None if not known.
+        retained: tokens of ``--retain-data``; 0 without it, None if not known.
         every: steps from one evaluation to the next; 0 for none during training.
         step_tokens: tokens trained on in a step.
         steps: number of steps; None if not known.
@@ -35,36 +36,47 @@ class EvaluationCost:
     every: int
     step_tokens: int
     steps: float | None
+    retained: float | None = 0
 
     def __str__(self) -> str:
-        parts = [f"{self._amount(self.budget)} before and after training"]
+        parts = [f"{self._amount(self.budget, self.available)} of held-out text before and after training"]
+        if self.retained != 0:
+            parts[0] += f", and {self._amount(self.budget, self.retained)} of the text to retain"
         if self.every:
-            parts.append(f"{self._amount(self.training_budget)} every {self.every} steps")
+            parts.append(f"{self._amount(self.training_budget, self.available)} every {self.every} steps")
         share = self.share_of_training()
         if share is not None:
             parts.append(f"in all about {100 * share:,.0f} % of the time of training")
         return "; ".join(parts)
 
-    def _amount(self, budget: Budget) -> str:
-        tokens = self._tokens(budget)
+    def _amount(self, budget: Budget, available: float | None) -> str:
+        tokens = _scored(budget, available)
         if tokens is None:
-            return "all held-out text"
+            return "all"
         steps = tokens * FORWARD_SHARE / self.step_tokens
-        known = "up to" if self.available is None else "about"
+        known = "up to" if available is None else "about"
         return f"{known} {tokens:,.0f} tokens (the time of {steps:,.{1 if steps < 10 else 0}f} training steps)"
-
-    def _tokens(self, budget: Budget) -> float | None:
-        if budget == "all":
-            return self.available
-        return budget if self.available is None else min(budget, self.available)
 
     def share_of_training(self) -> float | None:
         """Time of all evaluations divided by that of training; None if an amount is not known."""
-        if self.available is None or self.steps is None:
+        if self.available is None or self.retained is None or self.steps is None:
             return None
         evaluations = max(1.0, self.steps / self.every) if self.every else 1  # the last step is always evaluated
-        tokens = 2 * (self._tokens(self.budget) or 0) + evaluations * (self._tokens(self.training_budget) or 0)
+        tokens = 2 * ((_scored(self.budget, self.available) or 0) + (_scored(self.budget, self.retained) or 0))
+        tokens += evaluations * (_scored(self.training_budget, self.available) or 0)
         return tokens * FORWARD_SHARE / (self.steps * self.step_tokens)
+
+
+def _scored(budget: Budget, available: float | None) -> float | None:
+    """Tokens of a text that are scored; None if not known."""
+    if budget == "all":
+        return available
+    return budget if available is None else min(budget, available)
+
+
+def retained_tokens(sources: DataSources) -> float | None:
+    """Tokens of the text to retain, from the sizes of the sources; 0 without one, None if these are not known."""
+    return 0 if sources.retained is None else _size(sources.retained)
 
 
 def text_tokens(data: DataConfig, sources: DataSources) -> tuple[float | None, float | None]:

@@ -7,7 +7,7 @@ import psutil
 import torch
 from accelerate import Accelerator
 
-from textgen.model.build import load_frozen
+from textgen.model.build import check_training, load_frozen
 from textgen.model.locate import FoundModel
 
 
@@ -24,18 +24,26 @@ def probe_models(models: Iterable[FoundModel | None], accelerator: Accelerator, 
             load_frozen(found, device=accelerator.device, seed=seed)
 
 
-def probe_in_dry_run(found: FoundModel, *, seed: int) -> str:
+def probe_in_dry_run(found: FoundModel, *, seed: int, trained: bool = False, isolated: bool = False) -> str:
     """Load a model whose weights are on this machine onto the CPU, and probe it; returns what was done, as a phrase.
 
+    Args:
+        found: the model.
+        seed: random seed of random weights.
+        trained: whether it is the model to train.
+        isolated: whether documents in one row must not see each other in training.
+
     Raises:
-        UserError: its weights cannot be loaded, or it is not a causal language model.
+        UserError: its weights cannot be loaded, it is not a causal language model, or it cannot be trained so.
     """
     needed = 4 * found.parameters
     if not _is_local(found):
         return "not loaded, since its weights are not on this machine"
     if needed > psutil.virtual_memory().available:
         return f"not loaded, since its weights take {needed / 1e9:,.0f} GB of memory"
-    load_frozen(found, device=torch.device("cpu"), seed=seed)
+    model = load_frozen(found, device=torch.device("cpu"), seed=seed)
+    if trained:
+        check_training(model, found, isolated=isolated)
     return "loaded, and predicts each token from those before it"
 
 

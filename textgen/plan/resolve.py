@@ -10,7 +10,6 @@ from textgen.data.mixed_corpus import MixedCorpus
 from textgen.errors import UserError
 from textgen.model.build import TrainableModel
 from textgen.model.locate import FoundModel
-from textgen.model.packing import check_isolation
 from textgen.plan.audit import describe_examples
 from textgen.run.directory import RunDirectory
 from textgen.training.auto import auto_learning_rate, auto_warmup_steps
@@ -33,8 +32,7 @@ def resolve_blocks(
         echo: called with lines to print.
 
     Raises:
-        UserError: the model cannot isolate documents as ``--packing isolated`` asks, no prompt leaves room for a
-            target in its block, or the run in the directory has other values.
+        UserError: no prompt leaves room for a target in its block, or the run in the directory has other values.
     """
     found: dict[str, Any] = {}
     if config.data.block_size == "auto":
@@ -44,9 +42,7 @@ def resolve_blocks(
         else:
             found["block_size"] = auto_block_size(context, tokens=corpus.token_count, global_batch_size=batch)
         echo(f"--block-size auto: {found['block_size']}")
-    if config.data.packing == "isolated":
-        check_isolation(trainable.model, config.model.model)
-    elif config.data.packing == "auto":
+    if config.data.packing == "auto":
         found["packing"] = "none" if corpus.counts.examples else "joined"
         if corpus.counts.examples:
             echo("--packing auto: none, so that examples are whole and do not see each other")

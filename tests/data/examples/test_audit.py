@@ -17,9 +17,9 @@ def chat(*messages, id="a#0"):
 def test_targets_are_set_apart_and_counted_with_the_end_of_text(chat_tokenizer):
     pair = Document("b#1", "b", "Two? 1", "Two? ", (), True)
     lines = show_examples(chat_tokenizer(), [chat(), pair])
-    assert lines[1] == "    <|user|>Hi<|end|><|assistant|>[[Yes?\\nWhat?<|end|><|endoftext|>]]"
+    assert lines[1] == "    <|endoftext|><|user|>Hi<|end|><|assistant|>[[Yes?\\nWhat?<|end|><|endoftext|>]]"
     assert lines[2].startswith("  b#1 (2 of ")
-    assert lines[3] == "    Two? [[1<|endoftext|>]]"
+    assert lines[3] == "    <|endoftext|>Two? [[1<|endoftext|>]]"
     assert len(lines) == 4
 
 
@@ -40,11 +40,11 @@ def test_what_is_shown_is_what_the_corpus_has(chat_tokenizer, messages):
     tokenizer = chat_tokenizer()
     (encoded,) = encode_documents(tokenizer, [chat(*messages)])
     trained = as_trained(tokenizer, encoded)
-    assert trained.ids == [*encoded.ids, tokenizer.eos_token_id]
+    assert trained.ids == [tokenizer.eos_token_id, *encoded.ids, tokenizer.eos_token_id]
     context = {
         i for begin, end in zip(encoded.edges()[::2], encoded.edges()[1::2], strict=True) for i in range(begin, end)
     }
-    assert trained.scored == [i not in context for i in range(len(trained.ids))]
+    assert trained.scored == [False, *(i not in context for i in range(len(encoded.ids) + 1))]
 
 
 def test_long_parts_are_cut_in_the_middle(chat_tokenizer):
@@ -54,7 +54,7 @@ def test_long_parts_are_cut_in_the_middle(chat_tokenizer):
 
 def test_a_space_that_the_tokenizer_does_not_write_is_shown(llama_tokenizer):
     pair = Document("a#0", "a", "two + two four", "two + two", (), True)
-    assert show_examples(llama_tokenizer(), [pair])[1] == "    two + two[[ four</s>]]"
+    assert show_examples(llama_tokenizer(), [pair])[1] == "    <s> two + two[[ four</s>]]"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,31 @@ def test_long_passages_are_cut() -> None:
     assert shared.passage == f"{text[:SHOWN_CHARACTERS]} …"
 
 
+def example(number: int, prompt: str, completion: str, *, source: str, completion_only: bool = True) -> Document:
+    return Document(f"{source}#{number}", source, prompt + completion, prompt, (), completion_only)
+
+
+def test_a_short_completion_is_shared_with_its_whole_example_only() -> None:
+    rule = f"Answer by yes or no, as {SHARED}. "
+    training = [example(i, f"{rule}Is {i} odd?", " yes" if i % 2 else " no", source="t") for i in range(9)]
+    other = example(0, f"{rule}Is 31 odd?", " yes", source="h")
+    same = example(1, f"{rule} Is 3 odd?", " Yes!", source="h")
+    found = find_contamination([other, same], training, 13)
+    assert found.documents == (SharedText("h#1", 1, 1, "t#3", "Yes", 1),)
+    everything = [example(0, f"{rule}Is 31 odd?", " yes", source="h", completion_only=False)]
+    whole = [example(0, f"{rule}Is 1 odd?", " yes", source="t", completion_only=False)]
+    assert find_contamination(everything, whole, 13).ids == {"h#0"}, "the prompt is scored too"
+
+
+def test_a_long_completion_is_compared_without_its_prompt() -> None:
+    training = [example(0, f"As {SHARED}, why?", " Because of this and that.", source="t")]
+    clean = example(0, f"As {SHARED}, why?", f" Because {' '.join(map(str, range(20)))}.", source="h")
+    copied = example(1, "Tell a story.", f" One day, {SHARED}.", source="h")
+    told = [*training, example(1, "Another story?", f" It is said that {SHARED}.", source="t")]
+    assert find_contamination([clean, copied], training, 13).documents == ()
+    assert find_contamination([clean, copied], told, 13).ids == {"h#1"}
+
+
 def test_a_short_document_is_its_own_passage() -> None:
     (shared,) = find_contamination([Document("h", "h", "some, other text")], TRAINING, 13).documents
     assert shared == SharedText("h", 3, 3, "t#0", "some, other text", 3)

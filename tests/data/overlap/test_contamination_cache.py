@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,17 @@ def test_is_computed_once(write: Callable[[str, str], Path], monkeypatch: pytest
     changed = load(config)
     assert changed
     assert changed.documents == ()
+
+
+def test_what_is_scored_of_examples_is_part_of_the_key(write: Callable[[str, str], Path]) -> None:
+    lines = [json.dumps({"prompt": f"{SHARED} {i}?", "completion": f" {i}"}) for i in range(40)]
+    config = DataConfig(data=str(write("a.jsonl", "\n".join(lines))))
+    for loss_on, expected in (("completion", False), ("all", True), ("completion", False)):
+        chosen = replace(config, loss_on=loss_on)
+        held_out = load_held_out(chosen)
+        found = load_contamination(chosen, find_data(chosen), held_out, 13)
+        assert found
+        assert len(found.documents) == (len(held_out) if expected else 0)
 
 
 def test_near_duplicates_are_counted_in_the_same_pass(write: Callable[[str, str], Path]) -> None:

@@ -1,5 +1,6 @@
-"""Held-out text that is in the training text too: refused if all of it is, otherwise counted and said."""
+"""Held-out or retained text that is trained on: refused if all of it is, otherwise counted and said."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 
 from textgen.data.cache import cache_directory
 from textgen.data.config import DataConfig
+from textgen.data.corpus import load_held_out
 from textgen.data.overlap import validation_overlap
-from textgen.data.overlap.validation_overlap import Overlap, check_overlap, check_sources, count_overlap
+from textgen.data.overlap.validation_overlap import Overlap, Untrained, check_overlap, check_sources, count_overlap
 from textgen.data.sources import DataSources, Source, find_data
 from textgen.errors import UserError
 
@@ -46,7 +48,9 @@ def test_different_texts_are_fine_and_without_validation_data_nothing_is_counted
 
 def test_shared_documents_are_counted_on_both_sides(config):
     named = config(["one", "two", "a  b\nc", "one"], ["one", "three", "a b c", "a b  c", "four"])
-    assert count_overlap(named, find_data(named)) == Overlap(5, 3, 3)
+    sources = find_data(named)
+    text = Untrained("--validation-data", str(named.validation_data), sources.held_out or [], "")
+    assert count_overlap(named, sources, text) == Overlap(5, 3, 3)
     [line] = said(named)
     assert line.startswith(f"warning: 3 of the 5 documents of --validation-data {named.validation_data} are in ")
     assert f"--data {named.data} too, 3 times." in line
@@ -59,6 +63,29 @@ def test_if_all_are_shared_the_run_is_refused(config):
         UserError, match=r"--validation-data .*: all of it is also in --data .*, so nothing would be held"
     ):
         said(named)
+
+
+def test_text_to_retain_is_compared_with_what_is_trained_on(config, write):
+    named = config(["one", "two", "three"], ["four"])
+    retained = replace(named, retain_data=str(write("general.txt", "one\n\nfive\n\nfour")))
+    [line] = said(retained)
+    assert line.startswith(f"warning: 1 of the 3 documents of --retain-data {retained.retain_data} are in --data ")
+    own = replace(named, retain_data=named.data)
+    same = replace(named, retain_data=str(write("copy.txt", "three\n\none")))
+    check_sources(same, find_data(same))
+    with pytest.raises(UserError, match=r"--retain-data .*copy.txt: all of it is also in --data .*, so it would not"):
+        said(same)
+    with pytest.raises(UserError, match=r"--retain-data .*train.txt: all of it is also in --data"):
+        check_sources(own, find_data(own))
+
+
+def test_held_out_documents_of_the_data_are_not_trained_on(write):
+    texts = [f"text {i}" for i in range(40)]
+    data = DataConfig(data=str(write("train.txt", "\n\n".join(texts))), validation_fraction=0.3)
+    held_out = [document.text for document in load_held_out(data)]
+    assert held_out
+    retained = replace(data, retain_data=str(write("general.txt", "\n\n".join([*held_out, "other"]))))
+    assert said(retained) == []
 
 
 def test_it_is_counted_once_for_the_same_content(config, monkeypatch):
@@ -90,7 +117,7 @@ def test_the_count_is_that_of_plain_sets(tmp_path_factory, train, held_out):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation_overlap, "_BATCH", 4)
-        found = count_overlap(DataConfig(), sources)
+        found = count_overlap(DataConfig(), sources, Untrained("--validation-data", "", sources.held_out or [], ""))
     shared = set(train) & set(held_out)
     assert found == Overlap(
         len(held_out), sum(text in shared for text in held_out), sum(text in shared for text in train)

@@ -70,9 +70,18 @@ def test_findings_are_a_line_each(run):
     ],
 )
 def test_contamination_in_words(found, finding):
-    contamination = {"ngram_words": 13, "held_out_documents": 3, "documents": [{"id": str(n)} for n in range(found)]}
+    documents = [{"id": str(n), "words": 20} for n in range(found)]
+    contamination = {"ngram_words": 13, "held_out_documents": 3, "documents": documents}
     assert contamination_finding(contamination) == finding
+    named = contamination_finding(contamination | {"training_data": "a.txt"})
+    assert named == finding.replace("a training document", "a training document of a.txt")
     assert contamination_finding({}) == ""
+
+
+def test_short_documents_share_all_of_their_words():
+    documents = [{"id": "a", "words": 20}, {"id": "b", "words": 2}]
+    finding = contamination_finding({"ngram_words": 13, "held_out_documents": 3, "documents": documents})
+    assert "share 13 words in a row, or all of fewer words, with a training document." in finding
 
 
 MASK = {"examples": 90, "tokens": 8000, "targets": 1234, "cut": 0, "without_prompt": 0, "untargeted": 0, "left_out": 0}

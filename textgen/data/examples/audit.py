@@ -5,6 +5,7 @@ Training on the wrong tokens is silent: the loss falls, and the model never lear
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -43,11 +44,12 @@ def show_examples(
 
 
 def as_trained(tokenizer: PreTrainedTokenizerBase, encoded: EncodedDocument) -> EncodedDocument:
-    """An example with the end-of-text token after it, which is a target if the last token before it is one."""
+    """An example with the tokens around it: that before it is context, and the end-of-text token after it is a target
+    if the last token before that is one."""
     marks = document_marks(tokenizer)
     own = encoded.after(marks.before).until(marks.after)
-    scored = own.scored and [*own.scored, own.scored[-1]]
-    return EncodedDocument([*own.ids, marks.after], scored)
+    scored = own.scored or [True] * len(own.ids)
+    return EncodedDocument([marks.before, *own.ids, marks.after], [False, *scored, scored[-1]])
 
 
 def audit_problems(
@@ -78,7 +80,8 @@ def audit_problems(
     if training and not any(_ends(tokenizer, e) for _, e in chats):
         return [
             f"{template}: the end of the assistant's turn is never a target in the chats of {data}: the template "
-            "writes no special token after an answer, so the model would not learn to stop. Use another template."
+            f"writes no special token after an answer{_unknown_names(tokenizer)}, so the model would not learn to "
+            "stop. Use another template."
         ]
     return []
 
@@ -91,6 +94,14 @@ def _ends(tokenizer: PreTrainedTokenizerBase, encoded: EncodedDocument) -> bool:
         if last in special:
             return True
     return False
+
+
+def _unknown_names(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What a template writes like a special token of another tokenizer, as a clause in brackets; empty for nothing."""
+    names = dict.fromkeys(re.findall(r"<\|\w+\|>", str(tokenizer.chat_template)))
+    vocabulary = tokenizer.get_vocab()
+    unknown = [name for name in names if name not in vocabulary]
+    return f" ({', '.join(unknown)}: no token of this tokenizer)" if unknown else ""
 
 
 def _is_visible(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:

@@ -2,8 +2,10 @@
 
 A model may know such a document by heart, so figures are given with and without them. The unit is GPT-3's (Brown et
 al., arXiv 2005.14165, appendix C): a held-out document is contaminated if it shares an n-gram of words (13 by default)
-with a training document or, if it is shorter, all of its words with one. Unlike there, frequent n-grams count as well,
-and an n-gram is only looked for in the training text at hand, not in what the model was pretrained on.
+with a training document or, if it is shorter, all of its words with one. Of an example of a task it is the completion
+that counts, or the whole example if the completion is shorter: the same answer to another question is no leak. Unlike
+in GPT-3's, frequent n-grams count as well, and an n-gram is only looked for in the training text at hand, not in what
+the model was pretrained on.
 """
 
 from collections.abc import Iterable, Sequence
@@ -49,6 +51,7 @@ class Contamination:
         held_out_documents: number of held-out documents.
         documents: the contaminated ones, the largest share of shared words first.
         near_duplicates: training documents that nearly equal another one; None if they were not counted.
+        training_data: the data that the training documents are from, if it is not known that the model learned from it.
     """
 
     ngram_words: int
@@ -56,6 +59,7 @@ class Contamination:
     held_out_documents: int
     documents: tuple[SharedText, ...]
     near_duplicates: NearDuplicates | None = None
+    training_data: str | None = None
 
     @property
     def ids(self) -> frozenset[str]:

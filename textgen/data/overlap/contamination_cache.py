@@ -17,7 +17,7 @@ from textgen.errors import UserError
 from textgen.files import read_json, write_json
 from textgen.progress import progress
 
-_FORMAT = 1  # part of the key: increase it if the definition of contamination or the layout changes
+_FORMAT = 2  # part of the key: increase it if the definition of contamination or the layout changes
 
 
 def load_contamination(
@@ -65,7 +65,8 @@ def _key(config: DataConfig, sources: DataSources, held_out: Sequence[Document],
     """A hash of everything that the result depends on."""
     digest = hashlib.sha256()
     settings = [_FORMAT, n, sources.fingerprint, config.text_column, config.one_document, config.validation_fraction]
-    for part in (settings, *([document.id, document.text] for document in held_out)):
+    settings += [config.loss_on]
+    for part in (settings, *([document.id, document.text, document.scored_text] for document in held_out)):
         digest.update(json.dumps(part).encode())
     return digest.hexdigest()[:32]
 

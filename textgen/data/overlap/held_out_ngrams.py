@@ -30,7 +30,8 @@ class NgramIndex:
     """The n-grams of held-out documents, and for each the first place in the training text that has it.
 
     A document of fewer than ``n`` words counts as one n-gram, and is found only in a training document that has exactly
-    these words.
+    these words. Of an example of a task, only the completion is looked for; one of fewer than ``n`` words, like
+    "yes", is found only in a training example that has the words of the whole example, prompt included.
 
     Args:
         documents: the held-out documents.
@@ -67,7 +68,7 @@ class NgramIndex:
             parts = _parts(words, batch, self.n)
             for part in parts:
                 if part.short:
-                    self._short.setdefault(words.key(part.first, part.words), []).append(part.piece.number)
+                    self._short.setdefault(_short_key(words, part), []).append(part.piece.number)
             inside = np.concatenate([np.arange(p.first, p.first + max(0, p.words - self.n + 1)) for p in parts])
             hashes.append(ngram_hashes(words, self.n)[inside])
             begins.append(words.starts[inside] + offset)
@@ -95,7 +96,7 @@ class NgramIndex:
             if self._short:
                 for part in _parts(words, batch, self.n):
                     if part.short:
-                        self._compare_short(words.key(part.first, part.words), part.piece.document.id)
+                        self._compare_short(_short_key(words, part), part.piece.document.id)
             self._training_words += len(words)
             last = batch[-1].number
         self.training_documents = last + 1
@@ -148,6 +149,15 @@ class _Part:
     first: int
     words: int
     short: bool
+
+
+def _short_key(words: Words, part: _Part) -> bytes:
+    """The words of a short document, or all of those of an example with a short completion."""
+    document = part.piece.document
+    if len(document.scored_text) < len(document.text):
+        words = split_words([document.text])
+        return words.key(0, len(words))
+    return words.key(part.first, part.words)
 
 
 def _parts(words: Words, batch: Sequence[Piece], n: int) -> list[_Part]:

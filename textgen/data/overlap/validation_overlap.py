@@ -1,4 +1,4 @@
-"""Whether the text of ``--validation-data`` is really held out, or also in the training text."""
+"""Whether the text of ``--validation-data`` is really held out, and that of ``--retain-data`` other text."""
 
 import hashlib
 import json
@@ -8,86 +8,115 @@ from itertools import islice
 
 from textgen.data.cache import create_cache
 from textgen.data.config import DataConfig
+from textgen.data.readers import training_documents
 from textgen.data.sources import DataSources, Source, read_documents
 from textgen.data.split import split_hash
 from textgen.errors import UserError
 from textgen.files import read_json, write_json
 
 _BATCH = 10_000  # training documents that are looked up at a time
+_FORMAT = 2  # part of the key of a count in the cache: increase it if what is counted changes
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """Text that the model must not be trained on.
+
+    Attributes:
+        setting: the flag that names it.
+        data: the flag's value.
+        sources: where it is.
+        remedy: what to do if all of it is in ``--data``.
+    """
+
+    setting: str
+    data: str
+    sources: list[Source]
+    remedy: str
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """The documents that ``--validation-data`` and ``--data`` share: with equal texts, up to white space.
+    """The documents that some text and the training documents share: with equal texts, up to white space.
 
     Attributes:
-        validation_documents: number of held-out documents.
-        validation_documents_in_train: of these, how many are in the training text.
-        train_documents_in_validation: number of training documents that are held-out ones.
+        documents: number of documents of the text.
+        documents_in_train: of these, how many are training documents.
+        train_documents: number of training documents that are in the text.
     """
 
-    validation_documents: int
-    validation_documents_in_train: int
-    train_documents_in_validation: int
+    documents: int
+    documents_in_train: int
+    train_documents: int
 
 
 def check_sources(config: DataConfig, sources: DataSources) -> None:
-    """Check that ``--validation-data`` does not name the same content as ``--data``.
+    """Check that neither ``--validation-data`` nor ``--retain-data`` names the same content as ``--data``.
 
     Raises:
         UserError: every one of its sources is a source of ``--data`` too.
     """
     train = {_content(source) for source in sources.train}
-    if sources.held_out and all(_content(source) in train for source in sources.held_out):
-        raise _all_shared(config)
+    same = [text for text in _untrained(config, sources) if all(_content(s) in train for s in text.sources)]
+    if same:
+        raise UserError.of([_all_shared(config, text) for text in same])
 
 
 def check_overlap(config: DataConfig, sources: DataSources, echo: Callable[[str], None]) -> None:
-    """Check that ``--validation-data`` has documents that are not in ``--data``, and print how many are.
+    """Check that these texts have documents that are not trained on, and print how many are.
 
-    The count is kept in the cache. It reads all data once, in the memory of eight bytes for each held-out document.
+    The counts are kept in the cache. Each reads all data once, in the memory of eight bytes for each document of the
+    text.
 
     Raises:
-        UserError: all documents are in ``--data`` too.
+        UserError: all documents of one of them are trained on.
     """
     from filelock import FileLock
 
-    if sources.held_out is None:
-        return
-    key = json.dumps([sources.fingerprint, config.text_column, config.one_document])
-    path = create_cache("overlap") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-    with FileLock(f"{path}.lock"):  # the first process counts, the others wait
-        if known := read_json(path):
-            found = Overlap(**known)
-        else:
-            found = count_overlap(config, sources)
-            write_json(path, asdict(found))
-    shared, documents = found.validation_documents_in_train, found.validation_documents
-    if documents and shared == documents:
-        raise _all_shared(config)
-    if shared:
-        echo(
-            f"warning: {shared:,} of the {documents:,} documents of --validation-data {config.validation_data} are in "
-            f"--data {config.data} too, {found.train_documents_in_validation:,} times. The model is trained on them, "
-            "so the figures are too good. Remove them from one of the two."
-        )
+    for text in _untrained(config, sources):
+        settings = [config.text_column, config.one_document, config.validation_fraction]
+        key = json.dumps([_FORMAT, sources.fingerprint, *settings, text.setting, [s.fingerprint for s in text.sources]])
+        path = create_cache("overlap") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+        with FileLock(f"{path}.lock"):  # the first process counts, the others wait
+            if known := read_json(path):
+                found = Overlap(**known)
+            else:
+                found = count_overlap(config, sources, text)
+                write_json(path, asdict(found))
+        if found.documents and found.documents_in_train == found.documents:
+            raise UserError(_all_shared(config, text))
+        if found.documents_in_train:
+            echo(
+                f"warning: {found.documents_in_train:,} of the {found.documents:,} documents of {text.setting} "
+                f"{text.data} are in --data {config.data} too, {found.train_documents:,} times. The model is trained "
+                "on them, so the figures are too good. Remove them from one of the two."
+            )
 
 
-def count_overlap(config: DataConfig, sources: DataSources) -> Overlap:
-    """Count the shared documents."""
+def count_overlap(config: DataConfig, sources: DataSources, text: Untrained) -> Overlap:
+    """Count the documents that a text shares with the training documents."""
     import numpy as np
 
-    held_out = read_documents(sources.held_out or [], config, setting="--validation-data")
-    known, number = np.unique(np.fromiter(map(split_hash, held_out), np.float64), return_counts=True)
+    documents = read_documents(text.sources, config, setting=text.setting)
+    known, number = np.unique(np.fromiter(map(split_hash, documents), np.float64), return_counts=True)
     found = np.zeros(len(known), bool)
     train = 0
-    hashes = map(split_hash, read_documents(sources.train, config) if len(known) else ())
+    hashes = map(split_hash, training_documents(config, sources) if len(known) else ())
     for batch in _batches(hashes):
         index = np.minimum(np.searchsorted(known, batch), len(known) - 1)
         is_shared = known[index] == batch
         found[index[is_shared]] = True
         train += int(is_shared.sum())
     return Overlap(int(number.sum()), int(number[found].sum()), train)
+
+
+def _untrained(config: DataConfig, sources: DataSources) -> Iterator[Untrained]:
+    if sources.held_out is not None:
+        remedy = "nothing would be held out. Name other text, or omit --validation-data to hold out part of --data."
+        yield Untrained("--validation-data", str(config.validation_data), sources.held_out, remedy)
+    if sources.retained is not None:
+        remedy = "it would not show what training costs elsewhere. Name text that is not trained on."
+        yield Untrained("--retain-data", str(config.retain_data), sources.retained, remedy)
 
 
 def _batches(hashes: Iterator[float]) -> Iterator[list[float]]:
@@ -100,8 +129,5 @@ def _content(source: Source) -> tuple[str, str]:
     return source.fingerprint, source.location if source.kind == "hub" else ""
 
 
-def _all_shared(config: DataConfig) -> UserError:
-    return UserError(
-        f"--validation-data {config.validation_data}: all of it is also in --data {config.data}, so nothing would be "
-        "held out. Name other text, or omit --validation-data to hold out part of --data."
-    )
+def _all_shared(config: DataConfig, text: Untrained) -> str:
+    return f"{text.setting} {text.data}: all of it is also in --data {config.data}, so {text.remedy}"

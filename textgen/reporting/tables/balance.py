@@ -6,7 +6,7 @@ Of examples of a task, also how much was trained on.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from textgen.reporting.formatting import MISSING, count, interval_text, number, part_of
+from textgen.reporting.formatting import MISSING, count, interval_text, number, part_of, printable
 from textgen.reporting.results import RETAINED, moments
 from textgen.reporting.tables.metrics import Cells
 
@@ -51,9 +51,13 @@ def contamination_finding(contamination: Mapping[str, Any]) -> str:
     if not contamination:
         return ""
     found, scored = len(contamination["documents"]), contamination["held_out_documents"]
-    shared = f"{contamination['ngram_words']} words in a row with a training document"
+    data = contamination.get("training_data")
+    training = f"a training document of {printable(data)}" if data else "a training document"
+    shared = f"{contamination['ngram_words']} words in a row with {training}"
     if not found:
         return f"No scored document shares {shared}."
+    if any(row["words"] < contamination["ngram_words"] for row in contamination["documents"]):
+        shared = shared.replace(" in a row", " in a row, or all of fewer words,")
     finding = f"{count(found)} of {count(scored)} scored documents share{'s' if found == 1 else ''} {shared}"
     return f"{finding}, so there are no figures without them." if found == scored else f"{finding}."
 
