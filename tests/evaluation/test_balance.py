@@ -108,8 +108,15 @@ def test_a_balance_has_what_the_settings_ask_for(write_text: Write) -> None:
     assert balance.retained is None
     assert balance.contamination
     assert balance.contamination.ids == {"held-out.txt#0"}
+    assert balance.contamination.training_data == config.data, "nobody knows what the model was trained on"
     assert balance.mask is None
     assert load_balance(config, EvaluationConfig(contamination_words=0), sources, drawn).contamination is None
+
+
+def test_an_evaluation_of_text_of_its_own_claims_nothing_about_training(write_text: Write) -> None:
+    config = DataConfig(validation_data=str(write_text("held-out.txt", "clean")))
+    drawn = draw_documents([Document("held-out.txt#0", "", "clean")])
+    assert load_balance(config, EvaluationConfig(), find_data(config), drawn).contamination is None
 
 
 def test_a_balance_has_what_is_trained_on_of_examples(write_text: Write, tokenizer: Any) -> None:
@@ -118,4 +125,6 @@ def test_a_balance_has_what_is_trained_on_of_examples(write_text: Write, tokeniz
     sources, corpus = find_data(config), load_corpus(config, tokenizer)
     balance = load_balance(config, EvaluationConfig(), sources, draw_documents(corpus.validation), corpus)
     assert balance.mask == mask_coverage(corpus, 16, "none")
+    assert balance.contamination
+    assert balance.contamination.training_data is None
     assert balance.mask

@@ -62,8 +62,10 @@ def test_every_document_of_the_validation_data_is_scored(run_recipe, text_file, 
 
 
 def test_two_processes_measure_what_one_does(run_recipe, text_file, tmp_path) -> None:
+    (tmp_path / "train.txt").write_text("What a model may have read in training.", encoding="utf-8")
     for processes in (1, 2):
         flags = ["--validation-data", text_file, *LIGHT, "--output-dir", tmp_path / str(processes)]
+        flags += ["--data", tmp_path / "train.txt"]
         flags += ["--retain-data", text_file, "--evaluation-tokens", "2000"]
         run_recipe("evaluate", *flags, processes=processes)
     one, two = ((tmp_path / str(n) / "evaluation") for n in (1, 2))
@@ -74,6 +76,7 @@ def test_two_processes_measure_what_one_does(run_recipe, text_file, tmp_path) ->
     for entry in figures:
         assert entry["nll_sum"] == pytest.approx(figures[0]["nll_sum"], rel=1e-9)
     assert (one / "contamination.json").read_bytes() == (two / "contamination.json").read_bytes()
+    assert json.loads((one / "contamination.json").read_text())["training_data"] == str(tmp_path / "train.txt")
     texts = [read_lines(where / "continuations.jsonl") for where in (one, two)]
     assert texts[0] == texts[1]
     rows = [json.loads((where / "decoding.json").read_text())["model"] for where in (one, two)]
