@@ -63,6 +63,8 @@ class EncodedDocument:
 
         If the last token is none, the special token after the document is none either.
         """
+        if self.scored is None:
+            return []
         runs = self.scored_runs()
         starts, ends = [0, *(end for _, end in runs)], [*(start for start, _ in runs), len(self.ids)]
         found = [edge for run in zip(starts, ends, strict=True) if run[0] < run[1] for edge in run]
@@ -169,9 +171,12 @@ def _section(text: Sequence[Part], after: bool) -> Piece:
 
 
 def _joined(pieces: Sequence[Piece], ids: Iterator[list[list[int]]]) -> EncodedDocument:
-    flat: list[tuple[int, bool]] = []
+    parts: list[tuple[list[int], bool]] = []
     for piece, scored in pieces:
-        parts = [[piece]] if isinstance(piece, int) else next(ids)
-        flat += [(token, target) for part, target in zip(parts, scored, strict=True) for token in part]
-    targets = [target for _, target in flat]
-    return EncodedDocument([token for token, _ in flat], None if all(targets) else targets)
+        parts += zip([[piece]] if isinstance(piece, int) else next(ids), scored, strict=True)
+    if len(parts) == 1 and parts[0][1]:  # a plain text: nothing per token, of which there are millions a second
+        return EncodedDocument(parts[0][0])
+    tokens = [token for part, _ in parts for token in part]
+    if all(target for part, target in parts if part):
+        return EncodedDocument(tokens)
+    return EncodedDocument(tokens, [target for part, target in parts for _ in part])
