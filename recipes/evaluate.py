@@ -87,7 +87,6 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     if config.output.baseline:
         run_log.write_difference("baseline", "model", seed=config.output.seed)
     run_log.finish()
-    accelerator.end_training()  # leave the process group
 
 
 if __name__ == "__main__":

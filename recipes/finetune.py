@@ -12,9 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from textgen import signals
 from textgen.config import settings
 from textgen.data.config import DataConfig
 from textgen.data.mixture.parts import data_name
+from textgen.errors import Preempted
 from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.plan.check import check_finetuning
@@ -155,38 +157,47 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         f"training for {total_steps:,} steps on {describe_launch(accelerator, config.engine.precision)}, "
         f"into {directory.path}"
     )
-    for step in range(state.step + 1, total_steps + 1):
-        # a single training step: forward, backward, clip and update are in textgen/training/step.py
-        learning_rate = learning_rate_at(step, config.training, total_steps)
-        result = training_step(
-            accelerator, prepared.training_model, prepared.optimizer, batches, step=step, learning_rate=learning_rate,
-            max_grad_norm=config.training.max_grad_norm, exact=config.engine.exact,
-        )  # fmt: skip
-        state = state.after(step, result.targets)
-        run_log.add_step(result)
-        row: dict[str, float] = {}
-        last = step == total_steps
+    try:
+        for step in signals.deferred(range(state.first_step, total_steps + 1)):
+            # a single training step: forward, backward, clip and update are in textgen/training/step.py
+            if step > state.step:  # otherwise only what follows the step is left to do, as a signal came in between
+                learning_rate = learning_rate_at(step, config.training, total_steps)
+                result = training_step(
+                    accelerator, prepared.training_model, prepared.optimizer, batches, step=step,
+                    learning_rate=learning_rate, max_grad_norm=config.training.max_grad_norm,
+                    exact=config.engine.exact, stopping=signals.requested(),
+                )  # fmt: skip
+                run_log.add_step(result)
+                state = state.after(step, result.targets, result.metrics(learning_rate))
+                if result.stopping:
+                    raise Preempted(signals.reason())
+            row: dict[str, float] = {}
+            last = step == total_steps
 
-        # once in a while: log
-        if last or due(config.run.log_every, step):
-            row |= {"train/loss": result.loss, "train/learning_rate": learning_rate}
-            row |= {"train/grad_norm": result.grad_norm, "train/tokens": state.targets}
+            # once in a while: log
+            if last or due(config.run.log_every, step):
+                row |= state.metrics
 
-        # once in a while: evaluate
-        if last or due(config.run.evaluate_every, step):
-            with prepared.evaluation_weights():
-                row |= evaluation.held_out_metrics(loaded)
-            state = state.evaluated(row["eval/bits_per_byte"])
-        if row:
-            run_log.log({"step": step} | row)
+            # once in a while: evaluate
+            if last or due(config.run.evaluate_every, step):
+                with prepared.evaluation_weights():
+                    row |= evaluation.held_out_metrics(loaded)
+                state = state.evaluated(row["eval/bits_per_byte"])
+            if row:
+                run_log.log({"step": step} | row)
 
-        # once in a while: sample
-        if sampler and (last or due(config.run.sample_every, step)):
-            sample(step)
+            # once in a while: sample
+            if sampler and (last or due(config.run.sample_every, step)):
+                sample(step)
 
-        # once in a while: save
-        if last or state.is_best or due(config.run.checkpoint_every, step):
-            checkpoints.save(state)
+            # once in a while: save
+            state = state.recorded()
+            if last or state.is_best or due(config.run.checkpoint_every, step):
+                checkpoints.save(state)
+    except Preempted:  # a signal to any process, after a step or in an evaluation: all are here
+        checkpoints.save(state)
+        accelerator.wait_for_everyone()
+        raise Preempted(signals.reason(), saved=state.step) from None
 
     # --------------------------------------------------------------------- save, evaluate after training, report
     prepared.save(directory.path / "model")
@@ -194,7 +205,6 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     run_log.write_difference("before", "after", seed=config.training.seed)
     run_log.finish()
     echo(f"model:  {directory.path / 'model'}")
-    accelerator.end_training()  # leave the process group
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from typing import Any
 LIBRARIES = ("torch", "torch.distributed.fsdp", "torch.optim", "transformers", "transformers.models.gpt2", "accelerate")
 LIBRARIES += ("peft", "datasets", "tyro", "rich.console", "matplotlib.figure", "matplotlib.backends.backend_agg")
 LIBRARIES += ("jinja2", "huggingface_hub", "safetensors.torch", "yaml", "filelock", "psutil")
+_GRACE = 30.0  # seconds from SIGTERM to SIGKILL, as torchrun has it
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,27 @@ class Ended:
     code: int
     out: str
     error: str
+
+
+@dataclass(frozen=True)
+class Strike:
+    """A signal to send to a script while it runs.
+
+    Attributes:
+        signal: its number.
+        rank: the process that gets it; None: all.
+        file: a file that must have some lines first; empty: none.
+        lines: that number of lines.
+        seconds: time to wait then.
+        again: time after which the same signal is sent once more; None: never.
+    """
+
+    signal: int
+    rank: int | None = None
+    file: str = ""
+    lines: int = 0
+    seconds: float = 0.0
+    again: float | None = None
 
 
 class Prefork:
@@ -68,6 +90,7 @@ class Prefork:
         env: Mapping[str, str] | None = None,
         timeout: float = 600,
         check: bool = False,
+        strike: Strike | None = None,
     ) -> Ended:
         """Run a script to its end.
 
@@ -79,6 +102,7 @@ class Prefork:
             env: the whole environment.
             timeout: seconds after which all ranks are killed, and the code is that of SIGKILL.
             check: raise AssertionError with the output if it fails.
+            strike: a signal to send meanwhile.
         """
         if self._server is None:
             command = [sys.executable, "-u", __file__]
@@ -92,6 +116,7 @@ class Prefork:
                 "cwd": str(cwd or Path.cwd()),
                 "env": dict(os.environ if env is None else env),
                 "timeout": timeout,
+                "strike": asdict(strike) if strike else None,
                 "streams": scratch,
             }
             self._server.stdin.write(json.dumps(request) + "\n")
@@ -117,7 +142,7 @@ def _serve() -> None:
 
 
 def _run_all(request: dict[str, Any]) -> list[int]:
-    """Exit codes of all ranks; once one has failed, the others are ended, as torchrun does."""
+    """Exit codes of all ranks; once one has failed, the others get SIGTERM and then SIGKILL, as from torchrun."""
     ranks = request["ranks"] or 1
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -129,7 +154,9 @@ def _run_all(request: dict[str, Any]) -> list[int]:
             _become(request, rank, port)
         children[pid] = rank
     codes, deadline = [0] * ranks, time.monotonic() + request["timeout"]
+    strikes = _strikes(Strike(**request["strike"]), children) if request["strike"] else iter(())
     while children:
+        next(strikes, None)
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
             if time.monotonic() > deadline:
@@ -139,8 +166,25 @@ def _run_all(request: dict[str, Any]) -> list[int]:
         elif pid in children:
             codes[children.pop(pid)] = code = os.waitstatus_to_exitcode(status)
             if code:
-                deadline = min(deadline, time.monotonic() + 0.3)
+                deadline = min(deadline, time.monotonic() + _GRACE)
+                for child in children:
+                    os.kill(child, signal.SIGTERM)
     return codes
+
+
+def _strikes(strike: Strike, children: Mapping[int, int]) -> Iterator[None]:
+    """Sends the signals; to be advanced now and then."""
+    while strike.file and not (
+        os.path.exists(strike.file) and Path(strike.file).read_bytes().count(b"\n") >= strike.lines
+    ):
+        yield
+    for wait in (strike.seconds, *([] if strike.again is None else [strike.again])):
+        start = time.monotonic()
+        while time.monotonic() - start < wait:
+            yield
+        for child, rank in children.items():
+            if strike.rank in (None, rank):
+                os.kill(child, strike.signal)
 
 
 def _become(request: dict[str, Any], rank: int, port: int) -> None:

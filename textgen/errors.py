@@ -46,3 +46,22 @@ class Diverged(RuntimeError):
     """Training diverged: a loss or gradient norm is not finite. Continuing would only overwrite good checkpoints."""
 
     exit_code = 3
+
+
+class Preempted(RuntimeError):
+    """The process was told to end, by a signal for example, and may: running the same command again goes on.
+
+    Args:
+        reason: what told it, such as "SIGTERM".
+        saved: the step after which training was saved; None if the end came outside of training.
+
+    Attributes:
+        saved: as above.
+    """
+
+    exit_code = 75
+
+    def __init__(self, reason: str, saved: int | None = None) -> None:
+        where = "" if saved is None else f" after step {saved}, which is saved"
+        super().__init__(f"stopped by {reason}{where}: run the same command again to go on")
+        self.saved = saved

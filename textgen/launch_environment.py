@@ -30,3 +30,8 @@ def world_size() -> int:
 def is_main_process() -> bool:
     """Whether this is the process that prints and writes; known before torch.distributed is set up."""
     return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+
+
+def started_by_launcher(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether `accelerate launch`, torchrun or DeepSpeed started this process, and waits for it to end."""
+    return any(name in environment for name in ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID", "CROSS_SIZE"))

@@ -10,6 +10,9 @@ from textgen.errors import UserError
 from textgen.evaluation.exchange import all_gather, deliver, gather, on_main
 
 PROGRAM = """
+import os
+import sys
+
 from accelerate import Accelerator
 from textgen.errors import UserError
 from textgen.evaluation.exchange import all_gather, deliver, gather, on_main
@@ -31,7 +34,9 @@ try:
     on_main(accelerator, fail)
 except UserError as error:
     print(f"{rank}: {error}", flush=True)
-accelerator.end_training()
+accelerator.wait_for_everyone()
+sys.stdout.flush()
+os._exit(0)  # freeing the process group may deadlock
 """
 
 

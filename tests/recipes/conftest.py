@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prefork import Ended, Prefork
+from prefork import Ended, Prefork, Strike
 from running import LIGHT, ROOT, WORDS
 
 
@@ -14,11 +14,18 @@ def run_recipe(python: Prefork, tmp_path_factory: pytest.TempPathFactory) -> Cal
     """``run_recipe("finetune", "--steps", 3, processes=2, cwd=…)``."""
     home = tmp_path_factory.mktemp("home")
 
-    def run(recipe: str, *flags: object, processes: int = 1, cwd: Path = home, check: bool = True) -> Ended:
+    def run(
+        recipe: str,
+        *flags: object,
+        processes: int = 1,
+        cwd: Path = home,
+        check: bool = True,
+        strike: Strike | None = None,
+    ) -> Ended:
         environment = os.environ | {"TEXTGEN_CACHE": str(home / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         script = ROOT / "recipes" / f"{recipe}.py"
         ranks = processes if processes > 1 else None
-        return python.run([script, *flags], processes=ranks, cwd=cwd, env=environment, check=check)
+        return python.run([script, *flags], processes=ranks, cwd=cwd, env=environment, check=check, strike=strike)
 
     return run
 

@@ -1,7 +1,6 @@
 """The run directory: its name, its owner, its settings and its state."""
 
-import os
-import socket
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -89,7 +88,7 @@ def test_never_chooses_the_next_free_name(given):
 
 def test_never_uses_a_directory_with_only_the_status_of_an_earlier_failure():
     early = directory(Path("mine"))
-    early.record_failure(2, "--steps 0: must be positive.")
+    early.record_end("failed", 2, "--steps 0: must be positive.")
     assert directory(Path("mine"), resume="never").path == Path("mine")
 
 
@@ -194,17 +193,17 @@ def test_a_failure_is_recorded_with_the_last_step():
     mine = directory()
     mine.create()
     mine.write_status("running", step=12)
-    mine.record_failure(3, "loss nan")
+    mine.record_end("failed", 3, "loss nan")
     expected = {"state": "failed", "exit_code": 3, "message": "loss nan", "step": 12}
     assert mine.status().items() >= expected.items()
 
 
 def test_a_failure_before_the_start_is_recorded_only_in_a_directory_that_the_user_named():
-    directory().record_failure(2, "no such data")
+    directory().record_end("failed", 2, "no such data")
     assert not Path("runs").exists()
-    directory(Path("mine")).record_failure(2, "no such data")
+    directory(Path("mine")).record_end("failed", 2, "no such data")
     assert directory(Path("mine")).status()["exit_code"] == 2
-    directory(Path("mine")).record_failure(2, "no such model")
+    directory(Path("mine")).record_end("failed", 2, "no such model")
     assert directory(Path("mine")).status()["message"] == "no such model", "the latest problem"
 
 
@@ -214,23 +213,23 @@ def test_a_failure_never_overwrites_the_status_of_another_run(state):
     other.create()
     other.write_status(state, step=5, exit_code=0)
     before = (other.path / "status.json").read_bytes()
-    directory(Path("other"), seed=2).record_failure(2, "holds a run with other settings")
+    directory(Path("other"), seed=2).record_end("failed", 2, "holds a run with other settings")
     assert (other.path / "status.json").read_bytes() == before
 
 
 def test_a_failure_is_not_recorded_among_other_files_or_over_a_finished_status(tmp_path):
     (tmp_path / "thesis.tex").write_text("x", encoding="utf-8")
-    directory(tmp_path).record_failure(2, "holds other files")
+    directory(tmp_path).record_end("failed", 2, "holds other files")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     finished = directory(tmp_path / "finished")
     finished.write_status("done", exit_code=0)
-    directory(tmp_path / "finished").record_failure(2, "late")
+    directory(tmp_path / "finished").record_end("failed", 2, "late")
     assert finished.status()["state"] == "done"
 
 
 def test_a_failure_that_cannot_be_recorded_raises_nothing(tmp_path):
     (tmp_path / "file.txt").write_text("x", encoding="utf-8")
-    directory(tmp_path / "file.txt" / "run").record_failure(2, "cannot be written")
+    directory(tmp_path / "file.txt" / "run").record_end("failed", 2, "cannot be written")
     assert (tmp_path / "file.txt").read_text(encoding="utf-8") == "x"
 
 
@@ -247,7 +246,7 @@ def test_a_file_in_place_of_the_directory_is_named_and_kept(tmp_path, resume):
     mine = directory(tmp_path / "out.txt", resume=resume)
     with pytest.raises(UserError, match=r"--run-dir .*out\.txt: cannot be written: this is a file\. Name a directory"):
         mine.check()
-    mine.record_failure(2, "this is a file")
+    mine.record_end("failed", 2, "this is a file")
     assert (tmp_path / "out.txt").read_text(encoding="utf-8") == "mine"
 
 
@@ -260,6 +259,7 @@ def test_a_directory_in_use_is_refused_and_names_who_uses_it(tmp_path, monkeypat
     mine = directory(tmp_path)
     mine.create()
     mine.write_status("running", step=7)
+    (tmp_path / ".lock").write_text(json.dumps({"host": "elsewhere", "process_id": 123}), encoding="utf-8")
     before = (tmp_path / "status.json").read_bytes()
     monkeypatch.setattr("textgen.run.directory.is_locked", lambda path: path == tmp_path)
     monkeypatch.setattr("textgen.run.directory.take_lock", lambda path: path != tmp_path)
@@ -267,11 +267,12 @@ def test_a_directory_in_use_is_refused_and_names_who_uses_it(tmp_path, monkeypat
     for use in (other.check, other.create):
         with pytest.raises(UserError) as caught:
             use()
-        holder = f"process {os.getpid()} on {socket.gethostname()} is writing to it, at step 7."
+        holder = "process 123 on elsewhere is writing to it, at step 7."
         assert str(caught.value).startswith(f"--run-dir {tmp_path}: {holder} Wait for it or end it, or use")
-    other.record_failure(2, str(caught.value))
+    other.record_end("failed", 2, str(caught.value))
     assert (tmp_path / "status.json").read_bytes() == before
     (tmp_path / "status.json").unlink()
+    (tmp_path / ".lock").write_bytes(b"")
     with pytest.raises(UserError, match="another process is writing to it, at step 0"):
         other.check()
     monkeypatch.setenv("RANK", "1")

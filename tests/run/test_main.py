@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from textgen.errors import Diverged, UserError
-from textgen.run import main as module
+from textgen import signals
+from textgen.errors import Diverged, Preempted, UserError
+from textgen.run import ending
 from textgen.run.directory import RunDirectory
 from textgen.run.main import run_recipe, run_script
 
@@ -18,7 +19,8 @@ from textgen.run.main import run_recipe, run_script
 @pytest.fixture(autouse=True)
 def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "_HEAD_START", 0.0)
+    monkeypatch.setattr(ending, "HEAD_START", 0.0)
+    monkeypatch.setattr(signals, "listen", lambda end: None)
 
 
 @dataclass(frozen=True)
@@ -99,21 +101,26 @@ def test_a_missing_config_file_ends_with_2(monkeypatch, capsys):
     assert "nowhere.yaml: there is no such file" in capsys.readouterr().err
 
 
-def test_the_other_processes_give_the_main_one_time_to_report(monkeypatch):
-    slept: list[float] = []
-    monkeypatch.setattr(module, "_HEAD_START", 5.0)
-    monkeypatch.setattr(module.time, "sleep", slept.append)
-
+def test_a_run_that_was_told_to_stop_ends_with_75_and_one_line(monkeypatch, capsys):
     def main(config: Recipe, mine: RunDirectory) -> None:
-        raise UserError("wrong")
+        mine.create()
+        mine.write_status("running", step=11)
+        raise Preempted("SIGTERM", saved=12)
 
-    for rank in ("0", "1"):
-        monkeypatch.setenv("RANK", rank)
-        exit_code(monkeypatch, main)
-    assert slept == [5.0]
+    codes: list[int] = []
+
+    def leave(code: int) -> None:
+        codes.append(code)
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    assert exit_code(monkeypatch, main, "--run-dir", "mine") == 75
+    message = "stopped by SIGTERM after step 12, which is saved: run the same command again to go on"
+    assert capsys.readouterr().err == message + "\n"
+    assert status().items() >= {"state": "preempted", "exit_code": 75, "message": message, "step": 12}.items()
 
 
-def test_a_process_of_a_group_exits_without_waiting_for_the_others(monkeypatch):
+def test_a_process_of_a_group_leaves_at_once(monkeypatch):
     import torch.distributed
 
     codes: list[int] = []
@@ -122,13 +129,14 @@ def test_a_process_of_a_group_exits_without_waiting_for_the_others(monkeypatch):
         codes.append(code)
         raise SystemExit(0)
 
-    def main(config: Recipe, mine: RunDirectory) -> None:
+    def wrong(config: Recipe, mine: RunDirectory) -> None:
         raise UserError("wrong")
 
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(os, "_exit", leave)
-    assert exit_code(monkeypatch, main) == 0
-    assert codes == [2]
+    for main in (wrong, lambda config, mine: None):
+        assert exit_code(monkeypatch, main) == 0
+    assert codes == [2, 0]
 
 
 @pytest.mark.parametrize("run", [run_script, run_recipe])

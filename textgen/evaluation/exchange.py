@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 
-from textgen.errors import UserError
+from textgen import signals
+from textgen.errors import Preempted, UserError
 
 T = TypeVar("T")
 
@@ -70,3 +71,16 @@ def on_main(processes: Any, compute: Callable[[], T]) -> T:
     if message is not None:
         raise UserError(message)
     return result
+
+
+def stop_together(processes: Any) -> None:
+    """Give up on all processes if any was told to stop. One that notices before the others may skip its own work.
+
+    Args:
+        processes: an Accelerator, or accelerate's ``PartialState``.
+
+    Raises:
+        Preempted: on every process alike.
+    """
+    if any(all_gather(processes, signals.requested())):
+        raise Preempted(signals.reason())

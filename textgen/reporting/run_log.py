@@ -62,6 +62,7 @@ class RunLog:
         self._seconds, self._targets, self._logged_step = 0.0, 0, 0  # since the last row, and the step of that row
         self._last_step, self._next_line = 0, 0.0  # the last step, and when one is printed that is not logged
         accelerator.wait_for_everyone()  # every process has checked the directory before one changes it
+        directory.created = not self._writes  # by the main process, for all; which does it here
         if self._writes:
             step = directory.status().get("step", 0)
             directory.create()
@@ -75,11 +76,12 @@ class RunLog:
         Raises:
             UserError: a file is damaged, or rows of ``metrics.jsonl`` are missing.
         """
-        self._logged_step = self._last_step = state.step
+        done = state.first_step - 1
+        self._logged_step, self._last_step = done, state.step
         self._next_line = time.monotonic() + LINE_AFTER
         if not self._writes:
             return
-        last = state.step or -1  # a run that starts from scratch samples step 0 again
+        last = done or -1  # a run that starts from scratch samples step 0 again
         for record in (self._metrics, self._timing, self._samples):
             record.truncate_after(last)
         metrics = self._metrics.read()
@@ -109,7 +111,7 @@ class RunLog:
         """Log a row of metrics: "step", and values by their names in ``metrics.jsonl`` and on W&B."""
         step = row["step"]
         if self._writes:
-            timing = {"step": step, "seconds": self._seconds, "tokens_per_second": self._targets / self._seconds}
+            timing = {"step": step, "seconds": self._seconds, "tokens_per_second": self._speed()}
             self._metrics.append(row)
             self._timing.append(timing | {"peak_memory_bytes": peak_memory_bytes(self._accelerator)})
             self.directory.write_status("running", step=step)
@@ -119,10 +121,15 @@ class RunLog:
 
     def _print(self, row: Mapping[str, Any]) -> None:
         """Print a row with the speed since the last logged one, and the time left at that speed."""
-        step, rate = row["step"], self._targets / self._seconds
-        seconds_left = (self.total_steps - step) * self._seconds / (step - self._logged_step)
-        self._accelerator.print(step_line(row, self.total_steps, tokens_per_second=rate, seconds_left=seconds_left))
+        step, speed, left = row["step"], None, None
+        if self._seconds:
+            speed, left = self._speed(), (self.total_steps - step) * self._seconds / (step - self._logged_step)
+        self._accelerator.print(step_line(row, self.total_steps, tokens_per_second=speed, seconds_left=left))
         self._next_line = time.monotonic() + LINE_EVERY
+
+    def _speed(self) -> float:
+        """Tokens per second; 0 if a resumed run has not trained yet, but evaluates the step that it resumed from."""
+        return self._targets / self._seconds if self._seconds else 0.0
 
     def log_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log rows of sample texts."""
@@ -161,6 +168,4 @@ class RunLog:
             publish(self.directory.path, self.results, self._accelerator.print)
             self._tracker.finish(self.directory.path)
             self.directory.write_status("done", step=self.total_steps, exit_code=0)
-        # A process that leaves right after a broadcast can hang: gloo's thread needs the interpreter's lock to free the
-        # tensors, and the interpreter waits for that thread. A barrier in between frees them in time.
-        self._accelerator.wait_for_everyone()
+        self._accelerator.wait_for_everyone()  # a launcher may end all processes once one has ended

@@ -20,7 +20,7 @@ from textgen.errors import UserError
 from textgen.files import read_json, user_path, write_bytes, write_json
 from textgen.launch_environment import is_main_process
 from textgen.run.config import NOT_FINGERPRINTED
-from textgen.run.lock import LOCK_FILE, is_locked, take_lock
+from textgen.run.lock import LOCK_FILE, is_locked, lock_holder, take_lock
 
 AUTO = "auto"
 RESOLVED = ("block_size", "packing", "learning_rate", "warmup_steps")  # if auto, chosen for the model and the data
@@ -160,8 +160,15 @@ class RunDirectory:
         status = {"state": state, "exit_code": exit_code, "message": message, "step": step}
         write_json(self.path / "status.json", status | {"host": socket.gethostname(), "process_id": os.getpid()})
 
-    def record_failure(self, exit_code: int, message: str) -> None:
-        """Write a failure to ``status.json``, unless the directory belongs to another run or to a finished one."""
+    def record_end(self, state: str, exit_code: int, message: str, *, step: int | None = None) -> None:
+        """Write how the run ended to ``status.json``, unless the directory belongs to another run or a finished one.
+
+        Args:
+            state: "failed" or "preempted".
+            exit_code: the exit code of the recipe.
+            message: what its user was told.
+            step: the last step that is saved; by default, the last one that was logged.
+        """
         status = self.status()
         if not self.created:
             if not self._named_by_user or status.get("state") == "done":
@@ -169,7 +176,9 @@ class RunDirectory:
             if self._other_files() or is_locked(self.path):
                 return
         try:
-            self.write_status("failed", step=status.get("step", 0), exit_code=exit_code, message=message)
+            self.write_status(
+                state, step=status.get("step", 0) if step is None else step, exit_code=exit_code, message=message
+            )
         except OSError:
             return  # the message still goes to the terminal
 
@@ -193,8 +202,9 @@ class RunDirectory:
         return sorted({path.name for path in self.path.iterdir()} - {"status.json", LOCK_FILE})
 
     def _in_use(self) -> UserError:
+        found = lock_holder(self.path)
+        holder = f"process {found[1]} on {found[0]}" if found else "another process"
         status = self.status()
-        holder = f"process {status['process_id']} on {status['host']}" if "process_id" in status else "another process"
         return UserError(
             f"{self._flag} {self.path}: {holder} is writing to it, at step {status.get('step', 0)}. Wait for it or end "
             "it, or use --resume=never to start another run alongside."

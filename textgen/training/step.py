@@ -31,12 +31,18 @@ class StepResult:
         grad_norm: gradient norm before clipping.
         targets: number of target tokens.
         seconds: wall-clock time; ignored in comparisons.
+        stopping: whether any process was told to stop; the same on all.
     """
 
     loss: float
     grad_norm: float
     targets: int
     seconds: float = field(compare=False)
+    stopping: bool = field(default=False, compare=False)
+
+    def metrics(self, learning_rate: float) -> dict[str, float]:
+        """What to log of the step, by the names in ``metrics.jsonl``."""
+        return {"train/loss": self.loss, "train/learning_rate": learning_rate, "train/grad_norm": self.grad_norm}
 
 
 def seed_everything(*key: int) -> None:
@@ -55,6 +61,7 @@ def training_step(
     learning_rate: float,
     max_grad_norm: float,
     exact: bool = False,
+    stopping: bool = False,
 ) -> StepResult:
     """Train on the global batch of one step.
 
@@ -68,6 +75,7 @@ def training_step(
         max_grad_norm: clip gradients to this norm; 0: no clipping.
         exact: sum gradients in the order of :mod:`textgen.training.distributed.exact`; the model must not be wrapped
             in DDP.
+        stopping: whether this process was told to stop.
 
     With fp16, losses are scaled up so that small gradients do not underflow. If large ones overflow, the same step is
     computed again with half the scale, so no data is skipped.
@@ -82,7 +90,8 @@ def training_step(
     targets = max(1, batches.targets(step))  # all blocks of a short batch can be parts of long prompts
     backward = _exact_backward if exact else _backward
     while True:
-        loss = float(backward(accelerator, model, batches, step, targets)) / targets
+        nll, told = backward(accelerator, model, batches, step, targets, stopping).tolist()
+        loss = nll / targets
         grad_norm = _as_float(accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or math.inf))
         if math.isfinite(grad_norm) or not math.isfinite(loss) or not halve_loss_scale(accelerator.scaler):
             break
@@ -93,7 +102,7 @@ def training_step(
         )
     optimizer.step()
     optimizer.zero_grad()
-    return StepResult(loss, grad_norm, targets, time.perf_counter() - started)
+    return StepResult(loss, grad_norm, targets, time.perf_counter() - started, stopping=told > 0)
 
 
 def _as_float(norm: Any) -> float:
@@ -102,9 +111,18 @@ def _as_float(norm: Any) -> float:
 
 
 def _backward(
-    accelerator: Accelerator, model: torch.nn.Module, batches: GlobalBatches, step: int, targets: int
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    batches: GlobalBatches,
+    step: int,
+    targets: int,
+    stopping: bool,
 ) -> torch.Tensor:
-    """Accumulate the gradient of the step's mean loss; returns the summed nll over all processes."""
+    """Accumulate the gradient of the step's mean loss.
+
+    Returns:
+        The summed nll, and how many processes were told to stop, over all of them, [2]: one reduction for both.
+    """
     share = list(batches.process_share(step, accelerator.process_index, accelerator.num_processes))
     total = torch.zeros((), dtype=torch.float64, device=accelerator.device)
     for position, microbatch in enumerate(share):
@@ -115,7 +133,7 @@ def _backward(
             # DDP and FSDP average gradients over processes; the factor num_processes turns that into a sum.
             accelerator.backward(nll * (accelerator.num_processes / targets))
         total += nll.detach()
-    return accelerator.reduce(total, "sum")
+    return accelerator.reduce(torch.stack([total, torch.full_like(total, stopping)]), "sum")
 
 
 @contextmanager
@@ -130,7 +148,12 @@ def _without_sync(accelerator: Accelerator, model: torch.nn.Module) -> Iterator[
 
 
 def _exact_backward(
-    accelerator: Accelerator, model: torch.nn.Module, batches: GlobalBatches, step: int, targets: int
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    batches: GlobalBatches,
+    step: int,
+    targets: int,
+    stopping: bool,
 ) -> torch.Tensor:
     """The same as :func:`_backward`, but with identical bits on any number of processes."""
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -140,7 +163,8 @@ def _exact_backward(
             seed_everything(batches.seed, step, microbatch.index)
             nll = model(*microbatch.inputs(accelerator.device))
             accelerator.backward(nll / targets)
-            yield [nll.detach().double(), *pop_gradients(parameters)]
+            nll = nll.detach().double()
+            yield [torch.stack([nll, torch.full_like(nll, stopping)]), *pop_gradients(parameters)]
 
     total, *gradients = sums = tree_sum(microbatches())
     all_reduce_in_tree(sums)

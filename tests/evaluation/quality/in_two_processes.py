@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import random
 import sys
 from dataclasses import asdict
@@ -74,7 +75,9 @@ def main(directory: Path) -> None:
         LoadedModel(accelerator, model, tokenizer, 64), amateur, LoadedModel(accelerator, judge, tokenizer, 64)
     )
     (directory / f"{accelerator.process_index}.json").write_text(json.dumps(result))
-    accelerator.end_training()
+    accelerator.wait_for_everyone()
+    sys.stdout.flush()
+    os._exit(0)  # freeing the process group may deadlock
 
 
 if __name__ == "__main__":

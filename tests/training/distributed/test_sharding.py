@@ -1,6 +1,7 @@
 """Sharded tensors in files, read by any number of processes."""
 
 import json
+import os
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -84,7 +85,7 @@ def shard_in_processes(directory: Path) -> None:
     dist.barrier()
     write_shards(directory / f"before-{dist.get_rank()}.safetensors", sharded | {"step": torch.tensor(7.0)})
     dist.barrier()
-    dist.destroy_process_group()
+    os._exit(0)  # freeing the process group may deadlock
 
 
 def test_any_number_of_processes_reads_what_any_number_wrote(python, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from textgen import signals
 from textgen.data.document import Document
 from textgen.data.tokenization import decode_text
 from textgen.evaluation.batching import same_length_batches
@@ -18,6 +19,7 @@ from textgen.evaluation.decoding.gumbel import NoiseKey
 from textgen.evaluation.decoding.prefix.cache_support import report_limits
 from textgen.evaluation.decoding.prompts import Prompt, select_prompts
 from textgen.evaluation.decoding.strategies import STRATEGIES
+from textgen.evaluation.exchange import stop_together
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.model.contexts import evaluating
 from textgen.progress import progress
@@ -61,6 +63,9 @@ def sample_texts(
     """Rows for ``samples.jsonl``: step, prompt_id, prompt, strategy, text; one per prompt and strategy.
 
     Every process decodes the same batches, so all get the same texts, regardless of the number of processes.
+
+    Raises:
+        Preempted: a process was told to stop.
     """
     texts: dict[tuple[str, str], str] = {}
     strategies = [STRATEGIES[name] for name in STRATEGY_NAMES]
@@ -69,6 +74,8 @@ def sample_texts(
     with evaluating(loaded.model), torch.no_grad():
         for strategy in strategies:
             for batch in batches:
+                if signals.requested():
+                    break
                 batch_prompts = [prompts[index] for index in batch]
                 ids = decode(
                     loaded.model,
@@ -81,6 +88,7 @@ def sample_texts(
                 for prompt, tokens in zip(batch_prompts, ids, strict=True):
                     written = before_end_of_text(tokens, loaded.eos_token_id)
                     texts[prompt.id, strategy.name] = decode_text(loaded.tokenizer, written, skip_special_tokens=True)
+    stop_together(loaded.accelerator)
     return [
         {
             "step": step,

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from textgen import signals
 from textgen.data.document import Document
 from textgen.evaluation.batching import pack_batches, share_progress, share_runs
+from textgen.evaluation.exchange import stop_together
 from textgen.evaluation.loaded_model import LoadedModel
 from textgen.evaluation.perplexity.document_sums import WindowScore, sum_window
 from textgen.evaluation.perplexity.score_cache import CachedScores, ScoreCache, evaluation_key, look_up
@@ -34,6 +36,9 @@ def score_windows(
 
     Windows in the cache are not recomputed, and each batch is written to it once done. A batch with any missing record
     is computed as a whole, so that its results are bitwise identical to those of an uninterrupted evaluation.
+
+    Raises:
+        Preempted: a process was told to stop.
     """
     model = loaded.model
     if isinstance(model, DistributedDataParallel):  # it would synchronize buffers between processes in every pass
@@ -54,6 +59,8 @@ def score_windows(
         windows.exchange(loaded.accelerator, [[i for number in run for i in batches[number]] for run in shares])
         with share_progress(f"scoring {loaded.name}".rstrip(), sizes, share, unit="tokens") as advance:
             for number in share:
+                if signals.requested():
+                    break
                 batch = batches[number]
                 results = _score_batch(model, head, [windows[index] for index in batch], loaded.device)
                 fresh = {i: score for i, score in zip(batch, results, strict=True) if not known[i]}
@@ -61,6 +68,7 @@ def score_windows(
                 if cache and cached:
                     cache.append([_record(cached, windows, documents, i, score) for i, score in fresh.items()])
                 advance(sizes[number])
+    stop_together(loaded.accelerator)
     return scored
 
 

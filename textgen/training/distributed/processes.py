@@ -3,13 +3,22 @@
 import ctypes
 import os
 import sys
+import uuid
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    FullyShardedDataParallelPlugin,
+    broadcast_object_list,
+)
 
 from textgen.errors import UserError
 from textgen.launch_environment import launcher_uses, on_cpu, world_size
+from textgen.run.ending import this_process
+from textgen.run.peers import Peers, silent_seconds
 from textgen.training.distributed import deepspeed_zero
 from textgen.training.precision import COMPUTE_DTYPES, describe, resolve_precision
 
@@ -59,7 +68,27 @@ def start_process(threads: int = 0, *, precision: str = "fp32", exact: bool = Fa
             f"the launcher announced {world_size()} processes, but {accelerator.num_processes} started. "
             "On CPU, launch with: accelerate launch --config_file launch/multi_cpu.yaml recipes/finetune.py"
         )
+    _meet_peers(accelerator)
     return accelerator
+
+
+def _meet_peers(accelerator: Accelerator) -> None:
+    """Watch the other processes, and be watched, if a recipe runs in several."""
+    ending = this_process()
+    if ending is None or accelerator.num_processes == 1 or not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        return
+    session = [uuid.uuid4().hex]
+    broadcast_object_list(session)
+    seconds = silent_seconds()
+    store = torch.distributed.TCPStore(
+        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False,
+        timeout=timedelta(seconds=seconds), wait_for_workers=False,
+    )  # fmt: skip
+    peers = Peers(
+        store, rank=accelerator.process_index, world_size=accelerator.num_processes, session=session[0],
+        silent_seconds=seconds, on_news=ending.on_news,
+    )  # fmt: skip
+    ending.meet(peers)
 
 
 def _configure_allocator() -> None:
