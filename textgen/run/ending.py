@@ -97,12 +97,12 @@ class Ending:
             raise error
         self._begin()
         self._end_if_lost()
+        if gone := self.peers.store_gone():
+            self._end_without_main(gone)
         mine = News(FAILED, self.peers.rank, f"rank {self.peers.rank}: {_describe(error)}", 1, reported=True)
         news = self.peers.tell(mine)
         if news.kind == STOP or signals.requested():
             self._leave_preempted(Preempted(signals.reason() if signals.requested() else news.message))
-        if gone := self.peers.store_gone():
-            news = News(FAILED, 0, gone, 1)
         if news == mine:
             traceback.print_exception(error)
             self._record("failed", 1, news.message)
@@ -142,6 +142,14 @@ class Ending:
             return
         self.peers.tell(News(FAILED, 1 - self.peers.rank, lost, 1))
         self._report(True, "failed", 1, lost)
+        _leave(1)
+
+    def _end_without_main(self, message: str) -> NoReturn:
+        """End because the process that hosts the store is gone: the main one, unless its launcher does."""
+        assert self.peers is not None
+        if self.directory is not None and self.directory.status().get("state") == "preempted":
+            _leave(Preempted.exit_code)  # the main process was told to stop, and said so
+        self._report(self.peers.rank == 1, "failed", 1, message)
         _leave(1)
 
     def _reporter(self, news: News) -> bool:

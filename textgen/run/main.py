@@ -1,5 +1,6 @@
 """Running a recipe as a process: parse the command line, call ``main``, exit with the documented code."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -33,6 +34,7 @@ def run_recipe(config_class: type[C], main: Callable[[C, RunDirectory], None], *
         description: its first paragraph is shown by ``--help``; usually the recipe's docstring.
     """
     print_on_any_terminal()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or a process that ends shows how its connections break
     ending = start_ending()
     try:
         preload_allocator(main.__code__.co_filename)
