@@ -187,7 +187,7 @@ def test_no_process_survives_its_launcher_and_nothing_is_lost(tmp_path, command,
 @pytest.mark.slow
 def test_a_launcher_that_restarts_goes_on_by_itself(tmp_path):
     """One of two processes is killed; both are started anew, and the result is that of an undisturbed run."""
-    flags = ("--steps", 60, "--checkpoint-every", 5)
+    flags = ("--steps", 20, "--checkpoint-every", 5)
     process = launch([*TWO, "--max_restarts", "1"], tmp_path / "run", *flags)
     children = psutil.Process(process.pid).children()
     children[1].kill()

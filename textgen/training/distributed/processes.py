@@ -4,7 +4,9 @@ import ctypes
 import os
 import sys
 import uuid
+from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -12,6 +14,7 @@ from accelerate.utils import (
     DistributedDataParallelKwargs,
     DistributedType,
     FullyShardedDataParallelPlugin,
+    InitProcessGroupKwargs,
     broadcast_object_list,
 )
 
@@ -58,7 +61,7 @@ def start_process(threads: int = 0, *, precision: str = "fp32", exact: bool = Fa
         cpu=cpu,
         mixed_precision="no" if outside_accelerate else mixed_precision,
         # Otherwise DDP stores gradients twice: in its buckets and in the parameters' own tensors.
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True), *_after_restart()],
     )
     accelerator.resolved_precision = resolved
     if cpu:
@@ -70,6 +73,24 @@ def start_process(threads: int = 0, *, precision: str = "fp32", exact: bool = Fa
         )
     _meet_peers(accelerator)
     return accelerator
+
+
+def _after_restart() -> list[InitProcessGroupKwargs]:
+    """What lets processes find each other that a launcher started again after a failure (``--max-restarts``).
+
+    With its static rendezvous, torchrun keeps the store of the first attempt, which has the addresses of the processes
+    that ended. Processes that read those could not connect; with a prefix for each attempt, they read their own.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0":
+        return []
+
+    def rendezvous(url: str, timeout: timedelta, **settings: Any) -> Iterator[tuple[Any, int, int]]:
+        for store, *place in torch.distributed.rendezvous("env://", timeout=timeout, **settings):
+            yield torch.distributed.PrefixStore(f"textgen/attempt-{attempt}", store), *place
+
+    torch.distributed.register_rendezvous_handler("textgen", rendezvous)
+    return [InitProcessGroupKwargs(init_method="textgen://")]
 
 
 def _meet_peers(accelerator: Accelerator) -> None:
