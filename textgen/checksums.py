@@ -31,6 +31,7 @@ def file_sha256(path: Path) -> str | None:
 
 def with_seal(value: Mapping[str, Any]) -> dict[str, Any]:
     """A JSON object with its seal as the last member."""
+    assert _SEAL not in value, "a value of its own would be lost"
     return {**value, _SEAL: _seal_of(value)}
 
 

@@ -120,9 +120,7 @@ def test_a_large_file_is_checked_where_it_is_read(journaled, monkeypatch):
     assert (found[0], found[-1]) == (numbers[0], numbers[-1])
     assert found[9:9].tolist() == []
     for span in (slice(CHUNK - 1, CHUNK + 1), slice(100_000), CHUNK + 4):
-        with pytest.raises(
-            UserError, match=r"tokens\.bin: .* is damaged near byte 131,072\. Run the same command"
-        ):
+        with pytest.raises(UserError, match=r"tokens\.bin: .* is damaged near byte 131,072\. Run the same command"):
             found[span]
     assert facts_of(journaled) is None, "the next start builds it again"
 
