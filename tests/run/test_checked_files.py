@@ -78,6 +78,18 @@ def test_after_a_kill_each_file_is_an_old_or_a_new_one(files, opened, monkeypatc
     assert opened().read("b.jsonl") == b""
 
 
+def test_a_file_that_is_written_while_it_is_read_is_read_again(files, opened, monkeypatch):
+    read = checked_files.read_bytes
+
+    def write_first(path, remedy):
+        if path.read_bytes() == b"one":
+            files.write({"a.json": b"two"})
+        return read(path, remedy)
+
+    monkeypatch.setattr(checked_files, "read_bytes", write_first)
+    assert opened().read("a.json") == b"two"
+
+
 def test_what_is_discarded_is_gone_and_nothing_else(files, opened):
     (files.directory / "mine.json").write_bytes(b"kept")
     files.discard()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from textgen.run.manifest import damaged_files, hash_model, read_manifest, write_manifest
+from textgen.errors import UserError
+from textgen.run.manifest import check_model, damaged_files, hash_model, read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -28,6 +29,18 @@ def test_files_that_changed_or_went_are_named(model, tmp_path):
     (model / "weights.bin").write_bytes(b"weights.bim")
     (model / "deep/config.json").unlink()
     assert sorted(damaged_files(tmp_path, files)) == sorted(files)
+
+
+def test_a_model_of_a_finished_run_is_used_only_if_it_is_intact(model, tmp_path):
+    check_model(model, setting="--model")  # of no run
+    write_manifest(tmp_path, hash_model(model) | {"metrics.jsonl": "0"}, {"state": "done"})
+    check_model(model, setting="--model")
+    check_model(model / "deep", setting="--model")
+    (model / "weights.bin").write_bytes(b"weights.bim")
+    with pytest.raises(UserError, match=r"--baseline .*model/weights\.bin: missing or damaged: .* to restore it\."):
+        check_model(model, setting="--baseline")
+    (tmp_path / "manifest.json").unlink()
+    check_model(model, setting="--model")
 
 
 def test_a_damaged_manifest_is_none(model, tmp_path):

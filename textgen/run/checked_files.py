@@ -39,14 +39,15 @@ class CheckedFiles:
         if name in self._contents:
             return self._contents[name]
         path = self.directory / name
-        expected = self._expected().get(name)
-        if not path.exists() and not expected:
-            return None
-        data = read_bytes(path, self._remedy)
-        if expected and sha256_of(data) not in expected:
-            raise UserError(f"{path}: damaged: it does not match its checksum. {self._remedy}")
-        self._contents[name] = data
-        return data
+        for _ in range(2):  # another process may have written both between the two reads
+            expected = self._expected().get(name)
+            if not path.exists() and not expected:
+                return None
+            data = read_bytes(path, self._remedy)
+            if not expected or sha256_of(data) in expected:
+                self._contents[name] = data
+                return data
+        raise UserError(f"{path}: damaged: it does not match its checksum. {self._remedy}")
 
     def write(self, files: Mapping[str, bytes]) -> None:
         """Replace a group of files."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from textgen.checksums import file_sha256, read_sealed, write_sealed
+from textgen.errors import UserError
 
 MANIFEST = "manifest.json"
 
@@ -52,6 +53,26 @@ def hash_model(directory: Path) -> dict[str, str]:
         for path in _files(directory)
         if (sha256 := file_sha256(path)) is not None
     }
+
+
+def check_model(directory: Path, *, setting: str) -> None:
+    """Check a model before it is used: if it is the result of a finished run, it must be what the run wrote.
+
+    Args:
+        directory: the model's directory, of a run or not.
+        setting: the flag that named it, for error messages.
+
+    Raises:
+        UserError: a file of it is missing or damaged.
+    """
+    directory = directory.resolve()
+    manifest = read_manifest(directory.parent) or {"files": {}}
+    own = {name: sha256 for name, sha256 in manifest["files"].items() if name.startswith(f"{directory.name}/")}
+    if damaged := damaged_files(directory.parent, own):
+        raise UserError(
+            f"{setting} {directory.parent / damaged[0]}: missing or damaged: it is not what the run wrote. Run the "
+            "command of the run again to restore it. If you changed it on purpose, use a copy of the directory."
+        )
 
 
 def _files(directory: Path) -> Iterator[Path]:
