@@ -56,6 +56,7 @@ def main(config: EvaluateConfig, directory: RunDirectory) -> None:
     accelerator = start_process(config.output.threads)
     echo = accelerator.print
     if directory.is_complete() and not config.output.dry_run:
+        directory.restore_status()
         echo(f"Evaluation already complete: {directory.path}. Use --resume=never to start another alongside.")
         return
     if config.output.dry_run:

@@ -74,6 +74,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         print_plan(config, checked, directory, accelerator)
         return
     if directory.is_complete():
+        directory.restore_status()
         echo(f"Run already complete: {directory.path}. Use --resume=never to start another alongside.")
         return
 
@@ -115,6 +116,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     checkpoints = prepared.checkpoints(
         directory.path / "checkpoints", keep=config.run.keep_checkpoints,
         fingerprints={"settings": directory.fingerprint, "data": corpus.fingerprint, "order of blocks": ORDER},
+        extra=directory.copies,
     )  # fmt: skip
     checkpoint = checkpoints.find(config.run.resume, echo)  # now: an unusable one must fail before the first evaluation
 
@@ -137,7 +139,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     measure("before", config.model.model)
     state = checkpoints.load(checkpoint, echo)  # only now: "before" measures the weights that it replaces
-    run_log.resume_from(state)
+    run_log.resume_from(state, checkpoint)
 
     # ----------------------------------------------------------------------------------------------------- training
     sampler = None
@@ -201,6 +203,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     # --------------------------------------------------------------------- save, evaluate after training, report
     prepared.save(directory.path / "model")
+    run_log.seal_model(directory.path / "model")
     measure("after", str(directory.path / "model"))
     run_log.write_difference("before", "after", seed=config.training.seed)
     run_log.finish()

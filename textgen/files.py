@@ -36,7 +36,12 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         ValueError: the value contains a number that is not finite, which JSON cannot represent.
     """
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(*_ENCODING))
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """What :func:`write_json` writes."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(*_ENCODING)
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -67,6 +72,18 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def mend(path: Path, data: bytes | bytearray) -> bool:
+    """Give a file the contents that it should have, if it has others; returns whether it had others."""
+    try:
+        if path.read_bytes() == data:
+            return False
+    except OSError:
+        if not data and not path.exists():
+            return False
+    write_bytes(path, bytes(data))
+    return True
 
 
 def sync(path: Path) -> None:
@@ -117,11 +134,14 @@ def read_json(path: Path, remedy: str = RESTORE) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read, or is not a JSON object.
     """
-    if not path.exists():
-        return {}
+    return parse_json(read_bytes(path, remedy), path, remedy) if path.exists() else {}
+
+
+def parse_json(data: bytes, path: Path, remedy: str = RESTORE) -> dict[str, Any]:
+    """The JSON object in the contents of a file; arguments and errors as for :func:`read_json`."""
     try:
-        value = json.loads(read_bytes(path, remedy))
-    except ValueError as error:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}). {remedy}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a JSON object. {remedy}")
@@ -140,9 +160,17 @@ def read_jsonl(path: Path, remedy: str = RESTORE) -> Iterator[dict[str, Any]]:
     """
     if not path.exists():
         return
-    with _open(path, remedy) as file:  # bytes, so that invalid UTF-8 is found by json.loads
-        for number, line in enumerate(file, start=1):
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{path}, line {number}: not valid JSON ({error}). {remedy}") from None
+    with _open(path, remedy) as file:
+        yield from parse_jsonl(file, path, remedy)
+
+
+def parse_jsonl(lines: Iterable[bytes], path: Path, remedy: str = RESTORE) -> Iterator[dict[str, Any]]:
+    """The rows in the lines of a JSON Lines file; arguments and errors as for :func:`read_jsonl`.
+
+    Lines are bytes, so that invalid UTF-8 is found by ``json.loads``.
+    """
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: not valid JSON ({error}). {remedy}") from None

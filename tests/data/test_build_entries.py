@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cached import TEXTS, entries
+from damage import DAMAGES, damage, files_of
 
 from textgen.data import build_entries as entries_module
 from textgen.data.cache import cache_directory
@@ -25,6 +26,7 @@ from textgen.data.document import Document
 from textgen.data.sources import find_data
 from textgen.data.tokens import build as build_module
 from textgen.data.tokens import bulk_encoding
+from textgen.data.tokens import entry as entry_module
 from textgen.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -220,3 +222,62 @@ def test_several_processes_build_an_entry_once(config, tokenizer, tmp_path, monk
     assert len({found.get() for _ in processes}) == 1
     assert len(set(builds.read_text(encoding="utf-8").splitlines())) == 1
     assert len(entries()) == 1
+
+
+def everything(settings: DataConfig, tokenizer: Any) -> list[Any]:
+    """What a run uses of a corpus."""
+    corpus = load_corpus(settings, tokenizer)
+    validation = [vars(document) for document in corpus.validation]
+    arrays = (corpus.tokens[:], corpus.offsets, corpus.edges, corpus.block_counts(8)[0], corpus.validation.split_hashes)
+    sizes = list(corpus.validation.hashes_and_bytes())
+    return [*(array.tolist() for array in arrays), validation, corpus.counts, sizes]
+
+
+def test_no_damage_to_an_entry_is_ever_read(config, tokenizer, tmp_path):
+    settings = config()
+    expected = everything(settings, tokenizer)
+    files = [path / name for kind in ("tokens", "held-out") for path in entries(kind) for name in files_of(path)]
+    names = {path.name for path in files}
+    assert {"tokens.bin", "offsets.bin", "edges.bin", "meta.json", "documents.jsonl", "ends.bin"} <= names
+    assert "blocks-8.bin" in names
+    tried = 0
+    for path in files:
+        for kind in DAMAGES:
+            if path.stat().st_size == 0 and kind in ("emptied", "cut", "flipped", "digit"):
+                continue
+            tried += damage(path, kind)
+            assert everything(settings, tokenizer) == expected, (path.name, kind)
+    assert tried > 100
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "documents.jsonl"])
+def test_a_large_file_that_is_damaged_is_refused_when_it_is_read_and_built_again(config, tokenizer, monkeypatch, name):
+    settings = config()
+    expected = everything(settings, tokenizer)
+    monkeypatch.setattr(entry_module, "CHECKED_AT_ONCE", 10)
+    [entry] = entries("tokens" if name == "tokens.bin" else "held-out")
+    assert damage(entry / name, "flipped")
+    with pytest.raises(UserError, match=rf"{name}: this file of the cache is damaged near byte 0"):
+        everything(settings, tokenizer)
+    assert everything(settings, tokenizer) == expected
+
+
+def test_what_was_damaged_while_an_entry_was_built_is_not_read(config, tokenizer, monkeypatch):
+    settings = config()
+    expected = everything(settings, tokenizer)
+    for kind in ("tokens", "held-out"):
+        shutil.rmtree(entries(kind)[0])
+    append = build_module.Journal.append
+
+    def damaged(self: Any, name: str, data: Any) -> None:
+        append(self, name, data)
+        if name == "tokens/tokens.bin" and len(data) > 2:
+            self._files[name].flush()
+            path = Path(self._files[name].name)
+            path.write_bytes(path.read_bytes()[:-5] + b"x" + path.read_bytes()[-4:])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(build_module.Journal, "append", damaged)
+        load_held_out(settings)
+        load_corpus(settings, tokenizer)
+    assert everything(settings, tokenizer) == expected

@@ -16,6 +16,7 @@ from textgen.model.locate import (
     locate,
     model_config,
 )
+from textgen.run.manifest import hash_model, write_manifest
 
 BUNDLED = str(BUNDLED_MODELS["tiny-gpt2"])
 
@@ -39,6 +40,16 @@ def test_the_bundled_model_a_directory_and_a_hub_id_are_distinguished(tmp_path):
     assert locate(str(tmp_path)) == Location(str(tmp_path))
     assert locate("gpt2") == Location("gpt2")
     assert locate("meta-llama/Llama-3.2-1B", "main") == Location("meta-llama/Llama-3.2-1B", None, "main")
+
+
+def test_a_damaged_result_of_a_run_is_refused(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    write_manifest(tmp_path, hash_model(model), {"state": "done"})
+    assert locate(str(model)) == Location(str(model))
+    (model / "config.json").write_text("[]")
+    assert f"--model {model / 'config.json'}: missing or damaged" in refusal(str(model))
 
 
 def test_an_adapter_is_found_with_its_base(tmp_path):

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from textgen.errors import UserError
-from textgen.plan.resume import check_resume
+from textgen.plan.resume import check_restorable, check_resume
 from textgen.run.directory import RunDirectory
-from textgen.training.checkpoint_manifest import write_manifest
+from textgen.training.checkpoint_manifest import checksums, write_manifest
 
 SETTINGS = {"steps": 2, "learning_rate": 1e-3, "threads": 1, "run_dir": None}
 
@@ -68,3 +68,44 @@ def test_a_damaged_checkpoint_is_left_to_the_loading(checkpoint, content):
     (checkpoint / "manifest.json").write_bytes(content)
     check_resume(str(checkpoint), directory("other", steps=4), "123")
     check_resume(str(checkpoint.parent / "step-00000009"), directory("other"), "123")
+
+
+def test_settings_come_from_the_checkpoints_own_copy(checkpoint):
+    config = checkpoint.parent.parent / "config.yaml"
+    (checkpoint / config.name).write_bytes(config.read_bytes())
+    fingerprints = {"settings": directory("run").fingerprint, "data": "123"}
+    write_manifest(checkpoint, step=2, files=checksums([checkpoint / config.name]), fingerprints=fingerprints)
+    config.write_bytes(b"[]")
+    assert "steps: 2 (existing) vs 4 (requested)." in refused(checkpoint, directory("other", steps=4))
+
+
+def finished(step: int) -> RunDirectory:
+    mine = directory("run")
+    mine.create()
+    mine.write_file("result", b"1234")
+    mine.finish({}, step=step)
+    return mine
+
+
+def test_a_finished_run_that_is_damaged_needs_its_last_checkpoint(checkpoint):
+    finished(step=2)
+    check_restorable(directory("run"))
+    (checkpoint.parent.parent / "result").write_bytes(b"1235")
+    check_restorable(directory("run"))  # restored from the checkpoint
+    (checkpoint / "manifest.json").write_bytes(b"")
+    with pytest.raises(UserError, match=r"run/result: missing or damaged, and no intact checkpoint of the last step"):
+        check_restorable(directory("run"))
+    assert (checkpoint.parent.parent / "result").read_bytes() == b"1235"
+
+
+def test_a_checkpoint_of_an_earlier_step_does_not_restore_a_finished_run(checkpoint):
+    finished(step=3)
+    (checkpoint.parent.parent / "result").unlink()
+    with pytest.raises(UserError, match=r"run/result: missing or damaged"):
+        check_restorable(directory("run"))
+
+
+def test_an_unfinished_run_needs_nothing():
+    check_restorable(directory("run"))
+    directory("run").create()
+    check_restorable(directory("run"))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.errors import UserError
-from textgen.reporting.jsonl import StepRecord
+from textgen.reporting.jsonl import StepRecord, read_rows
 
 
 @pytest.fixture
@@ -58,6 +58,7 @@ def test_truncation_drops_later_rows_and_a_torn_last_line(record, torn):
         record.append({"step": step, "x": 0.1})
     whole = record.path.read_bytes()
     record.path.write_bytes(whole + torn)
+    record = StepRecord(record.path)
     assert [row["step"] for row in record.read()] == [10, 20, 25]
     record.truncate_after(20)
     assert record.path.read_bytes() == whole[: whole.index(b'{"step": 25')]
@@ -72,6 +73,7 @@ def test_a_truncated_and_continued_record_has_the_same_bytes_as_an_uninterrupted
         record.append(row)
     with record.path.open("ab") as file:
         file.write(b'{"step": 7, "tra')
+    record = StepRecord(record.path)
     record.truncate_after(4)
     for row in rows[4:]:
         record.append(row)
@@ -88,15 +90,36 @@ def test_truncation_with_nothing_to_drop_does_not_rewrite(record):
 def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(record):
     record.path.write_bytes(b'{"step": 1}\n{"step": 2, oops}\n{"step": 3}\n')
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2"):
-        record.truncate_after(1)
+        StepRecord(record.path).truncate_after(1)
     assert record.path.read_bytes().count(b"\n") == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"step": 1', None, b'{"step": 1}\n{"step": 2}\n{"step": 9}\n'])
+def test_a_record_that_was_damaged_meanwhile_is_written_anew_with_the_next_row(record, damage):
+    for step in (1, 2):
+        record.append({"step": step})
+    record.path.unlink() if damage is None else record.path.write_bytes(damage)
+    record.append({"step": 3})
+    assert [row["step"] for row in read_rows(record.path)] == [1, 2, 3]
+
+
+def test_a_record_gets_back_what_a_checkpoint_has_of_it(record):
+    record.append({"step": 1, "x": 0.5})
+    copy = bytes(record.content)
+    record.append({"step": 2, "x": 0.25})
+    for content, is_damaged in ((record.content, False), (b'{"step": 1, "x": 0.7}\n', True), (b"", True)):
+        record.path.write_bytes(content)
+        found = StepRecord(record.path)
+        assert found.restore(copy) == is_damaged
+        assert found.content == record.path.read_bytes() == copy
+    assert StepRecord(record.path).restore(b"") is False, "from the beginning, nothing is lost"
 
 
 def test_a_record_that_cannot_be_read_is_named(record):
     record.path.mkdir()
-    for read in (record.read, lambda: record.truncate_after(1)):
+    for read in (StepRecord, read_rows):
         with pytest.raises(UserError, match=r"\.jsonl: cannot be read: Is a directory"):
-            read()
+            read(record.path)
 
 
 def test_a_row_survives_a_kill_right_after_append(tmp_path):

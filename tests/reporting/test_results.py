@@ -12,11 +12,11 @@ from textgen.evaluation.balance import RetainedText
 from textgen.evaluation.decoding.generate import Continuation
 from textgen.evaluation.measure_model import Measurement
 from textgen.evaluation.perplexity.document_sums import DocumentScore
-from textgen.files import write_json
-from textgen.reporting import results as results_module
+from textgen.files import write_bytes
 from textgen.reporting.card import write_model_card
 from textgen.reporting.report import write_report
 from textgen.reporting.results import RETAINED, EvaluationResults, RunFiles, moment_pair, moments
+from textgen.run import checked_files
 
 
 def measurement(bits: float = 1.5, texts: int = 2, decoding: bool = True) -> Measurement:
@@ -32,6 +32,12 @@ def measurement(bits: float = 1.5, texts: int = 2, decoding: bool = True) -> Mea
 @pytest.fixture
 def results(tmp_path):
     return EvaluationResults(tmp_path)
+
+
+def without_checksums(results):
+    """What another process reads, without the checksums that would find any damage first."""
+    (results.directory / "checksums.json").unlink(missing_ok=True)
+    return EvaluationResults(results.directory.parent, with_decoding=results.with_decoding)
 
 
 def test_what_is_written_is_read_back(results):
@@ -75,6 +81,8 @@ def test_retained_text_and_contamination_are_written_beside(results, tmp_path):
     assert [row.get("set") for row in rows] == [None, None, None, "retained"] * 2
     assert results.has("after")
     (tmp_path / "evaluation/documents.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]))
+    assert results.has("after"), "what was written is kept in memory"
+    results = without_checksums(results)
     assert not results.has("after")
     assert results.has("before")
 
@@ -87,7 +95,7 @@ def test_what_was_trained_on_is_written_beside(results, tmp_path):
     assert results.mask() == RunFiles.read(tmp_path).mask == asdict(mask)
     (tmp_path / "evaluation/balance.json").write_text('{"mask": 3}')
     with pytest.raises(UserError, match=r"balance\.json"):
-        results.mask()
+        without_checksums(results).mask()
 
 
 @pytest.mark.parametrize("content", ['{"documents": 3}', '{"documents": [{}]}', "[]"])
@@ -109,7 +117,11 @@ def test_both_readers_give_the_same(results, tmp_path):
 
 def test_without_decoding_there_are_only_perplexity_files(results):
     results.write("model", measurement(decoding=False))
-    assert sorted(path.name for path in results.directory.iterdir()) == ["documents.jsonl", "perplexity.json"]
+    assert sorted(path.name for path in results.directory.iterdir()) == [
+        "checksums.json",
+        "documents.jsonl",
+        "perplexity.json",
+    ]
     assert results.decoding() == results.diagnostics() == {}
     assert list(results.continuations()) == []
 
@@ -120,23 +132,29 @@ def test_a_measurement_that_lost_a_file_is_not_complete(tmp_path, name):
     results.write("before", measurement(2.0))
     assert results.has("before")
     (results.directory / name).unlink()
+    assert results.files.damage() == [name]
+    with pytest.raises(UserError, match=name):
+        EvaluationResults(tmp_path, with_decoding=True).has("before")
+    results = without_checksums(results)
     assert not results.has("before")
     results.write("before", measurement(2.0))
     assert results.has("before")
 
 
-def test_an_incomplete_measurement_is_replaced(results, monkeypatch):
+def test_an_incomplete_measurement_is_replaced(results, tmp_path, monkeypatch):
     results.write("before", measurement(2.0))
 
-    def killed(path, value):
+    def killed(path, data):
         if path.name == "perplexity.json":
             raise KeyboardInterrupt
-        write_json(path, value)
+        write_bytes(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(results_module, "write_json", killed)
+        patch.setattr(checked_files, "write_bytes", killed)
         with pytest.raises(KeyboardInterrupt):
             results.write("after", measurement(9.0, texts=3))
+    results = EvaluationResults(tmp_path, with_decoding=True)
+    assert results.files.damage() == [], "each file is the old or the new one"
     assert results.scores("after"), "its files were written, except the one that makes it complete"
     assert results.has("before")
     assert not results.has("after")
@@ -153,6 +171,9 @@ def test_an_incomplete_measurement_is_replaced(results, monkeypatch):
 def test_missing_document_scores_are_an_error_that_says_what_to_delete(results):
     results.write("before", measurement(2.0))
     (results.directory / "documents.jsonl").unlink()
+    with pytest.raises(UserError, match=r"documents\.jsonl: cannot be read: .*\. Restore the file, or delete"):
+        EvaluationResults(results.directory.parent).scores("before")
+    results = without_checksums(results)
     with pytest.raises(UserError, match=r"documents\.jsonl: 0 documents 'before', .* Restore the file, or delete"):
         results.scores("before")
 
@@ -169,6 +190,9 @@ def test_a_damaged_row_is_an_error_that_names_file_and_line(results, name, text)
     results.write("before", measurement(2.0))
     results.write("after", measurement(1.5))
     damage(results.directory / name, text)
+    with pytest.raises(UserError, match=rf"{name}: damaged: it does not match its checksum"):
+        EvaluationResults(results.directory.parent).write("after", measurement(1.5))
+    results = without_checksums(results)
     read = {
         "documents.jsonl": lambda: results.scores("after"),
         "continuations.jsonl": lambda: list(results.continuations()),
@@ -182,9 +206,11 @@ def test_a_damaged_row_is_an_error_that_names_file_and_line(results, name, text)
 def test_a_row_without_a_value_that_is_needed_is_an_error_that_names_file_and_line(results):
     results.write("before", measurement(2.0))
     damage(results.directory / "documents.jsonl", '{"when": "before", "id": "texts#1", "nll": 1.0}')
+    results = without_checksums(results)
     with pytest.raises(UserError, match=r"documents\.jsonl, line 2: .*tokens \(int\), words \(int\), bytes \(int\)"):
         results.scores("before")
     damage(results.directory / "continuations.jsonl", '{"when": "before", "prompt_id": "texts#1"}')
+    results = without_checksums(results)
     with pytest.raises(
         UserError, match=r"continuations\.jsonl, line 2: .*strategy \(str\), sample \(int\), text \(str\)"
     ):
@@ -195,6 +221,7 @@ def test_a_value_of_another_type_is_an_error_that_names_file_and_line(results):
     results.write("before", measurement(2.0))
     path = results.directory / "documents.jsonl"
     path.write_text(path.read_text().replace('"nll": ', '"nll": "a", "was": '))
+    results = without_checksums(results)
     with pytest.raises(UserError, match=r"documents\.jsonl, line 1: .*nll \(float\)"):
         results.scores("before")
 
@@ -206,13 +233,14 @@ def test_an_entry_of_another_kind_is_an_error_that_names_the_file(results, name,
     results.write("before", measurement())
     (results.directory / f"{name}.json").write_text(f'{{"before": {entry}}}')
     with pytest.raises(UserError, match=rf"{name}\.json: 'before' does not contain"):
-        getattr(results, name)()
+        getattr(without_checksums(results), name)()
 
 
 @pytest.mark.parametrize("name", ["perplexity.json", "decoding.json", "diagnostics.json"])
 def test_a_damaged_json_file_is_an_error_that_names_it(results, tmp_path, name):
     results.write("before", measurement())
     (results.directory / name).write_text('{"before": {')
+    results = without_checksums(results)
     for read in (
         getattr(results, name.removesuffix(".json")),
         lambda: results.write("after", measurement()),

@@ -12,6 +12,7 @@ from textgen.evaluation.balance import RetainedText
 from textgen.evaluation.measure_model import Measurement
 from textgen.evaluation.perplexity.document_sums import DocumentScore
 from textgen.evaluation.perplexity.summary import paired_difference
+from textgen.files import read_json
 from textgen.reporting import run_log as run_log_module
 from textgen.reporting.config import TrackingConfig
 from textgen.reporting.jsonl import StepRecord
@@ -93,7 +94,7 @@ def sample(step, text="text"):
 def test_the_directory_is_claimed_before_anything_is_measured(start, directory, tracker, lines):
     waited = []
     start(on_wait=lambda: waited.append(directory.path.exists()))
-    assert waited == [False], "all processes check the directory before one changes it"
+    assert waited == [False, True], "all processes check the directory before one changes it"
     assert sorted(path.name for path in directory.path.iterdir()) == [
         ".lock",
         "config.yaml",
@@ -101,7 +102,7 @@ def test_the_directory_is_claimed_before_anything_is_measured(start, directory, 
         "status.json",
     ]
     assert directory.created
-    environment = directory.environment()
+    environment = read_json(directory.path / "environment.json")
     assert environment["train_tokens"] == 7
     assert environment["processes"] == 2
     assert "torch" in environment["versions"]
@@ -298,7 +299,7 @@ def test_no_process_leaves_before_the_others_are_done(start, directory, tracker,
     log = start(main=main, on_wait=lambda: states.append(directory.status().get("state")))
     write_measurements(log, perplexity, model=2.0)
     log.finish()
-    assert len(states) == 2, "once at the start"
+    assert len(states) == 3, "twice at the start"
     assert states[-1] == ("done" if main else None)
 
 
@@ -327,12 +328,24 @@ def test_one_model_alone_has_no_difference(start, directory, tracker, perplexity
     assert (directory.status()["state"], directory.status()["step"]) == ("done", 0)
 
 
-def test_a_run_that_cannot_be_published_is_not_marked_as_done(start, directory, tracker, perplexity):
+def test_results_that_were_damaged_during_the_run_are_written_again(start, directory, tracker, perplexity):
     log = start()
     write_measurements(log, perplexity, before=2.0, after=1.5)
     (directory.path / "evaluation" / "perplexity.json").write_text("{")
-    with pytest.raises(UserError, match=r"perplexity\.json"):
-        log.write_difference("before", "after", seed=3)
-    with pytest.raises(UserError, match=r"perplexity\.json"):
+    log.write_difference("before", "after", seed=3)
+    (directory.path / "evaluation" / "perplexity.json").write_text("{")
+    log.finish()
+    assert directory.is_complete(), "what was damaged during the run is written again"
+
+
+def test_a_run_whose_model_was_damaged_is_not_marked_as_done(start, directory, tracker, perplexity):
+    log = start()
+    write_measurements(log, perplexity, before=2.0, after=1.5)
+    weights = directory.path / "model" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"12345678")
+    log.seal_model(weights.parent)
+    weights.write_bytes(b"12345679")
+    with pytest.raises(UserError, match=r"model/model\.safetensors: damaged since it was written"):
         log.finish()
     assert directory.status()["state"] == "running"

@@ -10,13 +10,14 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from textgen.checksums import sha256_of, write_sealed
 from textgen.data.config import DataConfig
 from textgen.errors import UserError
 from textgen.evaluation.config import EvaluationConfig
 from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.reporting.config import TrackingConfig
 from textgen.run.config import NOT_FINGERPRINTED, RunConfig
-from textgen.run.directory import RunDirectory, check_writable, fingerprint
+from textgen.run.directory import RunDirectory, fingerprint
 from textgen.training.config import EngineConfig, TrainingConfig
 
 GROUPS = (
@@ -128,7 +129,7 @@ def test_check_accepts_new_empty_and_own_directories_and_changes_nothing(tmp_pat
 
 def test_check_names_the_files_of_a_directory_without_a_run(tmp_path):
     (tmp_path / "thesis.tex").write_text("x", encoding="utf-8")
-    with pytest.raises(UserError, match=r"--run-dir .*is not empty and holds no run \(thesis\.tex\)"):
+    with pytest.raises(UserError, match=r"--run-dir .* holds no run: there is no config\.yaml \(thesis\.tex\)"):
         directory(tmp_path).check()
 
 
@@ -151,14 +152,11 @@ def test_check_fails_for_a_run_with_damaged_settings(tmp_path, content):
         directory(tmp_path).check()
 
 
-@pytest.mark.parametrize("place", ["/proc/textgen-run", "/sys/a/b", "file.txt", "file.txt/below/it"])
+@pytest.mark.parametrize("place", ["/proc/textgen-run", "file.txt", "file.txt/below/it"])
 def test_check_fails_for_an_unwritable_place(tmp_path, place):
     (tmp_path / "file.txt").write_text("x", encoding="utf-8")
     with pytest.raises(UserError, match=r"--run-dir .* cannot be written"):
         directory(Path(place)).check()
-    with pytest.raises(UserError, match=r"--here .* cannot be written"):
-        check_writable(Path(place), setting="--here")
-    assert (tmp_path / "file.txt").read_text(encoding="utf-8") == "x"
 
 
 def test_creating_an_unwritable_directory_is_a_user_error(tmp_path):
@@ -178,15 +176,109 @@ def test_status_reads_what_was_written_and_is_empty_for_a_damaged_file():
     assert mine.status() == {}
 
 
-def test_a_damaged_environment_is_an_error_since_a_resumed_run_depends_on_it():
+@pytest.mark.parametrize("content", ["[]", "3", '{"state": "dine", "step": 3}', '{"state": "done", "step": []}'])
+def test_a_status_that_no_run_writes_counts_as_none(content):
     mine = directory(Path("mine"))
-    assert mine.environment() == {}
     mine.create()
-    (mine.path / "environment.json").write_text('{"microbatch_size": 4}', encoding="utf-8")
+    (mine.path / "status.json").write_text(content, encoding="utf-8")
+    assert mine.status() == {}
+    assert not mine.has_finished()
+
+
+def test_what_a_resumed_run_depends_on_comes_from_its_checkpoint():
+    mine = directory(Path("mine"))
+    mine.create()
+    mine.write_file("environment.json", b'{"microbatch_size": 4}')
+    assert mine.environment() == {}, "without a checkpoint, nothing depends on it"
+    checkpoint(mine)
+    (mine.path / "environment.json").write_text('{"microbatch_size": 3}', encoding="utf-8")
     assert mine.environment() == {"microbatch_size": 4}
-    (mine.path / "environment.json").write_text('{"microba', encoding="utf-8")
-    with pytest.raises(UserError, match=r"environment\.json: not valid JSON"):
-        mine.environment()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[]", b"model: [", b"steps: 2024-01-01\n", b"3: 4\n", b"\xff"])
+def test_damaged_settings_are_those_of_the_checkpoint(content):
+    mine = directory(Path("mine"), seed=1)
+    mine.create()
+    checkpoint(mine)
+    path = mine.path / "config.yaml"
+    path.unlink() if content is None else path.write_bytes(content)
+    again = directory(Path("mine"), seed=1)
+    assert again.exists()
+    again.check()
+    with pytest.raises(UserError, match="seed: 1 \\(existing\\) vs 2"):
+        directory(Path("mine"), seed=2).check()
+
+
+def test_a_setting_that_was_damaged_is_not_taken_for_another_run():
+    mine = directory(Path("mine"), seed=1)
+    mine.create()
+    path = mine.path / "config.yaml"
+    path.write_bytes(path.read_bytes().replace(b"seed: 1", b"seed: 3"))
+    with pytest.raises(UserError, match=r"other settings \(config\.yaml\)\. seed: 3"):
+        directory(Path("mine"), seed=1).check()
+    checkpoint(mine)
+    directory(Path("mine"), seed=1).check()
+
+
+def finished() -> RunDirectory:
+    mine = directory(Path("mine"))
+    mine.create()
+    (mine.path / "result.json").write_bytes(b"{}")
+    mine.finish({"result.json": sha256_of(b"{}")}, step=7)
+    return mine
+
+
+def test_a_finished_run_is_complete_while_its_files_are_what_it_wrote():
+    finished()
+    assert directory(Path("mine")).is_complete()
+    for name in ("result.json", "config.yaml", "manifest.json"):
+        mine = finished()
+        (mine.path / name).write_bytes(b"{ }")
+        found = directory(Path("mine"))
+        assert found.has_finished()
+        assert not found.is_complete()
+        assert found.damage() == [name]
+        assert f"complete, but damaged ({name}), so it would be finished again" == found.describe()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[]", b'{"state": "d'])
+def test_a_damaged_status_does_not_undo_a_finished_run(content):
+    status = finished().path / "status.json"
+    whole = status.read_bytes()
+    status.unlink() if content is None else status.write_bytes(content)
+    found = directory(Path("mine"))
+    assert found.is_complete()
+    found.restore_status()
+    assert status.read_bytes() == whole
+
+
+def test_a_run_that_is_finished_again_is_not_complete_meanwhile():
+    finished()
+    again = directory(Path("mine"))
+    again.create()
+    again.write_status("running", step=7)
+    assert not again.has_finished()
+    assert not again.is_complete()
+
+
+def test_small_files_that_were_damaged_are_written_again():
+    mine = directory(Path("mine"))
+    mine.create()
+    assert mine.mend() == []
+    (mine.path / "config.yaml").write_bytes(b"")
+    assert mine.mend() == ["config.yaml"]
+    directory(Path("mine")).check()
+    assert mine.copies() == {"config.yaml": (mine.path / "config.yaml").read_bytes()}
+
+
+def checkpoint(mine: RunDirectory) -> None:
+    """A checkpoint that has nothing but the copies of a run's files."""
+    path = mine.path / "checkpoints/step-00000002"
+    path.mkdir(parents=True)
+    files = {name: {"sha256": sha256_of(data)} for name, data in mine.copies().items()}
+    for name, data in mine.copies().items():
+        (path / name).write_bytes(data)
+    write_sealed(path / "manifest.json", {"files": files})
 
 
 def test_a_failure_is_recorded_with_the_last_step():
@@ -290,7 +382,7 @@ def test_the_state_is_described_for_a_plan(tmp_path):
     assert mine.describe() == "new"
     mine.create()
     assert mine.describe() == "to be resumed"
-    mine.write_status("done")
+    mine.finish({}, step=3)
     assert mine.describe().startswith("already complete, so nothing would be done; use --resume=never")
 
 

@@ -30,12 +30,12 @@ from textgen.data.sources.fingerprints import check_unchanged
 from textgen.data.tokenization import document_marks, tokenizer_fingerprint, unknown_id
 from textgen.data.tokens.build import Encoding, Part, build
 from textgen.data.tokens.bulk_encoding import BulkEncoder
-from textgen.data.tokens.entry import facts_of, publish
+from textgen.data.tokens.entry import is_intact, publish
 from textgen.errors import UserError
 from textgen.launch_environment import is_main_process
 from textgen.progress import progress
 
-_FORMAT = 4  # version of an entry's layout; part of its key, so increase it whenever the layout changes
+_FORMAT = 5  # version of an entry's layout; part of its key, so increase it whenever the layout changes
 _HEAD_START = 1.0  # seconds for which other processes let the main one go first, since it shows the progress
 
 
@@ -64,11 +64,11 @@ def locked(entry: Path) -> Iterator[None]:
 
 
 def _complete(entry: Path, config: DataConfig, sources: DataSources, tokenizer: PreTrainedTokenizerBase | None) -> Path:
-    if facts_of(entry) is None:
+    if not is_intact(entry):
         if not is_main_process():
             time.sleep(_HEAD_START)
         with locked(entry):
-            if facts_of(entry) is None:
+            if not is_intact(entry):
                 _build(entry, config, sources, tokenizer)
     return entry
 

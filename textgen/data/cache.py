@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from textgen.errors import UserError
-from textgen.run.directory import check_writable
+from textgen.run.writable import check_writable
 
 _REMEDY = "Set TEXTGEN_CACHE to a directory that you can write to."
 

@@ -22,7 +22,7 @@ from textgen.data.split import is_held_out, split_hash
 from textgen.data.token_stream import TokenStream
 from textgen.data.tokenization import document_marks
 from textgen.data.tokens.build import EDGES, OFFSETS, TOKENS, Counts
-from textgen.data.tokens.entry import facts_of, map_array
+from textgen.data.tokens.entry import facts_of, map_array, map_derived, open_array, save_derived
 from textgen.data.tokens.held_out import HeldOut
 from textgen.errors import UserError
 
@@ -103,15 +103,15 @@ class Corpus:
         Counted once, then memory-mapped by every process.
         """
         path = self.entry / f"blocks-{block_size}.bin"
-        if not path.exists():
+        counts = map_derived(path)
+        if counts is None:
             with locked(self.entry):
-                if not path.exists():
-                    temporary = path.with_suffix(".tmp")
+                counts = map_derived(path)  # another process has counted meanwhile
+                if counts is None:
                     stream = self.stream
                     counts = count_blocks(len(stream.ids), block_size, stream.offsets, shared_mark=stream.shared_mark)
-                    counts.tofile(temporary)
-                    temporary.replace(path)
-        return [map_array(path, np.int64)]
+                    save_derived(path, counts)
+        return [counts]
 
     def __str__(self) -> str:
         kind = "examples" if self.counts.examples == len(self.offsets) else "documents"
@@ -151,7 +151,7 @@ def load_entry(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources: 
     facts = facts_of(entry)
     assert facts, "token_entry completes it"
     validation = HeldOut(held_out_entry(config, sources))
-    tokens = map_array(entry / TOKENS, facts.pop("dtype"))
+    tokens = open_array(entry / TOKENS, facts.pop("dtype"))
     offsets, edges = (map_array(entry / name, np.int64) for name in (OFFSETS, EDGES))
     return Corpus(tokens, offsets, edges, Counts(**facts), validation, sources.fingerprint, entry)
 

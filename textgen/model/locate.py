@@ -19,6 +19,7 @@ from textgen.model.architecture import (
 )
 from textgen.model.config import ModelConfig
 from textgen.model.quantized_checkpoint import QuantizedCheckpoint, forget_quantization, quantized_checkpoint
+from textgen.run.manifest import check_model
 
 BUNDLED_MODELS = {"tiny-gpt2": Path(__file__).parent.parent / "assets" / "tiny-gpt2"}
 
@@ -112,6 +113,7 @@ def locate(model: str, revision: str | None = None, *, setting: str = "--model")
     except OSError as error:  # such as a name that is too long
         raise UserError(f"{setting} {model}: cannot be read: {error.strerror}.") from None
     if is_directory:
+        check_model(path, setting=setting)
         if (path / "adapter_config.json").is_file():
             return Location(_base_of(path, setting), path, None)
         if not (path / "config.json").is_file():

@@ -25,7 +25,7 @@ from textgen.plan.check_examples import (
     target_problems,
     template_problems,
 )
-from textgen.plan.resume import check_resume
+from textgen.plan.resume import check_restorable, check_resume
 from textgen.plan.sample_data import sample_data
 from textgen.run.directory import RunDirectory
 from textgen.run.launcher import check_launcher
@@ -90,6 +90,7 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
         check_sources(config.data, checked.sources)
     with collect_problems(problems):
         check_resume(config.run.resume, directory, checked.sources.fingerprint)
+        check_restorable(directory)
     if checked.model.location.adapter:
         problems.append(
             f"--model {checked.model.location.adapter}: this is an adapter, but fine-tuning starts from a full model. "

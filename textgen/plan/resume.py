@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from textgen.errors import UserError
 from textgen.files import user_path
+from textgen.run.copies import intact_copy
 from textgen.run.directory import AUTO, RESOLVED, RunDirectory, differing_settings, fingerprint
+from textgen.run.manifest import read_manifest as read_run_manifest
+from textgen.run.settings_file import parse_settings
 
 
 def check_resume(resume: str, directory: RunDirectory, data_fingerprint: str) -> None:
@@ -54,10 +55,42 @@ def check_resume(resume: str, directory: RunDirectory, data_fingerprint: str) ->
         )
 
 
+def check_restorable(directory: RunDirectory) -> None:
+    """Check that a finished run whose files are damaged can be finished again: its last checkpoint must be intact.
+
+    Otherwise it would be trained again from the start, over the results that are left.
+
+    Raises:
+        UserError: it is not; the message names a damaged file.
+    """
+    from textgen.training.checkpoint_manifest import find_damage, read_manifest
+
+    if not directory.has_finished() or not directory.damage():
+        return
+    last = _last_step(directory)
+    for checkpoint in sorted((directory.path / "checkpoints").glob("step-*"), reverse=True):
+        if find_damage(checkpoint) is None and last in (None, read_manifest(checkpoint)["step"]):
+            return
+    damaged = directory.damage()
+    others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+    raise UserError(
+        f"{directory.path / damaged[0]}{others}: missing or damaged, and no intact checkpoint of the last step is left "
+        "to restore it from. Restore the file, or start a new run with --resume=never."
+    )
+
+
+def _last_step(directory: RunDirectory) -> int | None:
+    """The last step of a finished run; None if that is unknown, since its status is damaged."""
+    manifest = read_run_manifest(directory.path)
+    step = (manifest["status"] if manifest else directory.status()).get("step")
+    return step if isinstance(step, int) else None
+
+
 def _settings(checkpoint: Path) -> dict[str, Any]:
-    """The settings of the checkpoint's run; empty if its directory is not around it any more."""
+    """The settings of the checkpoint's run; empty if it has no copy, and its directory is not around it any more."""
+    data = intact_copy(checkpoint, "config.yaml")
     try:
-        found = yaml.safe_load((checkpoint.parent.parent / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        data = data or (checkpoint.parent.parent / "config.yaml").read_bytes()
+    except OSError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return parse_settings(data) or {}

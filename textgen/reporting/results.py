@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from textgen.errors import UserError
 from textgen.evaluation.decoding import strategies
 from textgen.evaluation.measure_model import Measurement
 from textgen.evaluation.perplexity.document_sums import DocumentScore
-from textgen.files import read_bytes, read_json, read_jsonl, write_json, write_jsonl
-from textgen.reporting.jsonl import StepRecord
+from textgen.files import json_bytes, json_line, parse_json, parse_jsonl, read_bytes, read_json
+from textgen.reporting.jsonl import read_rows
+from textgen.run.checked_files import CheckedFiles
+from textgen.run.manifest import damaged_files, read_manifest
 
 MOMENT_PAIRS = (("before", "after"), ("baseline", "model"))
 """A *moment* is the key of one measured model in the files under ``evaluation/``: before and after fine-tuning, or the
@@ -20,6 +23,10 @@ baseline and the model of an evaluation. The second of a pair is compared with t
 
 RETAINED = "retained"
 """The key of the text of ``--retain-data`` in ``perplexity.json``, and the "set" of its rows in ``documents.jsonl``."""
+
+FILES: tuple[str, ...] = ("documents.jsonl", "contamination.json", "balance.json", "continuations.jsonl")
+FILES += ("decoding.json", "diagnostics.json", "perplexity.json")
+"""The files under ``evaluation/``."""
 
 HUMAN = strategies.HUMAN.name
 """The strategy of the row and the texts that people wrote, in ``decoding.json`` and ``continuations.jsonl``."""
@@ -41,17 +48,21 @@ def moments(by_moment: Mapping[str, Any]) -> list[str]:
 class EvaluationResults:
     """The files under ``evaluation/``, by moment (see :data:`MOMENT_PAIRS`).
 
-    Measurements are written one at a time, each file atomically; ``perplexity.json`` is written last.
+    Measurements are written one at a time, each file atomically, with the checksums of all of them beside them.
 
     Args:
         run_dir: the run directory.
         with_decoding: whether a complete measurement compares decoding strategies.
+
+    Attributes:
+        files: reads, checks and writes the files.
     """
 
     def __init__(self, run_dir: Path, *, with_decoding: bool = False) -> None:
         self.directory = run_dir / "evaluation"
         self.with_decoding = with_decoding
         self._remedy = f"Restore the file, or delete {self.directory} to measure again."
+        self.files = CheckedFiles(self.directory, FILES, remedy=self._remedy)
 
     @property
     def score_cache(self) -> Path:
@@ -92,10 +103,10 @@ class EvaluationResults:
 
     def contamination(self) -> dict[str, Any]:
         """The contents of ``contamination.json``; empty if contaminated documents were not looked for."""
-        value = read_json(self.directory / "contamination.json", self._remedy)
+        path = self.directory / "contamination.json"
+        value = self._json(path.name)
         rows = value.get("documents", [])
         if not _is_table(rows) or not all(isinstance(row.get("id"), str) for row in rows):
-            path = self.directory / "contamination.json"
             raise UserError(f"{path}: does not contain what textgen writes there. {self._remedy}")
         return value
 
@@ -128,49 +139,54 @@ class EvaluationResults:
 
     def write(self, moment: str, measurement: Measurement) -> None:
         """Add a measurement; an incomplete one of the same moment is replaced."""
-        self.directory.mkdir(parents=True, exist_ok=True)
         retained = measurement.retained
         rows = [asdict(score) for score in measurement.scores]
         rows += [{"set": RETAINED, **asdict(score)} for score in (retained.scores if retained else [])]
-        self._merge_rows("documents.jsonl", moment, rows)
+        files = {"documents.jsonl": self._merged("documents.jsonl", moment, rows)}
         if measurement.contamination:
-            write_json(self.directory / "contamination.json", asdict(measurement.contamination))
+            files["contamination.json"] = json_bytes(asdict(measurement.contamination))
         if measurement.mask:
-            write_json(self.directory / "balance.json", {"mask": asdict(measurement.mask)})
+            files["balance.json"] = json_bytes({"mask": asdict(measurement.mask)})
         if measurement.decoding:
-            self._merge_rows("continuations.jsonl", moment, (asdict(one) for one in measurement.continuations))
-            write_json(self.directory / "decoding.json", self.decoding() | {moment: measurement.decoding})
+            texts = (asdict(one) for one in measurement.continuations)
+            files["continuations.jsonl"] = self._merged("continuations.jsonl", moment, texts)
+            files["decoding.json"] = json_bytes(self.decoding() | {moment: measurement.decoding})
         if measurement.diagnostics:
-            write_json(self.directory / "diagnostics.json", self.diagnostics() | {moment: measurement.diagnostics})
+            files["diagnostics.json"] = json_bytes(self.diagnostics() | {moment: measurement.diagnostics})
         perplexity = self.perplexity() | {moment: measurement.perplexity}
         if retained:
             perplexity[RETAINED] = perplexity.pop(RETAINED, {}) | {moment: retained.perplexity}
-        write_json(self.directory / "perplexity.json", perplexity)
+        self.files.write(files | {"perplexity.json": json_bytes(perplexity)})
 
     def write_difference(self, difference: Mapping[str, Any], retained: Mapping[str, Any] | None = None) -> None:
         """Add the paired difference of two moments to ``perplexity.json``; ``retained`` is that of retained text."""
         perplexity = self.perplexity() | {"difference": difference}
         if retained:
             perplexity[RETAINED] = perplexity[RETAINED] | {"difference": retained}
-        write_json(self.directory / "perplexity.json", perplexity)
+        self.files.write({"perplexity.json": json_bytes(perplexity)})
 
-    def _merge_rows(self, name: str, moment: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    def _merged(self, name: str, moment: str, rows: Iterable[Mapping[str, Any]]) -> bytes:
+        """The contents of a JSON Lines file with other rows of a moment."""
         others = [row for row in self._rows(name) if row["when"] != moment]
-        write_jsonl(self.directory / name, [*others, *({"when": moment, **row} for row in rows)])
+        return b"".join(map(json_line, [*others, *({"when": moment, **row} for row in rows)]))
 
     def _read(self, name: str, is_entry: Callable[[Any], bool]) -> dict[str, Any]:
         """The contents of a JSON file: moments, each with an entry."""
-        path = self.directory / name
-        value = read_json(path, self._remedy)
+        path, value = self.directory / name, self._json(name)
         for moment, entry in value.items():
             if not is_entry(entry):
                 raise UserError(f"{path}: {moment!r} does not contain what textgen writes there. {self._remedy}")
         return value
 
+    def _json(self, name: str) -> dict[str, Any]:
+        data = self.files.read(name)
+        return {} if data is None else parse_json(data, self.directory / name, self._remedy)
+
     def _rows(self, name: str, **types: type) -> Iterator[dict[str, Any]]:
         """The rows of a JSON Lines file, which must have "when" and these keys, with values of these types."""
         path, types = self.directory / name, {"when": str, **types}
-        for line, row in enumerate(read_jsonl(path, self._remedy), start=1):
+        lines = BytesIO(self.files.read(name) or b"")
+        for line, row in enumerate(parse_jsonl(lines, path, self._remedy), start=1):
             if not isinstance(row, dict) or not all(isinstance(row.get(key), kind) for key, kind in types.items()):
                 expected = ", ".join(f"{key} ({kind.__name__})" for key, kind in types.items())
                 raise UserError(f"{path}, line {line}: must be an object with {expected}. {self._remedy}")
@@ -211,13 +227,14 @@ class RunFiles:
         """
         if not path.is_dir():
             raise UserError(f"{path}: no such directory. Choose a run directory.")
+        _check_finished(path)
         results = EvaluationResults(path)
         return cls(
             path=path,
             config=_read_yaml(path / "config.yaml"),
             environment=read_json(path / "environment.json"),
             status=read_json(path / "status.json"),
-            metrics=StepRecord(path / "metrics.jsonl").read(),
+            metrics=read_rows(path / "metrics.jsonl"),
             perplexity=_without_empty(results.perplexity()),
             decoding=_without_empty(results.decoding()),
             diagnostics=_without_empty(results.diagnostics()),
@@ -231,7 +248,7 @@ class RunFiles:
 
     def samples(self) -> Sequence[dict[str, Any]]:
         """The rows of ``samples.jsonl``; empty without ``--sample-every``."""
-        return StepRecord(self.path / "samples.jsonl").read()
+        return read_rows(self.path / "samples.jsonl")
 
     @property
     def is_fine_tuning(self) -> bool:
@@ -247,6 +264,17 @@ class RunFiles:
     def method(self) -> str:
         """Fine-tuning method; empty for an evaluation."""
         return str(self.config.get("method") or "full") if self.is_fine_tuning else ""
+
+
+def _check_finished(run_dir: Path) -> None:
+    """Check that the files of a finished run, except its model, are as it wrote them."""
+    manifest = read_manifest(run_dir) or {"files": {}}
+    own = {name: sha256 for name, sha256 in manifest["files"].items() if not name.startswith("model/")}
+    if damaged := damaged_files(run_dir, own):
+        raise UserError(
+            f"{run_dir / damaged[0]}: damaged: it is not what the run wrote. Run the command of the run again to "
+            "restore it, or restore the file."
+        )
 
 
 def _is_table(value: Any) -> bool:

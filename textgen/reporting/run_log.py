@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -9,7 +10,7 @@ from accelerate import Accelerator
 from textgen.errors import UserError
 from textgen.evaluation.balance import differences, retained_difference
 from textgen.evaluation.measure_model import Measurement
-from textgen.files import write_json
+from textgen.files import json_bytes
 from textgen.progress import LINE_AFTER, LINE_EVERY
 from textgen.reporting.config import TrackingConfig
 from textgen.reporting.console import step_line
@@ -17,7 +18,9 @@ from textgen.reporting.jsonl import StepRecord
 from textgen.reporting.publish import publish
 from textgen.reporting.results import RETAINED, EvaluationResults
 from textgen.reporting.tracking.tracker import NoTracker, Tracker, start_tracker
+from textgen.run.copies import intact_copy
 from textgen.run.directory import RunDirectory
+from textgen.run.manifest import damaged_files, hash_model
 from textgen.training.environment import environment, peak_memory_bytes
 from textgen.training.step import StepResult
 from textgen.training.train_state import TrainState
@@ -58,43 +61,76 @@ class RunLog:
         self._metrics, self._timing, self._samples = (
             StepRecord(directory.path / f"{name}.jsonl") for name in ("metrics", "timing", "samples")
         )
+        self._model_files: dict[str, str] = {}
         self._tracker: Tracker = NoTracker()
         self._seconds, self._targets, self._logged_step = 0.0, 0, 0  # since the last row, and the step of that row
         self._last_step, self._next_line = 0, 0.0  # the last step, and when one is printed that is not logged
         accelerator.wait_for_everyone()  # every process has checked the directory before one changes it
         directory.created = not self._writes  # by the main process, for all; which does it here
         if self._writes:
-            step = directory.status().get("step", 0)
+            step, again = directory.status().get("step", 0), directory.has_finished()
+            for name in directory.damage() if again else []:
+                accelerator.print(f"{directory.path / name}: missing or damaged, so the run is finished again")
             directory.create()
             directory.write_status("running", step=step)
-            write_json(directory.path / "environment.json", environment(accelerator) | facts)
+            directory.write_file("environment.json", json_bytes(environment(accelerator) | facts))
+            self._discard_damaged_results()
             self._tracker = start_tracker(directory, tracking, accelerator.print)
+        accelerator.wait_for_everyone()  # every process sees the same results
 
-    def resume_from(self, state: TrainState) -> None:
-        """Remove rows after the checkpoint that training resumes from, and send the tracker the rows that it lacks.
+    def _discard_damaged_results(self) -> None:
+        if damaged := self.results.files.damage():
+            path = self.results.directory / damaged[0]
+            self._accelerator.print(f"{path}: missing or damaged, so what was evaluated is measured again")
+            self.results.files.discard()
+
+    def resume_from(self, state: TrainState, checkpoint: Path | None = None) -> None:
+        """Let the records end at the checkpoint that training resumes from, and send them to the tracker.
+
+        If the checkpoint is one of this run, the records get the contents that it has of them.
 
         Raises:
-            UserError: a file is damaged, or rows of ``metrics.jsonl`` are missing.
+            UserError: a file is damaged of which the checkpoint has no copy, or it lacks rows.
         """
         done = state.first_step - 1
         self._logged_step, self._last_step = done, state.step
         self._next_line = time.monotonic() + LINE_AFTER
         if not self._writes:
             return
-        last = done or -1  # a run that starts from scratch samples step 0 again
         for record in (self._metrics, self._timing, self._samples):
-            record.truncate_after(last)
+            self._restore(record, state.step, checkpoint)
+            record.truncate_after(done if state.step else -1)  # what follows an interrupted step is done again
         metrics = self._metrics.read()
+        self._check_complete(metrics)
+        self.directory.write_status("running", step=state.step)
+        for row in metrics:
+            self._tracker.log(row)
+        self._tracker.log_samples(self._samples.read())
+
+    def _restore(self, record: StepRecord, step: int, checkpoint: Path | None) -> None:
+        self.directory.written[record.path.name] = record.content
+        copy = self._copy(record.path.name, step, checkpoint)
+        if copy is None:
+            record.truncate_after(step)
+        elif record.restore(copy):
+            self._accelerator.print(f"{record.path}: damaged, so it is restored from {checkpoint}")
+
+    def _copy(self, name: str, step: int, checkpoint: Path | None) -> bytes | None:
+        """What a record contained at a step; None if that is unknown, as for a checkpoint of another run."""
+        if step == 0:  # a run that starts from scratch samples step 0 again
+            return b""
+        is_own = checkpoint is not None and checkpoint.resolve().parent.parent == self.directory.path.resolve()
+        if checkpoint is None or not is_own or intact_copy(checkpoint, "config.yaml") is None:
+            return None
+        return intact_copy(checkpoint, name) or b""  # a checkpoint has no copy of a record without rows
+
+    def _check_complete(self, metrics: Sequence[Mapping[str, Any]]) -> None:
         lost = {row["step"] for row in self._timing.read()} - {row["step"] for row in metrics}
         if lost:
             raise UserError(
                 f"{self._metrics.path}: rows are missing, such as that of step {min(lost)}. Restore the file, or start "
                 "a new run with --resume=never."
             )
-        self.directory.write_status("running", step=state.step)
-        for row in metrics:
-            self._tracker.log(row)
-        self._tracker.log_samples(self._samples.read())
 
     def add_step(self, result: StepResult) -> None:
         """Add a training step to the throughput that the next row reports.
@@ -138,6 +174,11 @@ class RunLog:
                 self._samples.append(row)
             self._tracker.log_samples(rows)
 
+    def seal_model(self, directory: Path) -> None:
+        """Remember what was written to ``model/``: :meth:`finish` checks that it is still the same."""
+        if self._writes:
+            self._model_files = hash_model(directory)
+
     def write_measurement(self, moment: str, measurement: Measurement) -> None:
         """Write what was measured at a moment: "before", "after", "baseline" or "model"."""
         if self._writes:
@@ -161,11 +202,25 @@ class RunLog:
     def finish(self) -> None:
         """Write the report and the model card, print the results, end the tracker's run, and mark the run as done.
 
+        Files that were damaged since they were written are written again.
+
         Raises:
-            UserError: a file of the run is damaged.
+            UserError: a file of the model was damaged.
         """
         if self._writes:
+            self._mend()
             publish(self.directory.path, self.results, self._accelerator.print)
             self._tracker.finish(self.directory.path)
-            self.directory.write_status("done", step=self.total_steps, exit_code=0)
+            evaluated = {f"evaluation/{name}": sha256 for name, sha256 in self.results.files.hashes().items()}
+            self.directory.finish(self._model_files | evaluated, step=self.total_steps)
         self._accelerator.wait_for_everyone()  # a launcher may end all processes once one has ended
+
+    def _mend(self) -> None:
+        mended = self.directory.mend() + [f"evaluation/{name}" for name in self.results.files.mend()]
+        for name in mended:
+            self._accelerator.print(f"{self.directory.path / name}: damaged during the run, so it is written again")
+        if damaged := damaged_files(self.directory.path, self._model_files):
+            raise UserError(
+                f"{self.directory.path / damaged[0]}: damaged since it was written. Run the same command again: it "
+                "restores the model from the last checkpoint."
+            )

@@ -13,16 +13,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from textgen.checksums import sha256_of
 from textgen.config import flag
 from textgen.errors import UserError
-from textgen.files import read_json, user_path, write_bytes, write_json
+from textgen.files import json_bytes, mend, read_json, user_path, write_bytes
 from textgen.launch_environment import is_main_process
 from textgen.run.config import NOT_FINGERPRINTED
+from textgen.run.copies import newest_copy
 from textgen.run.lock import LOCK_FILE, is_locked, lock_holder, take_lock
+from textgen.run.manifest import MANIFEST, damaged_files, read_manifest, write_manifest
+from textgen.run.settings_file import parse_settings, settings_text
+from textgen.run.writable import check_writable
 
 AUTO = "auto"
+STATES = ("running", "done", "failed", "preempted")
 RESOLVED = ("block_size", "packing", "learning_rate", "warmup_steps")  # if auto, chosen for the model and the data
 
 
@@ -60,12 +64,15 @@ class RunDirectory:
         settings: every setting in force.
         fingerprint: SHA-256 of the settings that a result depends on; of their resolved values, after :meth:`resolve`.
         created: whether :meth:`create` was called, so that the directory is this run's own.
+        written: contents of the small files that this process writes, by name.
     """
 
     def __init__(self, settings: Mapping[str, Any], *, path: str | None, name: str, resume: str = "auto") -> None:
         self.settings = dict(settings)
         self.fingerprint = fingerprint(settings)
         self.created = False
+        self.written: dict[str, bytes | bytearray] = {}
+        self._damage: list[str] | None = None  # of a finished run, once it was looked for
         self._named_by_user = path is not None
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"
         default = Path("runs") / f"{plain}-{self.fingerprint[:8]}"
@@ -78,32 +85,52 @@ class RunDirectory:
 
     def exists(self) -> bool:
         """Whether a run was started here."""
-        return (self.path / "config.yaml").is_file()
+        return (self.path / "config.yaml").is_file() or newest_copy(self.path, "config.yaml") is not None
+
+    def has_finished(self) -> bool:
+        """Whether the run here finished, whatever happened to its files since."""
+        return self.status().get("state") == "done" or read_manifest(self.path) is not None
 
     def is_complete(self) -> bool:
-        """Whether the run here finished."""
-        return self.status().get("state") == "done"
+        """Whether the run here finished, and its files are what it wrote."""
+        return self.has_finished() and not self.damage()
+
+    def damage(self) -> list[str]:
+        """The files of a finished run that are missing, or no longer what it wrote; all of them are read, once.
+
+        They are the ones that ``manifest.json`` lists, or that file itself.
+        """
+        if self._damage is None:
+            manifest = read_manifest(self.path)
+            self._damage = [MANIFEST] if manifest is None else damaged_files(self.path, manifest["files"])
+        return self._damage
+
+    def restore_status(self) -> None:
+        """Write ``status.json`` of a complete run again, if it is damaged; only the main process does."""
+        manifest = read_manifest(self.path)
+        if manifest and is_main_process():
+            mend(self.path / "status.json", json_bytes(manifest["status"]))
 
     def describe(self) -> str:
         """The state of the run here, for a plan."""
         if self.is_complete():
             return "already complete, so nothing would be done; use --resume=never to start another alongside"
+        if self.has_finished():
+            return f"complete, but damaged ({', '.join(self.damage()[:3])}), so it would be finished again"
         return "to be resumed" if self.exists() else "new"
 
     def status(self) -> dict[str, Any]:
         """The contents of ``status.json``; empty if missing or damaged."""
         try:
-            return read_json(self.path / "status.json")
+            found = read_json(self.path / "status.json")
         except UserError:
             return {}
+        return found if found.get("state") in STATES and isinstance(found.get("step", 0), int) else {}
 
     def environment(self) -> dict[str, Any]:
-        """The contents of ``environment.json`` of the run that was started here; empty if there is none.
-
-        Raises:
-            UserError: it is damaged.
-        """
-        return read_json(self.path / "environment.json")
+        """What ``environment.json`` contained when the newest checkpoint was written; empty if there is none."""
+        copy = newest_copy(self.path, "environment.json")
+        return {} if copy is None else dict(json.loads(copy))
 
     def check(self) -> None:
         """Make sure that the directory can be used, without touching it.
@@ -119,7 +146,7 @@ class RunDirectory:
             self._compare_settings()
         elif other_files := self._other_files():
             raise UserError(
-                f"{self._flag} {self.path}: the directory is not empty and holds no run "
+                f"{self._flag} {self.path}: the directory is not empty and holds no run: there is no config.yaml "
                 f"({', '.join(other_files[:5])}). Choose a new or empty directory."
             )
         if is_main_process() and is_locked(self.path):
@@ -148,17 +175,41 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             if not take_lock(self.path):
                 raise self._in_use()
-            # In ASCII: PyYAML does not always read back other characters as it wrote them.
-            text = yaml.safe_dump(self.settings | {self._setting: str(self.path)}, sort_keys=False)
-            write_bytes(self.path / "config.yaml", text.encode())
+            (self.path / MANIFEST).unlink(missing_ok=True)  # of a run that is finished again
+            self.write_file("config.yaml", settings_text(self.settings | {self._setting: str(self.path)}))
         except OSError as error:
             raise UserError(f"{self._flag} {self.path}: cannot be written: {error.strerror}.") from None
         self.created = True
 
+    def write_file(self, name: str, data: bytes) -> None:
+        """Write a small file, of which checkpoints get a copy."""
+        self.written[name] = data
+        write_bytes(self.path / name, data)
+
+    def copies(self) -> dict[str, bytes]:
+        """Names and contents of the small files that this process writes, for a checkpoint."""
+        return {name: bytes(data) for name, data in self.written.items() if data}
+
+    def mend(self) -> list[str]:
+        """Write small files again that were damaged since this process wrote them; returns their names."""
+        return [name for name, data in self.written.items() if mend(self.path / name, data)]
+
+    def finish(self, files: Mapping[str, str], *, step: int) -> None:
+        """Write ``manifest.json``, and mark the run as done.
+
+        Args:
+            files: path below the directory → SHA-256, of the files that :meth:`write_file` has not written.
+            step: the last step.
+        """
+        own = {name: sha256_of(data) for name, data in self.written.items() if data}
+        write_manifest(self.path, own | dict(files), self._status("done", step=step, exit_code=0))
+        self.write_status("done", step=step, exit_code=0)
+
     def write_status(self, state: str, *, step: int = 0, exit_code: int | None = None, message: str = "") -> None:
         """Write ``status.json``."""
-        status = {"state": state, "exit_code": exit_code, "message": message, "step": step}
-        write_json(self.path / "status.json", status | {"host": socket.gethostname(), "process_id": os.getpid()})
+        status = self._status(state, step=step, exit_code=exit_code, message=message)
+        write_bytes(self.path / "status.json", json_bytes(status))
+        self._damage = None
 
     def record_end(self, state: str, exit_code: int, message: str, *, step: int | None = None) -> None:
         """Write how the run ended to ``status.json``, unless the directory belongs to another run or a finished one.
@@ -210,43 +261,28 @@ class RunDirectory:
             "it, or use --resume=never to start another run alongside."
         )
 
+    def _status(self, state: str, *, step: int, exit_code: int | None, message: str = "") -> dict[str, Any]:
+        status = {"state": state, "exit_code": exit_code, "message": message, "step": step}
+        return status | {"host": socket.gethostname(), "process_id": os.getpid()}
+
+    def _existing_settings(self) -> dict[str, Any] | None:
+        """The settings of the run here; those that its newest checkpoint has if ``config.yaml`` is damaged."""
+        path = self.path / "config.yaml"
+        found = parse_settings(path.read_bytes()) if path.is_file() else None
+        copy = newest_copy(self.path, path.name)
+        kept = parse_settings(copy) if copy is not None else None
+        if kept and (found is None or fingerprint(found) != fingerprint(kept)):
+            return kept
+        return found
+
     def _compare_settings(self) -> None:
-        try:
-            existing = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-            assert isinstance(existing, dict)
-        except (yaml.YAMLError, UnicodeDecodeError, AssertionError):
+        existing = self._existing_settings()
+        if existing is None:
             raise UserError(
                 f"{self._flag} {self.path}: its config.yaml is damaged. Restore it, or choose another directory."
-            ) from None
+            )
         if differences := differing_settings(existing, self.settings):
             raise UserError(
-                f"{self._flag} {self.path}: holds a run with other settings. {', '.join(differences[:6])}. Choose "
-                f"another directory, or omit {self._flag} to get one for these settings."
+                f"{self._flag} {self.path}: holds a run with other settings (config.yaml). {', '.join(differences[:6])}"
+                f". Choose another directory, or omit {self._flag} to get one for these settings."
             )
-
-
-def check_writable(path: Path, *, setting: str) -> None:
-    """Check that a directory is writable, or can be created; nothing is touched.
-
-    Args:
-        path: the directory.
-        setting: the flag that named it, for error messages.
-
-    Raises:
-        UserError: it is not.
-    """
-    try:
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{setting} {path}: cannot be written: this is a file. Name a directory.")
-    except OSError as error:  # such as a name that is too long
-        raise UserError(f"{setting} {path}: cannot be written: {error.strerror}.") from None
-    existing = path
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK) or _is_virtual(existing):
-        raise UserError(f"{setting} {path}: cannot be written ({existing} is not a writable directory).")
-
-
-def _is_virtual(path: Path) -> bool:
-    # The superuser passes every permission check, also in /proc and /sys, where nothing can be created.
-    return path.resolve().parts[:2] in (("/", "proc"), ("/", "sys"))

@@ -38,8 +38,11 @@ def test_is_computed_once(write: Callable[[str, str], Path], monkeypatch: pytest
             with pytest.raises(pytest.fail.Exception):
                 other()
     (entry,) = (tmp_path / "cache" / "contamination").glob("*.json")
-    entry.write_text("{}")
-    assert load(config) == first
+    whole = entry.read_text()
+    for damaged in ("{}", "", "[]", whole[:-40], whole.replace('"held_out_documents": 2', '"held_out_documents": 3')):
+        assert damaged != whole
+        entry.write_text(damaged)
+        assert load(config) == first
     write("train.txt", "all of it changed")
     changed = load(config)
     assert changed

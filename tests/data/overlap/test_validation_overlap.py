@@ -98,6 +98,17 @@ def test_it_is_counted_once_for_the_same_content(config, monkeypatch):
         said(config(["one", "two"], ["one", "four"]))
 
 
+@pytest.mark.parametrize("damaged", ["", "[]", "3", '{"documents": 2}', None])
+def test_a_damaged_count_is_counted_again(config, damaged):
+    named = config(["one", "two"], ["one", "three"])
+    first = said(named)
+    (entry,) = cache_directory("overlap").glob("*.json")
+    text = entry.read_text()
+    entry.write_text(text.replace('"documents_in_train": 1', '"documents_in_train": 2') if damaged is None else damaged)
+    assert entry.read_text() != text
+    assert said(named) == first
+
+
 def test_validation_data_without_text_is_left_to_the_corpus(write):
     files = write("train.txt", "one"), write("held-out.jsonl", '{"text": " "}')
     assert said(DataConfig(data=str(files[0]), validation_data=str(files[1]))) == []

@@ -137,6 +137,17 @@ def test_a_torn_record_is_ignored(write, record):
     assert len(read.files) == 2
 
 
+def test_a_record_with_a_flipped_bit_is_ignored(write):
+    path, read = write("a.txt", "one"), Reader()
+    content_sha256(path, read)
+    (stored,) = cache_directory("files").rglob("*.json")
+    whole = stored.read_bytes()
+    index = whole.index(b'"content_sha256": "') + 30
+    stored.write_bytes(whole[:index] + (b"0" if whole[index : index + 1] != b"0" else b"1") + whole[index + 1 :])
+    assert content_sha256(path, read) == sha256(path)
+    assert len(read.files) == 2
+
+
 def test_without_a_writable_cache_files_are_read_each_time(write, tmp_path, monkeypatch):
     monkeypatch.setenv("TEXTGEN_CACHE", str(write("not-a-directory", "x")))
     path, read = write("a.txt", "one"), Reader()

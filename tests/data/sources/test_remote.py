@@ -80,6 +80,26 @@ def test_a_copy_is_taken_once_for_each_version(server):
     assert texts(f"{address}/plays.txt") == {"plays.txt#0": "two"}
 
 
+@pytest.mark.parametrize("name", ["plays.txt", "index.json"])
+@pytest.mark.parametrize("content", [None, b"", b"[]", b"onf two", b"on\xe9 two"])
+def test_a_damaged_copy_is_fetched_again_or_refused(server, name, content):
+    process, served, address = server
+    (served / "plays.txt").write_text("one two", encoding="utf-8")
+    [(copy, _)] = fetch_files(f"{address}/plays.txt").files
+
+    def damage() -> None:
+        path = copy.parent / name
+        path.unlink() if content is None else path.write_bytes(content)
+
+    damage()
+    assert texts(f"{address}/plays.txt") == {"plays.txt#0": "one two"}
+    damage()
+    process.kill()
+    process.wait()
+    message = error_message(f"{address}/plays.txt")
+    assert message.startswith(f"--data {address}/plays.txt: cannot be fetched: ")
+
+
 def test_without_the_server_the_copy_is_used_and_a_note_says_so(server):
     process, served, address = server
     (served / "plays.txt").write_text("one", encoding="utf-8")

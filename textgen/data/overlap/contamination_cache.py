@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from textgen.checksums import read_sealed, write_sealed
 from textgen.data.cache import create_cache
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
@@ -13,11 +14,9 @@ from textgen.data.overlap.contamination import Contamination, find_contamination
 from textgen.data.overlap.near_duplicates import NearDuplicateSearch
 from textgen.data.readers import training_documents
 from textgen.data.sources import DataSources
-from textgen.errors import UserError
-from textgen.files import read_json, write_json
 from textgen.progress import progress
 
-_FORMAT = 2  # part of the key: increase it if the definition of contamination or the layout changes
+_FORMAT = 3  # part of the key: increase it if the definition of contamination or the layout changes
 
 
 def load_contamination(
@@ -51,7 +50,7 @@ def load_contamination(
                 training = near_duplicates.watch(_counted(training_documents(config, sources), advance))
                 contamination = find_contamination(held_out, training, n)
                 contamination = replace(contamination, near_duplicates=near_duplicates.result())
-            write_json(path, asdict(contamination))
+            write_sealed(path, asdict(contamination))
     return contamination
 
 
@@ -73,7 +72,5 @@ def _key(config: DataConfig, sources: DataSources, held_out: Sequence[Document],
 
 def _read(path: Path) -> Contamination | None:
     """A result in the cache; None if there is none, or if it is damaged."""
-    try:
-        return Contamination.from_json(read_json(path))
-    except (UserError, TypeError, KeyError):
-        return None
+    found = read_sealed(path)
+    return None if found is None else Contamination.from_json(found)

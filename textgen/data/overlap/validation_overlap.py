@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 
+from textgen.checksums import read_sealed, write_sealed
 from textgen.data.cache import create_cache
 from textgen.data.config import DataConfig
 from textgen.data.readers import training_documents
 from textgen.data.sources import DataSources, Source, read_documents
 from textgen.data.split import split_hash
 from textgen.errors import UserError
-from textgen.files import read_json, write_json
 
 _BATCH = 10_000  # training documents that are looked up at a time
-_FORMAT = 2  # part of the key of a count in the cache: increase it if what is counted changes
+_FORMAT = 3  # part of the key of a count in the cache: increase it if what is counted changes
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ def check_overlap(config: DataConfig, sources: DataSources, echo: Callable[[str]
         key = json.dumps([_FORMAT, sources.fingerprint, *settings, text.setting, [s.fingerprint for s in text.sources]])
         path = create_cache("overlap") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
         with FileLock(f"{path}.lock"):  # the first process counts, the others wait
-            if known := read_json(path):
+            if known := read_sealed(path):
                 found = Overlap(**known)
             else:
                 found = count_overlap(config, sources, text)
-                write_json(path, asdict(found))
+                write_sealed(path, asdict(found))
         if found.documents and found.documents_in_train == found.documents:
             raise UserError(_all_shared(config, text))
         if found.documents_in_train:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from textgen.checksums import read_sealed, with_seal
 from textgen.data.cache import cache_directory
 from textgen.errors import UserError
 
@@ -73,7 +74,7 @@ def _read(record: Path, path: Path, read: Callable[[Path], str]) -> str:
         raise _changed(path)
     # A file that was modified a moment ago could change again without a visible difference.
     if max(before["modified_ns"], before["changed_ns"]) < started - _SETTLED_NS:
-        _remember(record, {"path": str(path), "sha256": sha256, "read_ns": started, **before})
+        _remember(record, {"path": str(path), "content_sha256": sha256, "read_ns": started, **before})
     return sha256
 
 
@@ -100,11 +101,13 @@ def _record(path: Path) -> Path:
 
 def _recall(record: Path, path: Path, since: int) -> str | None:
     """The remembered hash, if the file looks as it did and was read at ``since`` (in ns) or later."""
+    known = read_sealed(record)
+    if known is None:
+        return None
     try:
-        known = json.loads(record.read_bytes())
         seen = {name: known[name] for name in ("size", "modified_ns", "changed_ns", "sample")}
-        sha256, read_ns = str(known["sha256"]), int(known["read_ns"])
-    except (OSError, ValueError, KeyError, TypeError):
+        sha256, read_ns = str(known["content_sha256"]), int(known["read_ns"])
+    except (ValueError, KeyError, TypeError):
         return None
     return sha256 if read_ns >= since and _appearance(path) == seen else None
 
@@ -113,7 +116,7 @@ def _remember(record: Path, known: dict[str, Any]) -> None:
     # Not synced to disk: the worst that a torn file costs is reading the data once more.
     temporary = record.with_suffix(f".{os.getpid()}")
     with suppress(OSError):
-        temporary.write_text(json.dumps(known), encoding="utf-8")
+        temporary.write_text(json.dumps(with_seal(known)), encoding="utf-8")
         temporary.replace(record)
 
 

@@ -13,11 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from textgen.checksums import read_sealed, write_sealed
 from textgen.data.cache import create_cache
 from textgen.data.formats.table import SUPPORTED, find_format
+from textgen.data.sources.file_checks import check_file
+from textgen.data.sources.fingerprints import content_sha256
 from textgen.data.sources.listing import Listing
 from textgen.errors import UserError, first_line
-from textgen.files import read_json, write_json
 from textgen.hub import use_hub
 
 # What file systems say about a file that changes when its content does.
@@ -32,6 +34,7 @@ _VERSION: tuple[str, ...] = (
     "mtime",
 )
 _VERSION += ("md5Hash", "generation", "blob_id", "xet_hash", "checksum")
+_SHA256 = "copy_sha256"  # of a copy's content, beside its version
 
 
 def is_url(data: str) -> bool:
@@ -55,18 +58,18 @@ def fetch_files(url: str, *, setting: str = "--data") -> Listing:
     index = directory / "index.json"
     with FileLock(directory / ".lock"):  # the first process copies, the others wait
         try:
-            copies = _fetch(url, directory, read_json(index))
+            copies = _fetch(url, directory, read_sealed(index) or {})
         except UserError:
             raise
         except Exception as error:  # every file system raises errors of its own
-            copies = read_json(index)
-            is_whole = copies and all((directory / name).is_file() for name in copies)
+            copies = read_sealed(index) or {}
+            is_whole = copies and all(_is_intact(directory / name, copies[name]) for name in copies)
             if not is_whole or _is_missing(error):
                 reason = first_line(_network_error(error) or error).removesuffix(".")
                 raise UserError(f"{setting} {url}: cannot be fetched: {reason}.{offline or _remedy(error)}") from None
             notes = [f"{url}: cannot be reached; the copy of an earlier time is used"]
         else:
-            write_json(index, copies)
+            write_sealed(index, copies)
             notes = []
     if not copies:
         raise UserError(f"{setting} {url}: no file with a supported extension ({SUPPORTED}) found there.")
@@ -81,15 +84,34 @@ def _fetch(url: str, directory: Path, copies: dict[str, Any]) -> dict[str, Any]:
         info = system.info(remote)
         found[name] = {key: str(info[key]) for key in _VERSION if info.get(key) is not None}
         target = directory / name
-        if target.is_file() and copies.get(name) == found[name]:
+        known = copies.get(name, {})
+        if known == found[name] | {_SHA256: known.get(_SHA256)} and _is_intact(target, known):
+            found[name] = known
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")
         system.get_file(remote, str(partial))
         if info.get("size") is not None and partial.stat().st_size != info["size"]:
             raise OSError(f"{remote} ended after {partial.stat().st_size:,} of {info['size']:,} bytes")
+        found[name][_SHA256] = _content_sha256(partial)
         os.replace(partial, target)
     return found
+
+
+def _is_intact(copy: Path, known: dict[str, Any]) -> bool:
+    """Whether a copy is there, with the content that it had when it was taken."""
+    if not copy.is_file():
+        return False
+    try:
+        found = content_sha256(copy, check_file)  # from memory, unless the copy changed
+    except UserError:  # not text, say: whoever reads it says so
+        found = _content_sha256(copy)
+    return found == known[_SHA256]
+
+
+def _content_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _file_system(url: str) -> tuple[Any, str]:

@@ -143,6 +143,7 @@ def build(
                 _commit(journal, parts[unchecked : at.part + 1], at)
                 unchecked, uncommitted = at.part, 0
         _commit(journal, parts[unchecked:], at)
+        journal.finish()
     seal(directory / "held-out", {})
     if encoding:
         seal(directory / "tokens", {"dtype": encoding.dtype.name, **asdict(at.counts)})

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from textgen.data.document import Document, StoredDocuments
-from textgen.data.tokens.entry import map_array
+from textgen.data.tokens.entry import map_array, open_array
 
 DOCUMENTS, ENDS, HASHES, BYTES = "documents.jsonl", "ends.bin", "hashes.bin", "bytes.bin"
 _READ_AT_A_TIME = 1 << 16  # documents
@@ -24,7 +24,7 @@ class HeldOut(StoredDocuments):
     """
 
     def __init__(self, entry: Path) -> None:
-        self._text = map_array(entry / DOCUMENTS, np.uint8)
+        self._text = open_array(entry / DOCUMENTS, np.uint8)
         self._ends = map_array(entry / ENDS, np.int64)
         self.split_hashes = map_array(entry / HASHES, np.float64)
         self._bytes = map_array(entry / BYTES, np.int64)

@@ -1,4 +1,7 @@
-"""Files that grow together, and of which nothing that was committed is lost when the process is killed."""
+"""Files that grow together, and of which nothing that was committed is lost when the process is killed.
+
+Beside each file are the checksums of its chunks (``chunk_sums.py``).
+"""
 
 import os
 from collections.abc import Iterable
@@ -6,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from textgen.errors import UserError
-from textgen.files import read_json, write_json
+from textgen.checksums import read_sealed, write_sealed
+from textgen.data.tokens.chunk_sums import CHUNK, SUFFIX, SUM_BYTES, ChunkSums
 
 _COMMITTED = "committed.json"
 
@@ -27,17 +30,31 @@ class Journal:
         directory.mkdir(parents=True, exist_ok=True)
         self._committed = directory / _COMMITTED
         paths = {name: directory / name for name in names}
-        sizes, self.position = self._last_commit(paths)
+        sizes, partial, self.position = self._last_commit(paths)
+        self._names = list(paths)
+        self._sums = {name: ChunkSums(sizes[name], partial[name]) for name in paths}
         self._files: dict[str, BinaryIO] = {}
         for name, path in paths.items():
             path.parent.mkdir(exist_ok=True)
-            self._files[name] = path.open("ab")
-            self._files[name].truncate(sizes[name])  # what a killed process wrote after its last commit
-            self._files[name].seek(0, os.SEEK_END)
+            self._open(name, path, sizes[name])
+            self._open(name + SUFFIX, path.with_name(path.name + SUFFIX), _sums_size(sizes[name]))
+
+    def _open(self, name: str, path: Path, size: int) -> None:
+        self._files[name] = path.open("ab")
+        self._files[name].truncate(size)  # what a killed process wrote after its last commit
+        self._files[name].seek(0, os.SEEK_END)
 
     def append(self, name: str, data: bytes | memoryview) -> None:
         """Write to the end of a file."""
         self._files[name].write(data)
+        self._files[name + SUFFIX].write(self._sums[name].append(data))
+
+    def finish(self) -> None:
+        """Write the checksums of incomplete last chunks, after the last commit."""
+        for name in self._names:
+            self._files[name + SUFFIX].write(self._sums[name].rest())
+            self._files[name + SUFFIX].flush()
+            os.fsync(self._files[name + SUFFIX].fileno())
 
     def commit(self, position: dict[str, Any]) -> None:
         """Make sure that everything written so far survives, even a power failure.
@@ -48,19 +65,19 @@ class Journal:
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
-        sizes = {name: file.tell() for name, file in self._files.items()}
-        write_json(self._committed, {"sizes": sizes, "position": position})
+        sizes = {name: self._files[name].tell() for name in self._names}
+        partial = {name: self._sums[name].partial for name in self._names}
+        write_sealed(self._committed, {"sizes": sizes, "partial": partial, "position": position})
 
-    def _last_commit(self, paths: dict[str, Path]) -> tuple[dict[str, int], dict[str, Any]]:
-        """Sizes of the files and the position; zeros and an empty position if there is no commit to resume from."""
+    def _last_commit(self, paths: dict[str, Path]) -> tuple[dict[str, int], dict[str, int], dict[str, Any]]:
+        """Sizes of the files, checksums of their last chunks and the position; zeros if there is nothing to resume."""
+        found = read_sealed(self._committed)
         try:
-            found = read_json(self._committed)
-            sizes = {name: int(found["sizes"][name]) for name in paths}
-            if all(path.stat().st_size >= sizes[name] for name, path in paths.items()):
-                return sizes, dict(found["position"])
-        except (OSError, UserError, KeyError, TypeError, ValueError):
+            if found and all(_holds(path, found["sizes"][name]) for name, path in paths.items()):
+                return found["sizes"], found["partial"], found["position"]
+        except (OSError, KeyError):
             pass
-        return dict.fromkeys(paths, 0), {}
+        return dict.fromkeys(paths, 0), dict.fromkeys(paths, 0), {}
 
     def __enter__(self) -> "Journal":
         return self
@@ -70,3 +87,13 @@ class Journal:
     ) -> None:
         for file in self._files.values():
             file.close()
+
+
+def _holds(path: Path, size: int) -> bool:
+    """Whether a file and its checksums are at least as long as they were at a commit."""
+    sums = path.with_name(path.name + SUFFIX)
+    return path.stat().st_size >= size and sums.stat().st_size >= _sums_size(size)
+
+
+def _sums_size(size: int) -> int:
+    return size // CHUNK * SUM_BYTES
