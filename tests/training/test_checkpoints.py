@@ -121,6 +121,17 @@ def test_saving_twice_writes_the_same_bytes_and_no_pickles(tmp_path):
     assert set(manifest["files"]) == set(FILES) - {"manifest.json"}
 
 
+def test_more_files_are_saved_as_they_are_at_that_step_and_verified(tmp_path):
+    texts = iter([b"one", b"two"])
+    checkpoints = Checkpoints(tmp_path, *small(), FINGERPRINTS, extra=lambda: {"config.yaml": next(texts)})
+    one, two = (checkpoints.save(TrainState(step)) for step in (1, 2))
+    assert [(path / "config.yaml").read_bytes() for path in (one, two)] == [b"one", b"two"]
+    assert find_damage(two) is None
+    (two / "config.yaml").write_bytes(b"owt")
+    assert find_damage(two) == "config.yaml does not match its checksum"
+    assert checkpoints.resume("auto", silent).step == 1
+
+
 def test_without_a_checkpoint_a_run_starts_at_the_beginning(tmp_path):
     for where in ("auto", "never"):
         assert Checkpoints(tmp_path / "checkpoints", *small(), FINGERPRINTS).resume(where, silent) == TrainState()

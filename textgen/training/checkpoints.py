@@ -16,7 +16,7 @@ too can be read by any number of processes.
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Checkpoints:
         fingerprints: identify what the checkpoints belong to; a resumed run must have the same ones.
         keep: number of recent checkpoints to keep in addition to the best; at least 1.
         scaler: with fp16, the gradient scaler, whose loss scale is saved and restored.
+        extra: returns the names and contents of more files to save; called by the main process at each save.
     """
 
     directory: Path
@@ -53,6 +54,7 @@ class Checkpoints:
     fingerprints: Mapping[str, str]
     keep: int = 2
     scaler: torch.amp.GradScaler | None = None
+    extra: Callable[[], Mapping[str, bytes]] = field(default=dict)
 
     def save(self, state: TrainState) -> Path:
         """Write ``step-XXXXXXXX``, and delete checkpoints that are neither recent nor the best.
@@ -69,14 +71,16 @@ class Checkpoints:
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir(parents=True)
             saved_state = asdict(state) | {"loss_scale": loss_scale(self.scaler)}
-            (scratch / "state.json").write_text(json.dumps(saved_state) + "\n", encoding="utf-8")
+            small = {"state.json": (json.dumps(saved_state) + "\n").encode(), **self.extra()}
+            for name, data in small.items():
+                (scratch / name).write_bytes(data)
         if sharded:
             dist.barrier()
         suffix = f"-{rank + 1:05d}-of-{dist.get_world_size():05d}" if sharded else ""
         mine = [scratch / f"{kind}{suffix}.safetensors" for kind in ("parameters", "optimizer")]
         write_shards(mine[0], _trainable(self.model))
         write_shards(mine[1], optimizer_tensors)
-        files = checksums([*mine, scratch / "state.json"] if rank == 0 else mine)
+        files = checksums([*mine, *(scratch / name for name in small)] if rank == 0 else mine)
         if sharded:
             by_process: list[Any] = [None] * dist.get_world_size()
             dist.all_gather_object(by_process, files)

@@ -1,6 +1,6 @@
 """Preparing a model and its optimizer for the launched processes: alone, replicated (DDP) or sharded (FSDP2, ZeRO)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,13 +53,21 @@ class PreparedModel:
         with evaluation_weights(self.optimizer), unsharded(self.accelerator, self.training_model):
             yield
 
-    def checkpoints(self, directory: Path, *, fingerprints: Mapping[str, str], keep: int) -> Checkpoints:
+    def checkpoints(
+        self,
+        directory: Path,
+        *,
+        fingerprints: Mapping[str, str],
+        keep: int,
+        extra: Callable[[], Mapping[str, bytes]] = dict,
+    ) -> Checkpoints:
         """The checkpoints of this model and its optimizer.
 
         Args:
             directory: the run's ``checkpoints`` directory.
             fingerprints: what a resumed run must have in common with this one besides :meth:`fingerprints`.
             keep: number of recent checkpoints to keep in addition to the best.
+            extra: returns the names and contents of more files to save in each.
         """
         return Checkpoints(
             directory,
@@ -68,6 +76,7 @@ class PreparedModel:
             {**fingerprints, **self.fingerprints()},
             keep=keep,
             scaler=self.accelerator.scaler,
+            extra=extra,
         )
 
     def fingerprints(self) -> dict[str, str]:
