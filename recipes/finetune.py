@@ -65,6 +65,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.training.prepare import prepare
     from textgen.training.schedule import learning_rate_at
     from textgen.training.step import training_step
+    from textgen.training.step_events import check_skipped, state_after, step_event
 
     accelerator = start_process(config.engine.threads, precision=config.engine.precision, exact=config.engine.exact)
     echo = accelerator.print
@@ -162,15 +163,23 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             accelerator, prepared.training_model, prepared.optimizer, batches, step=step, learning_rate=learning_rate,
             max_grad_norm=config.training.max_grad_norm, exact=config.engine.exact,
         )  # fmt: skip
-        state = state.after(step, result.targets)
+        event = step_event(state, step, result)
+        state = state_after(state, step, result)
         run_log.add_step(result)
         row: dict[str, float] = {}
         last = step == total_steps
 
         # once in a while: log
-        if last or due(config.run.log_every, step):
-            row |= {"train/loss": result.loss, "train/learning_rate": learning_rate}
-            row |= {"train/grad_norm": result.grad_norm, "train/tokens": state.targets}
+        if last or result.skipped or due(config.run.log_every, step):
+            row |= result.metrics(learning_rate=learning_rate, targets=state.targets)
+
+        # rarely: a loss or gradient that is not finite, so that the step was skipped; or a spike in the loss
+        if event:
+            run_log.log_event(event | {"documents": corpus.document_ids(batches.documents(step))})
+        check_skipped(state, result, config.training.max_skipped_steps)
+        if result.skipped and not last:  # nothing to evaluate or save: the weights are those of the step before
+            run_log.log({"step": step} | row)
+            continue
 
         # once in a while: evaluate
         if last or due(config.run.evaluate_every, step):

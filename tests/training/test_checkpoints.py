@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from textgen.data.blocks import GlobalBatches
 from textgen.data.token_stream import TokenStream
-from textgen.errors import UserError
+from textgen.errors import Diverged, UserError
 from textgen.model.adapters.lora import add_adapters
 from textgen.model.config import AdapterConfig
 from textgen.model.loss import ModelWithLoss
 from textgen.training import checkpoints as checkpoints_module
 from textgen.training.checkpoint_manifest import find_damage, read_manifest
-from textgen.training.checkpoints import Checkpoints, newest_checkpoint
+from textgen.training.checkpoints import Checkpoints, load_checkpoint, newest_checkpoint
 from textgen.training.config import TrainingConfig
 from textgen.training.optimizers import build_optimizer
 from textgen.training.precision import loss_scale, restore_loss_scale
@@ -252,6 +252,24 @@ def test_the_loss_scale_is_saved_and_restored(tmp_path):
     assert loss_scale(other) == (8.0, 3)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_saved_and_delete_nothing(tmp_path, value):
+    save(tmp_path, 1, keep=1)
+    model, optimizer = small()
+    with torch.no_grad():
+        model.bias[0] = value
+    with pytest.raises(Diverged, match="step 2: its update left weights that are not finite"):
+        Checkpoints(tmp_path, model, optimizer, FINGERPRINTS, keep=1).save(TrainState(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_checkpoint_from_before_skipped_steps_were_counted_is_loaded(tmp_path):
+    path = save(tmp_path, 1) / "state.json"
+    old = {"step": 1, "targets": 5, "best_step": None, "best_value": None, "loss_scale": None}
+    path.write_text(json.dumps(old))
+    assert load_checkpoint(path.parent, *small()) == TrainState(1, 5)
+
+
 def test_a_partial_checkpoint_left_by_a_crash_is_ignored(tmp_path):
     save(tmp_path, 1)
     torn = tmp_path / ".step-00000002.partial"
@@ -294,12 +312,13 @@ def test_after_resuming_from_an_earlier_step_new_checkpoints_are_kept(tmp_path):
     targets=st.integers(0, 2**60),
     best=st.none() | st.integers(1, 10**8),
     value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    losses=st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=70),
 )
 @settings(max_examples=25)
-def test_the_state_is_restored_exactly(tmp_path_factory, step, targets, best, value):
-    state = TrainState(step, targets, best, value)
+def test_the_state_is_restored_exactly(tmp_path_factory, step, targets, best, value, losses):
+    state = TrainState(step, targets, best, value, skipped=targets % 3, losses=tuple(losses))
     directory = tmp_path_factory.mktemp("state")
     Checkpoints(directory, *small(), FINGERPRINTS, keep=1).save(state)
     assert Checkpoints(directory, *small(), FINGERPRINTS).resume("auto", silent) == state
     saved = json.loads((directory / f"step-{step:08d}" / "state.json").read_text())
-    assert saved == asdict(state) | {"loss_scale": None}
+    assert saved == asdict(state) | {"losses": losses, "loss_scale": None}

@@ -74,7 +74,7 @@ class MixedCorpus:
         }
 
     def document_ids(self, documents: Sequence[tuple[int, int]]) -> list[str]:
-        """The ids of training documents, each given as its part and its number there: see ``GlobalBatches.documents``."""
+        """The ids of training documents, each given as its part and its number: see ``GlobalBatches.documents``."""
         return [id for part, number in documents for id in self.corpora[part].document_ids([(0, number)])]
 
     def length_counts(self, limit: int) -> np.ndarray:

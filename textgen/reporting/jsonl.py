@@ -1,4 +1,4 @@
-"""The append-only logs of a run: ``metrics.jsonl``, ``timing.jsonl``, ``samples.jsonl``."""
+"""The append-only logs of a run: ``metrics.jsonl``, ``timing.jsonl``, ``samples.jsonl``, ``events.jsonl``."""
 
 import json
 import os

@@ -20,6 +20,7 @@ from textgen.reporting.tracking.tracker import NoTracker, Tracker, start_tracker
 from textgen.run.directory import RunDirectory
 from textgen.training.environment import environment, peak_memory_bytes
 from textgen.training.step import StepResult
+from textgen.training.step_events import describe_event
 from textgen.training.train_state import TrainState
 
 
@@ -55,8 +56,8 @@ class RunLog:
         self.directory, self.total_steps = directory, total_steps
         self.results = EvaluationResults(directory.path, with_decoding=not directory.settings["skip_decoding"])
         self._accelerator, self._writes = accelerator, accelerator.is_main_process
-        self._metrics, self._timing, self._samples = (
-            StepRecord(directory.path / f"{name}.jsonl") for name in ("metrics", "timing", "samples")
+        self._metrics, self._timing, self._samples, self._events = (
+            StepRecord(directory.path / f"{name}.jsonl") for name in ("metrics", "timing", "samples", "events")
         )
         self._tracker: Tracker = NoTracker()
         self._seconds, self._targets, self._logged_step = 0.0, 0, 0  # since the last row, and the step of that row
@@ -80,7 +81,7 @@ class RunLog:
         if not self._writes:
             return
         last = state.step or -1  # a run that starts from scratch samples step 0 again
-        for record in (self._metrics, self._timing, self._samples):
+        for record in (self._metrics, self._timing, self._samples, self._events):
             record.truncate_after(last)
         metrics = self._metrics.read()
         lost = {row["step"] for row in self._timing.read()} - {row["step"] for row in metrics}
@@ -102,7 +103,7 @@ class RunLog:
         self._seconds += result.seconds
         self._targets += result.targets
         self._last_step += 1
-        if self._writes and time.monotonic() >= self._next_line:
+        if self._writes and not result.skipped and time.monotonic() >= self._next_line:
             self._print({"step": self._last_step, "train/loss": result.loss})
 
     def log(self, row: Mapping[str, Any]) -> None:
@@ -130,6 +131,12 @@ class RunLog:
             for row in rows:
                 self._samples.append(row)
             self._tracker.log_samples(rows)
+
+    def log_event(self, event: dict[str, Any]) -> None:
+        """Log a row of ``events.jsonl``: see :mod:`textgen.training.step_events`."""
+        if self._writes:
+            self._events.append(event)
+            self._accelerator.print(describe_event(event))
 
     def write_measurement(self, moment: str, measurement: Measurement) -> None:
         """Write what was measured at a moment: "before", "after", "baseline" or "model"."""

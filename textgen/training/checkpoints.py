@@ -23,7 +23,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from textgen.errors import UserError
+from textgen.errors import Diverged, UserError
 from textgen.files import sync, user_path
 from textgen.training.checkpoint_manifest import checksums, find_damage, read_manifest, write_manifest
 from textgen.training.distributed.deepspeed_zero import gather_state, is_zero_optimizer, load_state
@@ -60,7 +60,11 @@ class Checkpoints:
         """Write ``step-XXXXXXXX``, and delete checkpoints that are neither recent nor the best.
 
         All processes call this. The main one writes; if processes hold shards of the model, each writes its own.
+
+        Raises:
+            Diverged: the weights are not finite; nothing was written or deleted.
         """
+        _check_finite(self.model, state.step)
         final = self.directory / f"step-{state.step:08d}"
         scratch = self.directory / f".step-{state.step:08d}.partial"
         sharded, rank = is_sharded(self.model), dist.get_rank() if dist.is_initialized() else 0
@@ -169,7 +173,7 @@ def load_checkpoint(
             optimizer.state[parameter] = state
     rest = json.loads((path / "state.json").read_text(encoding="utf-8"))
     restore_loss_scale(scaler, rest.pop("loss_scale", None))
-    return TrainState(**rest)
+    return TrainState.from_json(rest)
 
 
 def _read_optimizer_states(
@@ -201,6 +205,21 @@ def _device(parameter: torch.Tensor, value: torch.Tensor) -> torch.device:
 
 def _trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}  # tied parameters appear once
+
+
+def _check_finite(model: torch.nn.Module, step: int) -> None:
+    # A sum is not finite if any of its terms is not, and takes one pass over the memory.
+    sums = torch.stack([local_shard(p).detach().sum().float() for p in _trainable(model).values()])
+    finite = sums.isfinite().all()
+    if is_sharded(model):
+        found = finite.int()
+        dist.all_reduce(found, dist.ReduceOp.MIN)
+        finite = found.bool()
+    if not finite:
+        raise Diverged(
+            f"step {step}: its update left weights that are not finite. Lower --learning-rate or --max-grad-norm. The "
+            "newest checkpoint is from before."
+        )
 
 
 def _optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
