@@ -163,6 +163,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             accelerator, prepared.training_model, prepared.optimizer, batches, step=step, learning_rate=learning_rate,
             max_grad_norm=config.training.max_grad_norm, exact=config.engine.exact,
         )  # fmt: skip
+        checkpoints.poll()
         event = step_event(state, step, result)
         state = state_after(state, step, result)
         run_log.add_step(result)
@@ -198,6 +199,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             checkpoints.save(state)
 
     # --------------------------------------------------------------------- save, evaluate after training, report
+    checkpoints.wait()
     prepared.save(directory.path / "model")
     measure("after", str(directory.path / "model"))
     run_log.write_difference("before", "after", seed=config.training.seed)

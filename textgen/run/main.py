@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from textgen.background import finish_background_work
 from textgen.config import parse
 from textgen.errors import Diverged, UserError
 from textgen.launch_environment import is_main_process
@@ -82,6 +83,7 @@ def _exit(code: int) -> None:
     if "torch.distributed" in sys.modules:
         distributed = importlib.import_module("torch.distributed")
         if distributed.is_available() and distributed.is_initialized():
+            finish_background_work()
             # The other processes may be waiting for this one; a clean shutdown would wait for them.
             sys.stderr.flush()
             os._exit(code)
