@@ -67,6 +67,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.training.prepare import prepare
     from textgen.training.schedule import learning_rate_at
     from textgen.training.step import training_step
+    from textgen.training.step_events import check_skipped, state_after, step_event
 
     accelerator = start_process(config.engine.threads, precision=config.engine.precision, exact=config.engine.exact)
     echo = accelerator.print
@@ -151,7 +152,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
             run_log.log_samples(sampler(step))
 
     def due(every: int, step: int) -> bool:
-        return every > 0 and step % every == 0
+        return every > 0 and step % every == 0 and not state.skipped  # then the weights are those of the step before
 
     if sampler and state.step == 0:
         sample(0)
@@ -169,15 +170,20 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
                     learning_rate=learning_rate, max_grad_norm=config.training.max_grad_norm,
                     exact=config.engine.exact, stopping=signals.requested(),
                 )  # fmt: skip
+                checkpoints.poll()
+                event = step_event(state, step, result)
+                state = state_after(state, step, result, learning_rate)
                 run_log.add_step(result)
-                state = state.after(step, result.targets, result.metrics(learning_rate))
+                if event:  # the step was skipped, as its loss or gradient is not finite; or the loss has a spike
+                    run_log.log_event(event | {"documents": corpus.document_ids(batches.documents(step))})
+                check_skipped(state, result, config.training.max_skipped_steps)
                 if result.stopping:
                     raise Preempted(signals.reason())
             row: dict[str, float] = {}
             last = step == total_steps
 
             # once in a while: log
-            if last or due(config.run.log_every, step):
+            if last or state.skipped or due(config.run.log_every, step):
                 row |= state.metrics
 
             # once in a while: evaluate
@@ -198,10 +204,12 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
                 checkpoints.save(state)
     except Preempted:  # a signal to any process, after a step or in an evaluation: all are here
         checkpoints.save(state)
+        checkpoints.wait()
         accelerator.wait_for_everyone()
         raise Preempted(signals.reason(), saved=state.step) from None
 
     # --------------------------------------------------------------------- save, evaluate after training, report
+    checkpoints.wait()
     prepared.save(directory.path / "model")
     run_log.seal_model(directory.path / "model")
     measure("after", str(directory.path / "model"))

@@ -43,7 +43,7 @@ def first_line(error: BaseException) -> str:
 
 
 class Diverged(RuntimeError):
-    """Training diverged: a loss or gradient norm is not finite. Continuing would only overwrite good checkpoints."""
+    """Training diverged: its numbers are not finite any more. Continuing would only overwrite good checkpoints."""
 
     exit_code = 3
 

@@ -75,6 +75,24 @@ def test_documents_are_between_begin_and_end_of_text_and_have_blocks_of_their_ow
         assert 0 not in document
 
 
+@pytest.mark.parametrize("packing", ["joined", "none"])
+@pytest.mark.parametrize("marks", [{}, {"bos_token": "<mark>"}])
+def test_the_documents_of_a_step_are_those_whose_tokens_it_predicts(config, tokenizer_with, packing, marks):
+    corpus = load_corpus(config(), tokenizer_with(eos_token="<|endoftext|>", **marks))
+    by_id = {document.id: document.text for document in training_documents(config())}
+    assert corpus.document_ids([(0, number) for number in range(corpus.documents)]) == list(by_id)
+    batches = GlobalBatches(
+        corpus.stream, block_size=9, global_batch_size=3, microbatch_size=1, seed=1, packing=packing
+    )  # fmt: skip
+    owner = np.searchsorted(corpus.offsets, np.arange(len(corpus.tokens)), side="right") - 1
+    for step in range(1, batches.steps_per_epoch + 1):
+        expected: list[str] = []
+        for start, end in batches.spans[batches.indices(step)]:
+            expected += [list(by_id)[number] for number in owner[start + 1 : end]]
+        found = corpus.document_ids(batches.documents(step))
+        assert found == list(dict.fromkeys(expected))
+
+
 def test_each_document_is_on_one_side_and_about_the_fraction_is_held_out(config, tokenizer):
     corpus = load_corpus(config(validation_fraction=0.25), tokenizer)
     train, held_out = train_texts(corpus, tokenizer), held_out_texts(corpus)

@@ -51,6 +51,20 @@ def test_the_parts_are_split_like_all_of_their_text_in_one_file(mixture, config,
     assert "hold one document out" in preview_corpus(mixture(3, 1), tokenizer)
 
 
+def test_the_documents_of_a_mixtures_steps_have_the_ids_of_their_texts(mixture, tokenizer):
+    mixed = load(mixture(1, 1), tokenizer)
+    by_id = {document.id: document.text for document in training_documents(mixture(1, 1))}
+    batches = GlobalBatches(mixed.stream, block_size=10_000, global_batch_size=1, microbatch_size=1, seed=0,
+                            packing="none")  # fmt: skip
+    for step in range(1, 30):
+        [id] = mixed.document_ids(batches.documents(step))
+        [span] = batches.spans[batches.indices(step)]
+        assert tokenizer.decode(mixed.stream.block(span, span[1] - span[0])[0][1:-1]) == by_id[id]
+    seen = [mixed.document_ids(batches.documents(step))[0] for step in range(1, batches.steps_per_epoch + 1)]
+    assert {id.rpartition("#")[0] for id in seen} == {corpus.names[0] for corpus in mixed.corpora}
+    assert len({corpus.names[0] for corpus in mixed.corpora}) == 2
+
+
 def test_equal_texts_of_two_parts_stay_together_however_small_a_part_is(mixture, tokenizer):
     # Alone, the small part would hold one of its two documents out.
     small = [text for text in TEXTS if text not in [d.text for d in load_held_out(mixture(1, 1))]][:2]

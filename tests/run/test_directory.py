@@ -34,6 +34,7 @@ FLAT: dict[str, Any] = {name: value for group in GROUPS for name, value in asdic
 RUN_SETTINGS = {"verify_data", "run_dir", "resume", "checkpoint_every", "keep_checkpoints", "dry_run", "threads"}
 TRACKING_SETTINGS = {"track", "wandb_project", "wandb_mode"}
 DATA_SETTINGS = {"verify_data"}
+STOPPING = {"max_skipped_steps"}  # says when a run ends without a result, and changes none
 
 
 def directory(
@@ -55,11 +56,11 @@ def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", FLAT)
 def test_the_fingerprint_depends_on_every_setting_except_those_without_effect(name):
     changed = fingerprint(FLAT | {name: other_value(FLAT[name])}) != fingerprint(FLAT)
-    assert changed == (name not in RUN_SETTINGS | TRACKING_SETTINGS | DATA_SETTINGS)
+    assert changed == (name not in RUN_SETTINGS | TRACKING_SETTINGS | DATA_SETTINGS | STOPPING)
 
 
 def test_settings_without_effect_exist():
-    assert RUN_SETTINGS | TRACKING_SETTINGS | DATA_SETTINGS | {"output_dir"} == NOT_FINGERPRINTED
+    assert RUN_SETTINGS | TRACKING_SETTINGS | DATA_SETTINGS | STOPPING | {"output_dir"} == NOT_FINGERPRINTED
     assert set(FLAT) >= NOT_FINGERPRINTED - {"output_dir"}
 
 

@@ -1,10 +1,11 @@
 """A checkpoint's manifest says what is in it, and every kind of damage is named."""
 
+import hashlib
 import json
 
 import pytest
 
-from textgen.training.checkpoint_manifest import checksums, find_damage, read_manifest, write_manifest
+from textgen.training.checkpoint_manifest import find_damage, read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -12,7 +13,8 @@ def checkpoint(tmp_path):
     """A directory with two files and their manifest."""
     for name in ("a.bin", "b.bin"):
         (tmp_path / name).write_bytes(name.encode() * 100)
-    files = checksums(tmp_path.iterdir())
+    contents = {path.name: path.read_bytes() for path in sorted(tmp_path.iterdir())}
+    files = {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in contents.items()}
     write_manifest(tmp_path, step=7, files=files, fingerprints={"data": "d" * 64})
     return tmp_path
 

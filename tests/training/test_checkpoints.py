@@ -1,6 +1,9 @@
 """Checkpoints restore a run to the bit, and a damaged one is never loaded."""
 
+import errno
 import json
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +17,14 @@ from hypothesis import strategies as st
 
 from textgen.data.blocks import GlobalBatches
 from textgen.data.token_stream import TokenStream
-from textgen.errors import UserError
+from textgen.errors import Diverged, UserError
 from textgen.model.adapters.lora import add_adapters
 from textgen.model.config import AdapterConfig
 from textgen.model.loss import ModelWithLoss
+from textgen.training import checkpoint_writer as writer_module
 from textgen.training import checkpoints as checkpoints_module
 from textgen.training.checkpoint_manifest import find_damage, read_manifest
-from textgen.training.checkpoints import Checkpoints, newest_checkpoint
+from textgen.training.checkpoints import Checkpoints, load_checkpoint, newest_checkpoint
 from textgen.training.config import TrainingConfig
 from textgen.training.optimizers import build_optimizer
 from textgen.training.precision import loss_scale, restore_loss_scale
@@ -252,6 +256,135 @@ def test_the_loss_scale_is_saved_and_restored(tmp_path):
     assert loss_scale(other) == (8.0, 3)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_saved_and_delete_nothing(tmp_path, value):
+    save(tmp_path, 1, keep=1)
+    model, optimizer = small()
+    with torch.no_grad():
+        model.bias[0] = value
+    with pytest.raises(Diverged, match="step 2: its update left weights that are not finite"):
+        Checkpoints(tmp_path, model, optimizer, FINGERPRINTS, keep=1).save(TrainState(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_checkpoint_from_before_skipped_steps_were_counted_is_loaded(tmp_path):
+    path = save(tmp_path, 1) / "state.json"
+    old = {"step": 1, "targets": 5, "best_step": None, "best_value": None, "loss_scale": None}
+    path.write_text(json.dumps(old))
+    assert load_checkpoint(path.parent, *small()) == TrainState(1, 5)
+
+
+class SlowDisk:
+    """Writes of checkpoints wait until they are allowed; or fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.allowed, self.error, self.started = threading.Event(), None, threading.Event()
+        self.write = writer_module.write_verified
+        monkeypatch.setattr(writer_module, "write_verified", self)
+
+    def __call__(self, path: Path, pieces: Any) -> Any:
+        self.started.set()
+        assert self.allowed.wait(30)
+        if self.error and path.name == "state.json":  # the last file
+            raise self.error
+        return self.write(path, pieces)
+
+
+@pytest.fixture
+def disk(monkeypatch) -> SlowDisk:
+    return SlowDisk(monkeypatch)
+
+
+def test_in_the_background_the_weights_of_the_step_are_written_while_training_changes_them(tmp_path, disk):
+    model, optimizer = small()
+    checkpoints = Checkpoints(tmp_path, model, optimizer, FINGERPRINTS, background=True)
+    at_the_step = bits(model, optimizer)
+    saved = checkpoints.save(TrainState(1))
+    assert disk.started.wait(30)
+    with torch.no_grad():
+        for tensor in [*model.parameters(), *optimizer.state[model.weight].values()]:
+            tensor.add_(1.0)
+    checkpoints.poll()
+    assert not saved.exists()
+    assert newest_checkpoint(tmp_path, silent) is None, "what is not complete looks like no checkpoint"
+    disk.allowed.set()
+    checkpoints.wait()
+    assert find_damage(saved) is None
+    load_checkpoint(saved, model, optimizer)
+    assert bits(model, optimizer) == at_the_step
+
+
+def test_in_the_background_one_checkpoint_is_written_at_a_time(tmp_path, disk):
+    checkpoints = Checkpoints(tmp_path, *small(), FINGERPRINTS, background=True)
+    checkpoints.save(TrainState(1))
+    threading.Timer(0.2, disk.allowed.set).start()
+    checkpoints.save(TrainState(2))
+    assert 1 in steps(tmp_path)
+    checkpoints.wait()
+    assert steps(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize("call", ["save", "wait", "poll"])
+def test_an_error_in_the_background_is_raised_once_and_leaves_the_earlier_checkpoint(tmp_path, disk, call):
+    disk.allowed.set()
+    checkpoints = Checkpoints(tmp_path, *small(), FINGERPRINTS, background=True, keep=1)
+    checkpoints.save(TrainState(1))
+    checkpoints.wait()
+    disk.error = OSError(errno.ENOSPC, "No space left on device", "state.json")
+    checkpoints.save(TrainState(2))
+    while not checkpoints.writer._task.finished:
+        time.sleep(0.01)
+    with pytest.raises(OSError, match="No space left on device"):
+        {"save": lambda: checkpoints.save(TrainState(3)), "wait": checkpoints.wait, "poll": checkpoints.poll}[call]()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    checkpoints.wait()
+    disk.error = None
+    checkpoints.save(TrainState(4))
+    checkpoints.wait()
+    assert steps(tmp_path) == [4]
+
+
+def test_without_memory_for_copies_a_checkpoint_is_written_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints_module, "available_bytes", lambda device: 100)
+    monkeypatch.setattr(writer_module, "own_copy", lambda tensor: pytest.fail("copied"))
+    saved = Checkpoints(tmp_path, *small(), FINGERPRINTS, background=True).save(TrainState(1))
+    assert find_damage(saved) is None
+
+
+def test_a_disk_that_returns_other_bytes_loses_no_checkpoint(tmp_path, monkeypatch):
+    """The newest verified checkpoint is never deleted: here the next one cannot be verified."""
+    save(tmp_path, 1, keep=1)
+    read = np.fromfile
+
+    def flipped(file: Any, *args: Any) -> Any:
+        found = read(file, *args)
+        if "optimizer" in file.name:
+            found[-1] ^= 1
+        return found
+
+    monkeypatch.setattr(np, "fromfile", flipped)
+    with pytest.raises(OSError, match="the disk returned other bytes"):
+        save(tmp_path, 2, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert find_damage(tmp_path / "step-00000001") is None
+
+
+def test_what_killed_processes_left_is_removed_when_a_run_goes_on(tmp_path):
+    save(tmp_path, 1)
+    for name in (".step-00000002.partial", ".step-00000001.replaced", ".other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"x")
+    Checkpoints(tmp_path, *small(), FINGERPRINTS).resume("auto", silent)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other", "step-00000001"]
+
+
+def test_damaged_later_checkpoints_do_not_count_as_recent(tmp_path):
+    for step in (1, 2, 8, 9):
+        save(tmp_path, step, keep=9)
+    save(tmp_path, 3, keep=2)
+    assert steps(tmp_path) == [2, 3, 8, 9]
+
+
 def test_a_partial_checkpoint_left_by_a_crash_is_ignored(tmp_path):
     save(tmp_path, 1)
     torn = tmp_path / ".step-00000002.partial"
@@ -294,12 +427,13 @@ def test_after_resuming_from_an_earlier_step_new_checkpoints_are_kept(tmp_path):
     targets=st.integers(0, 2**60),
     best=st.none() | st.integers(1, 10**8),
     value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    losses=st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=70),
 )
 @settings(max_examples=25)
-def test_the_state_is_restored_exactly(tmp_path_factory, step, targets, best, value):
-    state = TrainState(step, targets, best, value)
+def test_the_state_is_restored_exactly(tmp_path_factory, step, targets, best, value, losses):
+    state = TrainState(step, targets, best, value, skipped=targets % 3, losses=tuple(losses))
     directory = tmp_path_factory.mktemp("state")
     Checkpoints(directory, *small(), FINGERPRINTS, keep=1).save(state)
     assert Checkpoints(directory, *small(), FINGERPRINTS).resume("auto", silent) == state
     saved = json.loads((directory / f"step-{step:08d}" / "state.json").read_text())
-    assert saved == asdict(state) | {"loss_scale": None}
+    assert saved == asdict(state) | {"losses": losses, "loss_scale": None}

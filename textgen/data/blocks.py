@@ -212,6 +212,11 @@ class GlobalBatches:
         """Number of target tokens in the global batch of a step; every process computes the same number."""
         return sum(self.stream.targets(span) for span in self.spans[self.indices(step)])
 
+    def documents(self, step: int) -> list[tuple[int, int]]:
+        """The documents that a step trains on, in the order of its blocks: each one's part, and its number there."""
+        found = (document for span in self.spans[self.indices(step)] for document in self.stream.documents(span))
+        return list(dict.fromkeys(found))
+
     def process_share(self, step: int, rank: int, world_size: int) -> Iterator[Microbatch]:
         """This process's microbatches of a step.
 

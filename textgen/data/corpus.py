@@ -21,7 +21,7 @@ from textgen.data.sources import DataSources, find_data, read_documents
 from textgen.data.split import is_held_out, split_hash
 from textgen.data.token_stream import TokenStream
 from textgen.data.tokenization import document_marks
-from textgen.data.tokens.build import EDGES, OFFSETS, TOKENS, Counts
+from textgen.data.tokens.build import EDGES, OFFSETS, PLACES, ROW_BITS, TOKENS, Counts
 from textgen.data.tokens.entry import facts_of, map_array, map_derived, open_array, save_derived
 from textgen.data.tokens.held_out import HeldOut
 from textgen.errors import UserError
@@ -41,6 +41,8 @@ class Corpus:
         validation: held-out documents.
         fingerprint: SHA-256 of the data, independent of the tokenizer.
         entry: its directory in the cache.
+        places: (D,) int64, where each training document is: the number of its source and, in the lower bits, its row.
+        names: the names of the sources.
     """
 
     tokens: np.ndarray
@@ -50,6 +52,8 @@ class Corpus:
     validation: HeldOut
     fingerprint: str
     entry: Path = field(compare=False)
+    places: np.ndarray
+    names: tuple[str, ...]
 
     @property
     def stream(self) -> TokenStream:
@@ -87,6 +91,11 @@ class Corpus:
             "unknown_share": self.unknown_share,
             "data_sha256": self.fingerprint,
         }
+
+    def document_ids(self, documents: Sequence[tuple[int, int]]) -> list[str]:
+        """The ids of training documents, each given as part 0 and its number: see ``GlobalBatches.documents``."""
+        places = (int(self.places[number]) for _, number in documents)
+        return [f"{self.names[place >> ROW_BITS]}#{place & ((1 << ROW_BITS) - 1)}" for place in places]
 
     def length_counts(self, limit: int) -> np.ndarray:
         """What :func:`textgen.data.blocks.count_lengths` returns for the training documents."""
@@ -153,7 +162,8 @@ def load_entry(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources: 
     validation = HeldOut(held_out_entry(config, sources))
     tokens = open_array(entry / TOKENS, facts.pop("dtype"))
     offsets, edges = (map_array(entry / name, np.int64) for name in (OFFSETS, EDGES))
-    return Corpus(tokens, offsets, edges, Counts(**facts), validation, sources.fingerprint, entry)
+    places, names = map_array(entry / PLACES, np.int64), tuple(source.name for source in sources.train)
+    return Corpus(tokens, offsets, edges, Counts(**facts), validation, sources.fingerprint, entry, places, names)
 
 
 def load_held_out(config: DataConfig, sources: DataSources | None = None) -> Sequence[Document]:

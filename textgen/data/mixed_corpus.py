@@ -73,6 +73,10 @@ class MixedCorpus:
             "data_sha256": self.fingerprint,
         }
 
+    def document_ids(self, documents: Sequence[tuple[int, int]]) -> list[str]:
+        """The ids of training documents, each given as its part and its number: see ``GlobalBatches.documents``."""
+        return [id for part, number in documents for id in self.corpora[part].document_ids([(0, number)])]
+
     def length_counts(self, limit: int) -> np.ndarray:
         """What :meth:`textgen.data.corpus.Corpus.length_counts` counts, of all parts together."""
         return sum((corpus.length_counts(limit) for corpus in self.corpora), np.zeros(limit + 2, dtype=np.int64))

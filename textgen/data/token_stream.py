@@ -51,6 +51,11 @@ class TokenStream:
         starts = document_starts(span, self.offsets) if isolated else np.empty(0, np.int64)
         return ids, labels, positions_in_documents(length, starts)
 
+    def documents(self, span: np.ndarray) -> range:
+        """The numbers of the documents that a block is of; its first token is context, and may be of the one before."""
+        first, last = np.searchsorted(self.offsets, [span[0] + 1, span[1] - 1], side="right")
+        return range(max(0, int(first) - 1), int(last))
+
     def _labels(self, span: np.ndarray) -> np.ndarray:
         labels = self.ids[span[0] : span[1]].astype(np.int64)
         first = int(np.searchsorted(self.edges, span[0], side="right"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from textgen.data.mask_coverage import MaskCoverage
 from textgen.data.overlap.contamination import Contamination
+from textgen.errors import Diverged, UserError
 from textgen.evaluation.balance import Balance, RetainedText, measure_retained, uncontaminated_summary
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.decoding.generate import Continuation
@@ -131,9 +132,15 @@ class Evaluation:
         """Metrics to log during training: eval/loss (nats per token), eval/token_perplexity, eval/bits_per_byte.
 
         Same convention as :meth:`measure`, on part of its documents and without intervals; the same on every process.
+
+        Raises:
+            Diverged: they are not finite.
         """
         settings = WindowSettings.resolve(self.config.convention, loaded.context, self.config.stride)
-        metrics = perplexities(score_documents(loaded, self.drawn.training_documents, settings))
+        try:
+            metrics = perplexities(score_documents(loaded, self.drawn.training_documents, settings))
+        except UserError as error:  # not about text or tokenizer, with which the untrained model was measured
+            raise Diverged(f"the evaluation during training: {error} Lower --learning-rate.") from None
         row = {"eval/loss": metrics["nll_sum"] / metrics["tokens"]}
         return row | {f"eval/{name}": metrics[name] for name in ("token_perplexity", "bits_per_byte")}
 

@@ -1,4 +1,4 @@
-"""The append-only logs of a run: ``metrics.jsonl``, ``timing.jsonl``, ``samples.jsonl``.
+"""The append-only logs of a run: ``metrics.jsonl``, ``timing.jsonl``, ``samples.jsonl``, ``events.jsonl``.
 
 The process that writes a record keeps it in memory, about 250 bytes for a row of metrics, and each checkpoint has a
 copy of it. So a file that is damaged, during a run or between two, gets the contents again that it had.

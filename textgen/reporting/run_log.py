@@ -23,6 +23,7 @@ from textgen.run.directory import RunDirectory
 from textgen.run.manifest import damaged_files, hash_model
 from textgen.training.environment import environment, peak_memory_bytes
 from textgen.training.step import StepResult
+from textgen.training.step_events import describe_event
 from textgen.training.train_state import TrainState
 
 
@@ -58,8 +59,8 @@ class RunLog:
         self.directory, self.total_steps = directory, total_steps
         self.results = EvaluationResults(directory.path, with_decoding=not directory.settings["skip_decoding"])
         self._accelerator, self._writes = accelerator, accelerator.is_main_process
-        self._metrics, self._timing, self._samples = (
-            StepRecord(directory.path / f"{name}.jsonl") for name in ("metrics", "timing", "samples")
+        self._metrics, self._timing, self._samples, self._events = (
+            StepRecord(directory.path / f"{name}.jsonl") for name in ("metrics", "timing", "samples", "events")
         )
         self._model_files: dict[str, str] = {}
         self._tracker: Tracker = NoTracker()
@@ -97,8 +98,9 @@ class RunLog:
         self._next_line = time.monotonic() + LINE_AFTER
         if not self._writes:
             return
-        for record in (self._metrics, self._timing, self._samples):
+        for record in (self._metrics, self._timing, self._samples, self._events):
             self._restore(record, state.step, checkpoint)
+        for record in (self._metrics, self._timing, self._samples):
             record.truncate_after(done if state.step else -1)  # what follows an interrupted step is done again
         metrics = self._metrics.read()
         self._check_complete(metrics)
@@ -140,7 +142,7 @@ class RunLog:
         self._seconds += result.seconds
         self._targets += result.targets
         self._last_step += 1
-        if self._writes and time.monotonic() >= self._next_line:
+        if self._writes and not result.skipped and time.monotonic() >= self._next_line:
             self._print({"step": self._last_step, "train/loss": result.loss})
 
     def log(self, row: Mapping[str, Any]) -> None:
@@ -178,6 +180,12 @@ class RunLog:
         """Remember what was written to ``model/``: :meth:`finish` checks that it is still the same."""
         if self._writes:
             self._model_files = hash_model(directory)
+
+    def log_event(self, event: dict[str, Any]) -> None:
+        """Log a row of ``events.jsonl``: see :mod:`textgen.training.step_events`."""
+        if self._writes:
+            self._events.append(event)
+            self._accelerator.print(describe_event(event))
 
     def write_measurement(self, moment: str, measurement: Measurement) -> None:
         """Write what was measured at a moment: "before", "after", "baseline" or "model"."""

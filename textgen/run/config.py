@@ -13,6 +13,7 @@ NOT_FINGERPRINTED = {
     "output_dir",
     "resume",
     "checkpoint_every",
+    "max_skipped_steps",
     "keep_checkpoints",
     "track",
     "wandb_project",

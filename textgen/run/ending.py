@@ -14,6 +14,7 @@ import traceback
 from typing import NoReturn
 
 from textgen import signals
+from textgen.background import finish_background_work
 from textgen.errors import Diverged, Preempted, UserError
 from textgen.launch_environment import is_main_process
 from textgen.run.directory import RunDirectory
@@ -21,6 +22,7 @@ from textgen.run.peers import FAILED, STOP, News, Peers
 
 HEAD_START = 5.0
 """Seconds that the main process gets to report before the others exit: a launcher kills all once one has ended."""
+_BACKGROUND_SECONDS = 5.0  # that a checkpoint gets to be written, if one is under way
 
 
 class Ending:
@@ -201,6 +203,7 @@ def _describe(error: Exception) -> str:
 
 
 def _leave(code: int) -> NoReturn:
+    finish_background_work(_BACKGROUND_SECONDS)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -6,22 +6,13 @@ itself.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from textgen.files import sync
 
 FORMAT = 1
-
-
-def checksums(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of files by their names, as a manifest lists them; the files are synced to disk first."""
-    files = {}
-    for path in sorted(paths):
-        sync(path)
-        files[path.name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
-    return files
 
 
 def write_manifest(

@@ -7,31 +7,36 @@
         manifest.json            size and SHA-256 of each file above, the run's fingerprints, and a SHA-256 of itself
 
 A checkpoint has no state of individual processes: data order and randomness depend on (seed, step) only, so any number
-of processes can resume from it. It is written to a hidden directory, synced, and renamed; the manifest is written last.
+of processes can resume from it. It is written to a hidden directory, synced, read back and renamed; the manifest is
+written last. Only then are older ones deleted.
 
 If the model is sharded (FSDP), each process writes its shards: parameters-00001-of-00002.safetensors and so on. They
 too can be read by any number of processes.
 """
 
 import json
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
-from textgen.errors import UserError
-from textgen.files import sync, user_path
-from textgen.training.checkpoint_manifest import checksums, find_damage, read_manifest, write_manifest
+from textgen.errors import Diverged, UserError
+from textgen.files import user_path
+from textgen.training.checkpoint_manifest import find_damage, read_manifest
+from textgen.training.checkpoint_writer import CheckpointWriter, Files, Place, own_copy, remove_unfinished
 from textgen.training.distributed.deepspeed_zero import gather_state, is_zero_optimizer, load_state
-from textgen.training.distributed.sharding import ShardedTensors, is_sharded, local_shard, shard_as, write_shards
+from textgen.training.distributed.sharding import ShardedTensors, is_sharded, local_shard, shard_as, shards_to_save
+from textgen.training.microbatch_size import available_bytes
 from textgen.training.precision import loss_scale, restore_loss_scale
+from textgen.training.tensor_files import safetensors_pieces
 from textgen.training.train_state import TrainState
 
 NUMBER_SUFFIX = " (number)"
+_SPARE = 1.25  # so much free memory, in sizes of a checkpoint, is needed to copy its tensors
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Checkpoints:
         keep: number of recent checkpoints to keep in addition to the best; at least 1.
         scaler: with fp16, the gradient scaler, whose loss scale is saved and restored.
         extra: returns the names and contents of more files to save; called by the main process at each save.
+        background: write in a thread while training goes on, if the memory is enough for a copy of the tensors.
+        writer: writes them.
     """
 
     directory: Path
@@ -55,45 +62,59 @@ class Checkpoints:
     keep: int = 2
     scaler: torch.amp.GradScaler | None = None
     extra: Callable[[], Mapping[str, bytes]] = field(default=dict)
+    background: bool = False
+    writer: CheckpointWriter = field(default_factory=CheckpointWriter, compare=False)
 
     def save(self, state: TrainState) -> Path:
         """Write ``step-XXXXXXXX``, and delete checkpoints that are neither recent nor the best.
 
-        All processes call this. The main one writes; if processes hold shards of the model, each writes its own.
+        All processes call this. The main one writes; if processes hold shards of the model, each writes its own. With
+        ``background``, it returns as soon as the tensors are copied; :meth:`wait` and the next call wait for the rest.
+
+        Raises:
+            Diverged: the weights are not finite; nothing was written or deleted.
+            OSError: this checkpoint, or in the background the previous one, cannot be written.
         """
-        final = self.directory / f"step-{state.step:08d}"
-        scratch = self.directory / f".step-{state.step:08d}.partial"
+        _check_finite(self.model, state.step)
+        self.wait()
         sharded, rank = is_sharded(self.model), dist.get_rank() if dist.is_initialized() else 0
+        place = Place(self.directory, state.step)
         optimizer_tensors = _optimizer_tensors(self.model, self.optimizer)  # with ZeRO, all processes gather them
         if rank > 0 and not sharded:
-            return final
+            return place.final
+        parameters = _trainable(self.model)
+        in_background = self.background and _copies_fit([*parameters.values(), *optimizer_tensors.values()], sharded)
+        own = own_copy if in_background else None
+        suffix = f"-{rank + 1:05d}-of-{dist.get_world_size():05d}" if sharded else ""
+        files: Files = {}
+        for kind, tensors in (("parameters", parameters), ("optimizer", optimizer_tensors)):
+            gathered = kind == "optimizer" and is_zero_optimizer(self.optimizer)  # these are copies already
+            shards = shards_to_save(tensors, None if gathered else own)
+            files[f"{kind}{suffix}.safetensors"] = safetensors_pieces(*shards)
         if rank == 0:
-            shutil.rmtree(scratch, ignore_errors=True)
-            scratch.mkdir(parents=True)
             saved_state = asdict(state) | {"loss_scale": loss_scale(self.scaler)}
             small = {"state.json": (json.dumps(saved_state) + "\n").encode(), **self.extra()}
-            for name, data in small.items():
-                (scratch / name).write_bytes(data)
-        if sharded:
-            dist.barrier()
-        suffix = f"-{rank + 1:05d}-of-{dist.get_world_size():05d}" if sharded else ""
-        mine = [scratch / f"{kind}{suffix}.safetensors" for kind in ("parameters", "optimizer")]
-        write_shards(mine[0], _trainable(self.model))
-        write_shards(mine[1], optimizer_tensors)
-        files = checksums([*mine, *(scratch / name for name in small)] if rank == 0 else mine)
-        if sharded:
-            by_process: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(by_process, files)
-            files = {name: entry for of_process in by_process for name, entry in of_process.items()}
-        if rank == 0:
-            write_manifest(scratch, step=state.step, files=files, fingerprints=self.fingerprints)
-            shutil.rmtree(final, ignore_errors=True)  # exists if the run was resumed from an earlier checkpoint
-            scratch.rename(final)
-            sync(self.directory)
-            _delete_old(self.directory, state, self.keep)
-        if sharded:
-            dist.barrier()
-        return final
+            files |= {name: [np.frombuffer(data, np.uint8)] for name, data in small.items()}
+        self.writer.start(place, files, fingerprints=self.fingerprints, state=state, keep=self.keep, sharded=sharded)
+        if not in_background:
+            self.wait()
+        return place.final
+
+    def poll(self) -> None:
+        """Between two steps: complete a checkpoint that has been written in the background. All processes call this.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        self.writer.poll()
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is on disk. All processes call this.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        self.writer.wait()
 
     def resume(self, source: str, echo: Callable[[str], None]) -> TrainState:
         """Load the checkpoint of :meth:`find`, if there is one, and return the state to continue from."""
@@ -131,6 +152,8 @@ class Checkpoints:
 
     def load(self, path: Path | None, echo: Callable[[str], None]) -> TrainState:
         """Load a checkpoint that :meth:`find` returned into model and optimizer; a new state if there is none."""
+        if not dist.is_initialized() or dist.get_rank() == 0:
+            remove_unfinished(self.directory)
         if path is None:
             return TrainState()
         state = load_checkpoint(path, self.model, self.optimizer, self.scaler)
@@ -169,7 +192,7 @@ def load_checkpoint(
             optimizer.state[parameter] = state
     rest = json.loads((path / "state.json").read_text(encoding="utf-8"))
     restore_loss_scale(scaler, rest.pop("loss_scale", None))
-    return TrainState(**rest)
+    return TrainState.from_json(rest)
 
 
 def _read_optimizer_states(
@@ -203,6 +226,31 @@ def _trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}  # tied parameters appear once
 
 
+def _copies_fit(tensors: Sequence[torch.Tensor], sharded: bool) -> bool:
+    """Whether there is memory for copies, with something left; all processes that write agree."""
+    needed = sum(shard.numel() * shard.element_size() for shard in map(local_shard, tensors))
+    fit = torch.tensor(int(_SPARE * needed < available_bytes(torch.device("cpu"))))
+    if sharded:
+        fit = fit.to(tensors[0].device)
+        dist.all_reduce(fit, dist.ReduceOp.MIN)
+    return bool(fit)
+
+
+def _check_finite(model: torch.nn.Module, step: int) -> None:
+    # A sum is not finite if any of its terms is not, and takes one pass over the memory.
+    sums = torch.stack([local_shard(p).detach().sum().float() for p in _trainable(model).values()])
+    finite = sums.isfinite().all()
+    if is_sharded(model):
+        found = finite.int()
+        dist.all_reduce(found, dist.ReduceOp.MIN)
+        finite = found.bool()
+    if not finite:
+        raise Diverged(
+            f"step {step}: its update left weights that are not finite. Lower --learning-rate or --max-grad-norm. The "
+            "newest checkpoint is from before."
+        )
+
+
 def _optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """The optimizer's state as "parameter/key"; numbers become tensors whose key ends in :data:`NUMBER_SUFFIX`."""
     tensors = {}
@@ -215,15 +263,3 @@ def _optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer)
                 assert isinstance(value, int | float), f"optimizer state {key} is neither a tensor nor a number"
                 tensors[f"{name}/{key}{NUMBER_SUFFIX}"] = torch.tensor(value)
     return tensors
-
-
-def _delete_old(directory: Path, state: TrainState, keep: int) -> None:
-    existing = sorted(directory.glob("step-*"))
-    kept = {path.name for path in existing[-keep:]} | {f"step-{state.best_step or 0:08d}", f"step-{state.step:08d}"}
-    for path in existing:
-        if path.name not in kept:
-            # Renamed first, so that an interrupted deletion leaves nothing that looks like a checkpoint.
-            deleted = path.with_name(f".{path.name}.partial")
-            shutil.rmtree(deleted, ignore_errors=True)
-            path.rename(deleted)
-            shutil.rmtree(deleted, ignore_errors=True)

@@ -34,6 +34,9 @@ class TrainingConfig:
     """Decoupled weight decay of parameters with two or more dimensions."""
     max_grad_norm: float = 1.0
     """Clip gradients to this norm; 0: no clipping."""
+    max_skipped_steps: int = 3
+    """Number of steps in a row to skip because their loss or gradient is not finite; one more ends the run with exit
+    code 3. 0: end at the first."""
     optimizer: Literal["adamw", "adamw8bit", "muon", "schedule_free"] = "adamw"
     """adamw8bit: AdamW with 8-bit state; muon: orthogonalized updates of hidden matrices, and AdamW for other
     parameters; schedule_free: AdamW with averaged weights instead of a decaying learning rate (needs --schedule
@@ -60,7 +63,9 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 found.append(f"{flag(name)} {value}: must be positive and finite.")
-        found += at_least(self, {"global_batch_size": 1, "microbatch_size": 1, "warmup_steps": 0, "seed": 0})
+        found += at_least(
+            self, {"global_batch_size": 1, "microbatch_size": 1, "warmup_steps": 0, "seed": 0, "max_skipped_steps": 0}
+        )
         if self.learning_rate != "auto" and not 0 < self.learning_rate < math.inf:
             found.append(f"--learning-rate {self.learning_rate}: must be positive and finite.")
         for name in ("weight_decay", "max_grad_norm"):

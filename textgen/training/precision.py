@@ -64,3 +64,14 @@ def halve_loss_scale(scaler: torch.amp.GradScaler | None) -> bool:
         return False
     scaler.update(scaler.get_scale() / 2)
     return True
+
+
+def reset_loss_scale(scaler: torch.amp.GradScaler | None, saved: Sequence[float] | None) -> None:
+    """Undo :func:`halve_loss_scale` in a step that does not update the weights; also forget the step's gradients.
+
+    Args:
+        scaler: the gradient scaler, if there is one.
+        saved: what :func:`loss_scale` returned before the step.
+    """
+    if scaler is not None and saved is not None:
+        scaler.update(float(saved[0]))  # otherwise the next step could not unscale its gradients

@@ -77,6 +77,7 @@ class PreparedModel:
             keep=keep,
             scaler=self.accelerator.scaler,
             extra=extra,
+            background=True,
         )
 
     def fingerprints(self) -> dict[str, str]:

@@ -16,10 +16,9 @@ import torch
 from accelerate import Accelerator
 
 from textgen.data.blocks import GlobalBatches
-from textgen.errors import Diverged
 from textgen.training.distributed.exact import Tensors, all_reduce_in_tree, pop_gradients, tree_sum
 from textgen.training.distributed.sharding import gather
-from textgen.training.precision import halve_loss_scale
+from textgen.training.precision import halve_loss_scale, loss_scale, reset_loss_scale
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,23 @@ class StepResult:
     seconds: float = field(compare=False)
     stopping: bool = field(default=False, compare=False)
 
-    def metrics(self, learning_rate: float) -> dict[str, float]:
-        """What to log of the step, by the names in ``metrics.jsonl``."""
-        return {"train/loss": self.loss, "train/learning_rate": learning_rate, "train/grad_norm": self.grad_norm}
+    @property
+    def skipped(self) -> bool:
+        """Whether the loss or the gradient norm is not finite, so that no weight was changed."""
+        return not _all_finite(self.loss, self.grad_norm)
+
+    def metrics(self, *, learning_rate: float, targets: int) -> dict[str, float]:
+        """The step's part of a row of ``metrics.jsonl``; numbers that are not finite are left out.
+
+        Args:
+            learning_rate: the step's.
+            targets: number of target tokens trained on so far.
+        """
+        row: dict[str, float] = {"train/loss": self.loss, "train/learning_rate": learning_rate}
+        row |= {"train/grad_norm": self.grad_norm, "train/tokens": targets}
+        if self.skipped:
+            row["train/skipped"] = 1
+        return {name: value for name, value in row.items() if math.isfinite(value)}
 
 
 def seed_everything(*key: int) -> None:
@@ -80,15 +93,16 @@ def training_step(
     With fp16, losses are scaled up so that small gradients do not underflow. If large ones overflow, the same step is
     computed again with half the scale, so no data is skipped.
 
-    Raises:
-        Diverged: the loss or the gradient norm is not finite; on all processes alike, before any weight has changed
-            (with DeepSpeed, which updates the weights in the last backward pass, before any is saved).
+    If the loss or the gradient norm is not finite, the step is skipped: weights, optimizer state and loss scale stay as
+    they were. Both numbers are sums over all processes, so all skip the same steps. (DeepSpeed updates the weights in
+    the last backward pass, unless the gradient norm is not finite; the loss alone does not stop it.)
     """
     started = time.perf_counter()
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get("lr_scale", 1.0)
     targets = max(1, batches.targets(step))  # all blocks of a short batch can be parts of long prompts
     backward = _exact_backward if exact else _backward
+    scale = loss_scale(accelerator.scaler)
     while True:
         nll, told = backward(accelerator, model, batches, step, targets, stopping).tolist()
         loss = nll / targets
@@ -96,13 +110,16 @@ def training_step(
         if math.isfinite(grad_norm) or not math.isfinite(loss) or not halve_loss_scale(accelerator.scaler):
             break
         optimizer.zero_grad()  # and repeat the step, with the same random numbers
-    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        raise Diverged(
-            f"step {step}: loss {loss}, gradient norm {grad_norm}. Lower --learning-rate or --max-grad-norm."
-        )
-    optimizer.step()
+    if not _all_finite(loss, grad_norm):
+        reset_loss_scale(accelerator.scaler, scale)  # a lower one did not help
+    else:
+        optimizer.step()
     optimizer.zero_grad()
     return StepResult(loss, grad_norm, targets, time.perf_counter() - started, stopping=told > 0)
+
+
+def _all_finite(*numbers: float) -> bool:
+    return all(map(math.isfinite, numbers))
 
 
 def _as_float(norm: Any) -> float:

@@ -1,7 +1,10 @@
-"""Where a training run is: its step, the tokens it has seen, and its best evaluation."""
+"""Where a training run is: its step, the tokens it has seen, its best evaluation, and its most recent losses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+RECENT = 64  # losses that a new one is compared with
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,8 @@ class TrainState:
         metrics: what to log of that step.
         is_recorded: whether the step's evaluation and the rest of what follows it was done; else a signal interrupted
             that, and it is to be done when the run is resumed.
+        skipped: number of steps that were skipped in a row, up to and including this one.
+        losses: the losses of the last :data:`RECENT` steps that were not skipped, oldest first.
     """
 
     step: int = 0
@@ -24,12 +29,25 @@ class TrainState:
     best_value: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     is_recorded: bool = True
+    skipped: int = 0
+    losses: tuple[float, ...] = ()
 
-    def after(self, step: int, targets: int, metrics: Mapping[str, float]) -> "TrainState":
-        """The state after another step, which trained on ``targets`` target tokens; they are added to its metrics."""
-        total = self.targets + targets
-        metrics = {**metrics, "train/tokens": total}
-        return replace(self, step=step, targets=total, metrics=metrics, is_recorded=False)
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> "TrainState":
+        """The state that JSON has as the result of ``dataclasses.asdict``."""
+        return cls(**{**saved, "losses": tuple(saved.get("losses", ()))})
+
+    def after(
+        self, step: int, targets: int, loss: float | None = None, metrics: Mapping[str, float] | None = None
+    ) -> "TrainState":
+        """The state after another step, which trained on ``targets`` target tokens; a loss of None is not kept."""
+        losses = self.losses if loss is None else (*self.losses, loss)[-RECENT:]
+        state = replace(self, step=step, targets=self.targets + targets, skipped=0, losses=losses)
+        return replace(state, metrics=metrics or {}, is_recorded=False)
+
+    def after_skipping(self, step: int, metrics: Mapping[str, float] | None = None) -> "TrainState":
+        """The state after a step that changed nothing."""
+        return replace(self, step=step, skipped=self.skipped + 1, metrics=metrics or {}, is_recorded=False)
 
     def recorded(self) -> "TrainState":
         """The state once everything that follows the step is done, but for saving it."""

@@ -19,8 +19,8 @@ from textgen.training.distributed.sharding import (
     is_sharded,
     local_shard,
     shard_as,
+    shards_to_save,
     unsharded,
-    write_shards,
 )
 
 WORLDS = (1, 2, 3)
@@ -44,7 +44,9 @@ def test_shards_of_any_size_are_read_as_the_full_tensor(tmp_path_factory, rows, 
 def test_tensors_that_are_not_sharded_are_written_as_plain_files(tmp_path):
     tensors = {"a": torch.ones(2, 3), "step": torch.tensor(7.0), "same": torch.zeros(4)}
     tensors["again"] = tensors["same"]
-    write_shards(tmp_path / "x.safetensors", tensors)
+    payload, metadata = shards_to_save(tensors, torch.clone)
+    assert metadata is None
+    save_file(payload, tmp_path / "x.safetensors")
     saved = ShardedTensors([tmp_path / "x.safetensors"])
     assert all(torch.equal(saved.read(name), tensor) for name, tensor in tensors.items())
 
@@ -83,7 +85,8 @@ def shard_in_processes(directory: Path) -> None:
     for path in earlier:
         path.unlink(missing_ok=True)
     dist.barrier()
-    write_shards(directory / f"before-{dist.get_rank()}.safetensors", sharded | {"step": torch.tensor(7.0)})
+    payload, metadata = shards_to_save(sharded | {"step": torch.tensor(7.0)})
+    save_file(payload, directory / f"before-{dist.get_rank()}.safetensors", metadata)
     dist.barrier()
     os._exit(0)  # freeing the process group may deadlock
 

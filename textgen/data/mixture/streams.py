@@ -42,6 +42,11 @@ class MixedStream:
         part, own = self._locate(span)
         return part.block(own, length, isolated=isolated)
 
+    def documents(self, span: np.ndarray) -> list[tuple[int, int]]:
+        """The documents that a block is of: the index of their part, and their number in it."""
+        index = int(np.searchsorted(self.begins, span[0], side="right")) - 1
+        return [(index, number) for number in self.parts[index].documents(span - self.begins[index])]
+
     def _locate(self, span: np.ndarray) -> tuple[TokenStream, np.ndarray]:
         index = int(np.searchsorted(self.begins, span[0], side="right")) - 1
         return self.parts[index], span - self.begins[index]

@@ -21,7 +21,8 @@ from textgen.data.tokens import held_out
 from textgen.data.tokens.entry import seal
 from textgen.data.tokens.journal import Journal
 
-TOKENS, OFFSETS, EDGES = "tokens.bin", "offsets.bin", "edges.bin"
+TOKENS, OFFSETS, EDGES, PLACES = "tokens.bin", "offsets.bin", "edges.bin", "places.bin"
+ROW_BITS = 40  # of a document's place: the bits below are its row, and those above its part
 _BATCH_CHARACTERS = 1 << 20  # text that is tokenized at a time
 COMMIT_CHARACTERS = 1 << 25  # text after which the work is committed: seconds of work
 
@@ -95,11 +96,12 @@ class _Position:
 
 @dataclass
 class _Batch:
-    """Some consecutive documents, the hashes of the held-out ones, and where the last one is in the data."""
+    """Some consecutive documents, the hashes of the held-out ones, the places of the others, and where the last is."""
 
     train: list[Document] = field(default_factory=list)
     held_out: list[Document] = field(default_factory=list)
     hashes: list[float] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
     left_out: int = 0
     first_left_out: str = ""
     characters: int = 0
@@ -128,7 +130,7 @@ def build(
         UserError: a part cannot be read, or changed meanwhile.
     """
     names = [f"held-out/{name}" for name in (held_out.DOCUMENTS, held_out.ENDS, held_out.HASHES, held_out.BYTES)]
-    names += [f"tokens/{name}" for name in (TOKENS, OFFSETS, EDGES)] if encoding else []
+    names += [f"tokens/{name}" for name in (TOKENS, OFFSETS, EDGES, PLACES)] if encoding else []
     with Journal(directory, names) as journal:
         at = _Position(**{**journal.position, "counts": Counts(**journal.position.get("counts", {}))})
         if encoding and not at.tokens:
@@ -178,6 +180,7 @@ def _batches(parts: Sequence[Part], at: _Position) -> Iterator[_Batch]:
             batch.hashes.append(hashed)
         else:
             batch.train.append(row)
+            batch.places.append(part << ROW_BITS | int(row.id.rpartition("#")[2]))
         batch.characters += len(row.text)
         if batch.characters >= _BATCH_CHARACTERS:
             yield batch
@@ -234,6 +237,7 @@ def _write_tokens(
     journal.append(f"tokens/{TOKENS}", flat.data)
     journal.append(f"tokens/{OFFSETS}", offsets.data)
     journal.append(f"tokens/{EDGES}", np.array(edges, np.int64).data)
+    journal.append(f"tokens/{PLACES}", np.array(batch.places, np.int64).data)
     counts = Counts(
         examples=at.counts.examples + sum(document.is_example for document in batch.train),
         context=at.counts.context + int(sum(edges[1::2]) - sum(edges[::2])),

@@ -5,7 +5,7 @@ along the first dimension and the shape of the full tensor; tensors without that
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
@@ -100,25 +99,29 @@ def _shard_offset(tensor: torch.Tensor) -> int:
     return offset[0]
 
 
-def write_shards(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write this process's shards of tensors; the first process also writes those that are not sharded."""
+def shards_to_save(
+    tensors: Mapping[str, torch.Tensor], own: Callable[[torch.Tensor], torch.Tensor] | None = None
+) -> tuple[dict[str, torch.Tensor], dict[str, str] | None]:
+    """This process's shards, contiguous in the CPU's memory, and the metadata of their file.
+
+    The first process also has the tensors that are not sharded.
+
+    Args:
+        tensors: sharded and other tensors.
+        own: makes the copy of a shard; None shares its memory if it can.
+    """
     first = not dist.is_initialized() or dist.get_rank() == 0
     mine = {name: t.detach() for name, t in tensors.items() if isinstance(t, DTensor) or first}
     shards = {
         name: {"start": _shard_offset(t), "shape": list(t.shape)} for name, t in mine.items() if isinstance(t, DTensor)
     }
     metadata = {"parts": json.dumps(shards)} if shards else None
-    payload: dict[str, torch.Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in mine.items():
-        shard = local_shard(tensor).cpu().contiguous()
-        payload[name] = shard.clone() if shard.data_ptr() in seen else shard  # 8-bit optimizers share a code book
-        seen.add(shard.data_ptr())
-    save_file(payload, path, metadata)
+    copy = own or (lambda tensor: tensor.cpu().contiguous())
+    return {name: copy(local_shard(tensor)) for name, tensor in mine.items()}, metadata
 
 
 class ShardedTensors:
-    """Tensors in files of :func:`write_shards`, written by any number of processes.
+    """Tensors in files of :func:`shards_to_save`, written by any number of processes.
 
     Args:
         paths: the files of all processes.
