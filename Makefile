@@ -5,7 +5,7 @@ LAUNCH := OMP_NUM_THREADS=$$(getconf _NPROCESSORS_ONLN) $(BIN)/accelerate launch
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart check test lint docs clean
+.PHONY: help quickstart check test lint soak docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ lint: .venv/installed-test  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+soak: .venv/installed-test  ## kill runs and damage their files, 400 times, and print what became of them: about half an hour
+	$(BIN)/python benchmarks/soak.py --kills 200 --damages 200
 
 docs: .venv/installed  ## write docs/code.md and docs/flags.md anew from the code
 	$(BIN)/python docs/generate.py
