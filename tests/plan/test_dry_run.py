@@ -119,7 +119,7 @@ def test_it_prints_the_plan_of_a_finished_run_too(dry_run):
     words = ["--data", "texts.txt", "--run-dir", "run", "--block-size", "32"]
     directory = parse(CONFIG_CLASSES["finetune"], words).directory()
     directory.create()
-    directory.write_status("done")
+    directory.finish({}, step=1)
     printed = dry_run(TEXTS, "--block-size", 32)
     assert "run (already complete, so nothing would be done; " in printed
     assert "1 epoch, adamw" in printed

@@ -73,9 +73,9 @@ def prepared(python: Prefork, text_file: Path, tmp_path_factory: pytest.TempPath
     flags += ["--sample-every", "4", "--evaluation-tokens", "300"]
     environment = os.environ | {"TEXTGEN_CACHE": str(home / "cache"), "OMP_NUM_THREADS": "1"}
 
-    def run(accident: str = "") -> Ended:
+    def run(accident: str = "", processes: int | None = None) -> Ended:
         script = ROOT / "tests/recipes/damaged_finetune.py"
-        return python.run([script, *flags], cwd=home, env=environment | {"ACCIDENT": accident})
+        return python.run([script, *flags], processes=processes, cwd=home, env=environment | {"ACCIDENT": accident})
 
     assert run("kill").code == 9
     shutil.copytree(home / "run", home / "killed")
@@ -125,6 +125,20 @@ def test_a_model_that_was_refused_is_restored_by_the_same_command(prepared):
     ended = prepared.run()
     assert ended.code == 0, ended.error
     assert contents(prepared.run_dir) == prepared.expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["metrics.jsonl", "evaluation/documents.jsonl", "evaluation/checksums.json"])
+def test_all_processes_agree_on_what_is_damaged(prepared, name):
+    prepared.put(prepared.killed)
+    assert damage(prepared.run_dir / name, "flipped")
+    ended = prepared.run(processes=2)
+    assert ended.code == 0, ended.error
+    found = contents(prepared.run_dir)
+    assert found.keys() == prepared.expected.keys()
+    copied = (prepared.killed / "checkpoints/step-00000004/metrics.jsonl").read_bytes()
+    assert found["metrics.jsonl"].startswith(copied)
+    assert found["metrics.jsonl"].count(b"\n") == 6
 
 
 @pytest.mark.parametrize("name", ["model/model.safetensors", "metrics.jsonl", "status.json"])

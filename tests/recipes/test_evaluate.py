@@ -3,9 +3,12 @@
 import json
 
 import pytest
+from damage import contents, damage
 from running import QUICK, read_lines, same_numbers
 
 from textgen.evaluation.decoding.strategies import STRATEGIES
+from textgen.reporting.results import FILES
+from textgen.run.checked_files import CheckedFiles
 
 LIGHT = ["--prompts", "2", "--prompt-tokens", "8", "--max-new-tokens", "8", "--strategies", "greedy,top_p"]
 LIGHT += ["--wandb-mode", "disabled", "--threads", "1"]
@@ -127,6 +130,17 @@ def test_a_killed_evaluation_resumes_from_its_cache(run_recipe, text_file, tmp_p
     assert 0 < kept < len(lines) - 1
 
 
+@pytest.mark.parametrize("name", ["evaluation/perplexity.json", "evaluation/documents.jsonl", "config.yaml"])
+def test_a_damaged_evaluation_is_mended_by_the_same_command(run_recipe, text_file, tmp_path, name) -> None:
+    flags = ["--validation-data", text_file, "--skip-decoding", *LIGHT, "--output-dir", tmp_path / "out"]
+    run_recipe("evaluate", *flags)
+    whole = contents(tmp_path / "out")
+    assert damage(tmp_path / "out" / name, "digit")
+    ran = run_recipe("evaluate", *flags)
+    assert f"{tmp_path / 'out' / name}: missing or damaged, so the run is finished again" in ran.out
+    assert contents(tmp_path / "out") == whole
+
+
 def test_only_what_is_missing_is_measured_again(run_recipe, text_file, tmp_path) -> None:
     flags = ["--validation-data", text_file, "--baseline", "tiny-gpt2", "--skip-decoding", *LIGHT]
     flags += ["--output-dir", tmp_path / "out"]
@@ -137,7 +151,9 @@ def test_only_what_is_missing_is_measured_again(run_recipe, text_file, tmp_path)
     assert "already complete" in run_recipe("evaluate", *flags).out
 
     # The state that a kill after the baseline leaves.
-    figures.write_text(json.dumps({"baseline": whole["baseline"]}))
+    (tmp_path / "out/manifest.json").unlink()
     (tmp_path / "out/status.json").write_text(json.dumps({"state": "running"}))
+    only_baseline = {"perplexity.json": json.dumps({"baseline": whole["baseline"]}).encode()}
+    CheckedFiles(figures.parent, FILES, remedy="").write(only_baseline)
     assert run_recipe("evaluate", *flags).out.count("measuring the perplexity") == 1
     assert json.loads(figures.read_text()) == whole

@@ -258,6 +258,7 @@ def test_sample_texts_do_not_change_training_and_survive_a_kill(
     assert [row["text"] for row in read_lines(broken / "samples.jsonl")] == [row["text"] for row in rows]
     shutil.rmtree(broken / "checkpoints/step-00000006")
     shutil.rmtree(broken / "model")
+    (broken / "manifest.json").unlink()
     (broken / "status.json").write_text('{"state": "running"}')
     (broken / "samples.jsonl").write_bytes(unbroken[:-40])
     assert "resuming from" in run_recipe("finetune", *flags, "--run-dir", broken).out

@@ -221,6 +221,16 @@ def test_a_setting_that_was_damaged_is_not_taken_for_another_run():
     directory(Path("mine"), seed=1).check()
 
 
+@pytest.mark.parametrize("content", [None, b"[]", b"seed: 1"])
+def test_damaged_settings_of_a_finished_run_are_those_of_its_manifest(content):
+    finished()
+    path = Path("mine/config.yaml")
+    path.unlink() if content is None else path.write_bytes(content)
+    directory(Path("mine")).check()
+    with pytest.raises(UserError, match="other settings"):
+        directory(Path("mine"), seed=7).check()
+
+
 def finished() -> RunDirectory:
     mine = directory(Path("mine"))
     mine.create()

@@ -22,7 +22,7 @@ def test_every_file_of_a_model_but_its_card_is_hashed(model):
 def test_files_that_changed_or_went_are_named(model, tmp_path):
     files = hash_model(model)
     write_manifest(tmp_path, files, {"state": "done"})
-    assert read_manifest(tmp_path) == {"files": files, "status": {"state": "done"}}
+    assert read_manifest(tmp_path) == {"files": files, "status": {"state": "done"}, "settings": {}}
     assert damaged_files(tmp_path, files) == []
     (model / "README.md").write_text("edited by its owner")
     assert damaged_files(tmp_path, files) == []

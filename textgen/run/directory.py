@@ -85,7 +85,7 @@ class RunDirectory:
 
     def exists(self) -> bool:
         """Whether a run was started here."""
-        return (self.path / "config.yaml").is_file() or newest_copy(self.path, "config.yaml") is not None
+        return (self.path / "config.yaml").is_file() or self._existing_settings() is not None
 
     def has_finished(self) -> bool:
         """Whether the run here finished, whatever happened to its files since."""
@@ -202,7 +202,8 @@ class RunDirectory:
             step: the last step.
         """
         own = {name: sha256_of(data) for name, data in self.written.items() if data}
-        write_manifest(self.path, own | dict(files), self._status("done", step=step, exit_code=0))
+        status = self._status("done", step=step, exit_code=0)
+        write_manifest(self.path, own | dict(files), status, self.settings)
         self.write_status("done", step=step, exit_code=0)
 
     def write_status(self, state: str, *, step: int = 0, exit_code: int | None = None, message: str = "") -> None:
@@ -266,11 +267,14 @@ class RunDirectory:
         return status | {"host": socket.gethostname(), "process_id": os.getpid()}
 
     def _existing_settings(self) -> dict[str, Any] | None:
-        """The settings of the run here; those that its newest checkpoint has if ``config.yaml`` is damaged."""
+        """The settings of the run here; if ``config.yaml`` is damaged, those that its newest checkpoint has, if any.
+
+        Or if it has finished, those of its manifest.
+        """
         path = self.path / "config.yaml"
         found = parse_settings(path.read_bytes()) if path.is_file() else None
         copy = newest_copy(self.path, path.name)
-        kept = parse_settings(copy) if copy is not None else None
+        kept = parse_settings(copy) if copy is not None else (read_manifest(self.path) or {}).get("settings")
         if kept and (found is None or fingerprint(found) != fingerprint(kept)):
             return kept
         return found

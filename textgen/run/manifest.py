@@ -1,4 +1,4 @@
-"""The manifest of a finished run: the SHA-256 of what it wrote, and its last status.
+"""The manifest of a finished run: the SHA-256 of what it wrote, its settings and its last status.
 
 ``manifest.json`` is written when a run ends. With it, the same command knows whether the results are still the ones
 that the run computed: a file that was damaged since then is named, and restored if there is a checkpoint to restore it
@@ -18,15 +18,19 @@ from textgen.errors import UserError
 MANIFEST = "manifest.json"
 
 
-def write_manifest(run_dir: Path, files: Mapping[str, str], status: Mapping[str, Any]) -> None:
+def write_manifest(
+    run_dir: Path, files: Mapping[str, str], status: Mapping[str, Any], settings: Mapping[str, Any] | None = None
+) -> None:
     """Write the manifest.
 
     Args:
         run_dir: the run directory.
         files: path below it → SHA-256.
         status: what ``status.json`` will contain.
+        settings: what ``config.yaml`` contains.
     """
-    write_sealed(run_dir / MANIFEST, {"files": dict(files), "status": dict(status)})
+    facts = {"files": dict(files), "status": dict(status), "settings": dict(settings or {})}
+    write_sealed(run_dir / MANIFEST, facts)
 
 
 def read_manifest(run_dir: Path) -> dict[str, Any] | None:
