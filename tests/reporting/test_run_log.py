@@ -47,6 +47,7 @@ def tracker(events, monkeypatch):
 @pytest.fixture
 def directory(tmp_path):
     flat = {"model": "tiny-gpt2", "data": "plays", "run_dir": None, "skip_decoding": True}
+    flat |= {"log_every": 1, "evaluate_every": 0, "sample_every": 3}
     return RunDirectory(flat, path=str(tmp_path / "run"), name="run")
 
 
@@ -242,7 +243,7 @@ def test_a_resumed_tracker_gets_only_the_rows_that_it_lacks(start, directory, tr
     wandb_run = SimpleNamespace(
         resumed=True, summary={"train/step": 2, "samples/step": 0}, settings=settings, log=sent.append, finish=print
     )
-    mirror = WandbMirror(wandb_run, lambda line: None)
+    mirror = WandbMirror(lambda: wandb_run, tmp_path, lambda line: None)
     monkeypatch.setattr(run_log_module, "start_tracker", lambda *args: mirror)
     start().resume_from(TrainState(step=4))
     mirror._end(0, timeout=30)

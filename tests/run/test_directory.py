@@ -32,7 +32,7 @@ GROUPS = (
 )
 FLAT: dict[str, Any] = {name: value for group in GROUPS for name, value in asdict(group).items() if name != "config"}
 RUN_SETTINGS = {"verify_data", "run_dir", "resume", "checkpoint_every", "keep_checkpoints", "dry_run", "threads"}
-TRACKING_SETTINGS = {"track", "wandb_project", "wandb_mode"}
+TRACKING_SETTINGS = {"track", "wandb_project", "wandb_mode", "wandb_timeout"}
 DATA_SETTINGS = {"verify_data"}
 
 
