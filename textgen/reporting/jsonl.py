@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,10 @@ class StepRecord:
             os.fsync(file.fileno())
         if is_new:
             sync(self.path.parent)
+
+    def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write other rows in place of all that are there, atomically."""
+        write_bytes(self.path, b"".join(json_line(row) for row in rows))
 
     def truncate_after(self, step: int) -> None:
         """Remove rows after ``step`` and an incomplete last line, atomically; if there are none, do nothing.

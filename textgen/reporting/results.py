@@ -154,6 +154,13 @@ class EvaluationResults:
             perplexity[RETAINED] = perplexity[RETAINED] | {"difference": retained}
         write_json(self.directory / "perplexity.json", perplexity)
 
+    def discard(self, *moments: str) -> None:
+        """Forget that these moments were measured, so that they are measured anew; their rows stay until then."""
+        perplexity = self.perplexity()
+        kept = {moment: entry for moment, entry in perplexity.items() if moment not in moments}
+        if kept != perplexity:
+            write_json(self.directory / "perplexity.json", kept)
+
     def _merge_rows(self, name: str, moment: str, rows: Iterable[Mapping[str, Any]]) -> None:
         others = [row for row in self._rows(name) if row["when"] != moment]
         write_jsonl(self.directory / name, [*others, *({"when": moment, **row} for row in rows)])

@@ -13,6 +13,7 @@ from textgen.files import write_json
 from textgen.progress import LINE_AFTER, LINE_EVERY
 from textgen.reporting.config import TrackingConfig
 from textgen.reporting.console import step_line
+from textgen.reporting.earlier_end import remove_earlier_end
 from textgen.reporting.jsonl import StepRecord
 from textgen.reporting.publish import publish
 from textgen.reporting.results import RETAINED, EvaluationResults
@@ -66,7 +67,8 @@ class RunLog:
             step = directory.status().get("step", 0)
             directory.create()
             directory.write_status("running", step=step)
-            write_json(directory.path / "environment.json", environment(accelerator) | facts)
+            facts = environment(accelerator) | facts | {"tracking_id": directory.tracking_id()}
+            write_json(directory.path / "environment.json", facts)
             self._tracker = start_tracker(directory, tracking, accelerator.print)
 
     def resume_from(self, state: TrainState) -> None:
@@ -82,6 +84,10 @@ class RunLog:
         last = state.step or -1  # a run that starts from scratch samples step 0 again
         for record in (self._metrics, self._timing, self._samples):
             record.truncate_after(last)
+        remove_earlier_end(
+            self._metrics, self._timing, self._samples, self.results, self.directory.settings,
+            step=state.step, total_steps=self.total_steps,
+        )  # fmt: skip
         metrics = self._metrics.read()
         lost = {row["step"] for row in self._timing.read()} - {row["step"] for row in metrics}
         if lost:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from textgen.run.lock import LOCK_FILE, is_locked, take_lock
 AUTO = "auto"
 RESOLVED = ("block_size", "packing", "learning_rate", "warmup_steps")  # if auto, chosen for the model and the data
 
+LENGTH = ("steps", "epochs")  # a run may go on with another number of them: see textgen.plan.extend
+
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
     """SHA-256 of the settings that a result depends on."""
@@ -32,7 +34,9 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
-def differing_settings(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
+def differing_settings(
+    existing: Mapping[str, Any], requested: Mapping[str, Any], *, ignoring: Collection[str] = ()
+) -> list[str]:
     """The settings in which two runs differ that a result depends on, each with both values.
 
     A requested "auto" of the :data:`RESOLVED` settings may become any value.
@@ -41,6 +45,7 @@ def differing_settings(existing: Mapping[str, Any], requested: Mapping[str, Any]
         f"{name}: {existing.get(name)} (existing) vs {requested.get(name)} (requested)"
         for name in {**requested, **existing}
         if name not in NOT_FINGERPRINTED
+        and name not in ignoring
         and requested.get(name) != existing.get(name)
         and not (name in RESOLVED and requested.get(name) == AUTO)
     ]
@@ -82,7 +87,17 @@ class RunDirectory:
 
     def is_complete(self) -> bool:
         """Whether the run here finished."""
-        return self.status().get("state") == "done"
+        return self.status().get("state") == "done" and not self.has_other_length()
+
+    def has_other_length(self) -> bool:
+        """Whether the run here was started with another number of steps or epochs than is requested."""
+        existing = self._existing_settings() or self.settings
+        return any(existing.get(name) != self.settings.get(name) for name in LENGTH)
+
+    @property
+    def checkpoint_fingerprint(self) -> str:
+        """SHA-256 of the settings that the weights after a step depend on, as far as :attr:`fingerprint` has them."""
+        return fingerprint({name: value for name, value in self.settings.items() if name not in LENGTH})
 
     def describe(self) -> str:
         """The state of the run here, for a plan."""
@@ -200,15 +215,21 @@ class RunDirectory:
             "it, or use --resume=never to start another run alongside."
         )
 
-    def _compare_settings(self) -> None:
+    def _existing_settings(self) -> dict[str, Any] | None:
+        """The settings of the run here; None if there is none, or its ``config.yaml`` is damaged."""
         try:
-            existing = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-            assert isinstance(existing, dict)
-        except (yaml.YAMLError, UnicodeDecodeError, AssertionError):
+            found = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _compare_settings(self) -> None:
+        existing = self._existing_settings()
+        if existing is None:
             raise UserError(
                 f"{self._flag} {self.path}: its config.yaml is damaged. Restore it, or choose another directory."
-            ) from None
-        if differences := differing_settings(existing, self.settings):
+            )
+        if differences := differing_settings(existing, self.settings, ignoring=LENGTH):
             raise UserError(
                 f"{self._flag} {self.path}: holds a run with other settings. {', '.join(differences[:6])}. Choose "
                 f"another directory, or omit {self._flag} to get one for these settings."

@@ -10,11 +10,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
+from textgen.data.tokenization import tokenizer_fingerprint
 from textgen.model.build import TrainableModel
 from textgen.model.config import AdapterConfig
 from textgen.model.contexts import evaluating
 from textgen.model.layers import compile_blocks
 from textgen.model.loss import ModelWithLoss
+from textgen.run.changes import Files
 from textgen.training.checkpoints import Checkpoints
 from textgen.training.config import EngineConfig, TrainingConfig
 from textgen.training.distributed import deepspeed_zero
@@ -53,13 +55,16 @@ class PreparedModel:
         with evaluation_weights(self.optimizer), unsharded(self.accelerator, self.training_model):
             yield
 
-    def checkpoints(self, directory: Path, *, fingerprints: Mapping[str, str], keep: int) -> Checkpoints:
+    def checkpoints(
+        self, directory: Path, *, fingerprints: Mapping[str, str], keep: int, inputs: Mapping[str, Files] | None = None
+    ) -> Checkpoints:
         """The checkpoints of this model and its optimizer.
 
         Args:
             directory: the run's ``checkpoints`` directory.
             fingerprints: what a resumed run must have in common with this one besides :meth:`fingerprints`.
             keep: number of recent checkpoints to keep in addition to the best.
+            inputs: the files that the run reads, to name those that changed.
         """
         return Checkpoints(
             directory,
@@ -68,11 +73,14 @@ class PreparedModel:
             {**fingerprints, **self.fingerprints()},
             keep=keep,
             scaler=self.accelerator.scaler,
+            inputs=inputs or {},
         )
 
     def fingerprints(self) -> dict[str, str]:
-        """What a resumed run must have in common with this one: base weights, precision and, if exact, threads."""
+        """What a resumed run must have in common with this one: base weights, tokenizer, precision and, if exact,
+        threads."""
         found = {"model": self.built.base_fingerprint, "precision": precision_of(self.accelerator)}
+        found["tokenizer"] = tokenizer_fingerprint(self.built.found.tokenizer)
         return found | ({"threads": str(torch.get_num_threads())} if self.exact else {})
 
     def save(self, directory: Path) -> None:
