@@ -7,7 +7,7 @@ import pytest
 
 from textgen.errors import UserError
 from textgen.files import write_json
-from textgen.plan.extend import check_length
+from textgen.plan.extend import check_length, other_lengths
 from textgen.run.directory import RunDirectory
 from textgen.training.config import TrainingConfig
 
@@ -78,3 +78,22 @@ def test_epochs_are_compared_once_they_are_counted():
 def test_a_run_whose_length_is_unknown_is_left_alone():
     begun(replace(CONSTANT, steps=None, epochs=1.0), 20)
     assert "is not known any more. Use its own length (--epochs 1.0)" in refused(replace(CONSTANT, steps=80))
+
+
+def named(**changed) -> RunDirectory:
+    """A run whose directory has the default name."""
+    return RunDirectory(asdict(replace(CONSTANT, **changed)) | {"run_dir": None}, path=None, name="x[1]")
+
+
+def test_without_a_directory_runs_of_another_length_are_pointed_out():
+    short, other = named(), named(seed=1)
+    for run in (short, other):
+        run.create()
+    Path("runs/x-1-damaged").mkdir()
+    Path("runs/x-1-damaged/config.yaml").write_bytes(b"[")
+    assert other_lengths(named(steps=80)) == [
+        f"{short.path} has this run with --steps 40; to go on with it, add --run-dir {short.path}"
+    ]
+    assert other_lengths(short) == other_lengths(named(seed=2)) == []
+    chosen = RunDirectory(asdict(CONSTANT) | {"run_dir": "mine"}, path="mine", name="x")
+    assert other_lengths(chosen) == []

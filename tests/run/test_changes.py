@@ -19,6 +19,10 @@ def test_each_change_of_a_file_has_its_words():
     assert changed_files(NOW, NOW) == []
 
 
+def test_a_name_that_a_terminal_would_obey_is_printed_without_its_commands():
+    assert changed_files({"a\x1b[31m\u202eb": [1, "x"]}, {}) == ["a\ufffd[31m\ufffdb: missing now"]
+
+
 @pytest.mark.parametrize("damaged", [None, 5, [], {}, ["x"], [None, "b"], [[], []]])
 def test_a_damaged_record_of_a_file_is_a_change(damaged):
     [found] = changed_files({"a.txt": damaged}, {"a.txt": [5, "b"]})

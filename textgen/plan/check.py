@@ -25,7 +25,7 @@ from textgen.plan.check_examples import (
     target_problems,
     template_problems,
 )
-from textgen.plan.extend import check_length
+from textgen.plan.extend import check_length, other_lengths
 from textgen.plan.inputs import run_inputs
 from textgen.plan.resume import check_resume
 from textgen.plan.sample_data import sample_data
@@ -106,7 +106,7 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
     if problems:
         raise UserError.of(problems)
     if is_main_process() and not directory.is_complete():
-        for note in notes:
+        for note in (*notes, *other_lengths(directory)):
             print(note, flush=True)
     return replace(checked, targets=check_method(checked.model, config.adapters), inputs=inputs)
 

@@ -4,16 +4,19 @@ It can if the longer run, started anew, would have computed the same steps so fa
 same bytes. What the shorter run recorded only because it ended is removed (``textgen/reporting/earlier_end.py``).
 """
 
+import glob
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from textgen.errors import UserError
-from textgen.plan.resume import settings_of
-from textgen.run.directory import AUTO, LENGTH, RunDirectory
+from textgen.plan.resume import read_settings, settings_of
+from textgen.run.directory import AUTO, LENGTH, RunDirectory, differing_settings
 from textgen.training.config import TrainingConfig
 from textgen.training.extend import first_other_rate, resolved
 from textgen.training.schedule import learning_rate_at
+
+_MOST_COMPARED = 50  # runs, a few milliseconds each
 
 
 def check_length(training: TrainingConfig, directory: RunDirectory, total_steps: int | None) -> None:
@@ -59,6 +62,20 @@ def check_length(training: TrainingConfig, directory: RunDirectory, total_steps:
         raise UserError(
             f"{_length(training)}: the run in {place} cannot go on to {total_steps:,} steps. {reason} {remedy}"
         )
+
+
+def other_lengths(directory: RunDirectory) -> list[str]:
+    """Lines about runs that differ from a new one, whose directory has the default name, in their length alone."""
+    if directory.settings.get("run_dir") is not None or directory.exists():
+        return []
+    stem = directory.path.name.rpartition("-")[0]
+    notes = []
+    for path in sorted(directory.path.parent.glob(f"{glob.escape(stem)}-*/config.yaml"))[:_MOST_COMPARED]:
+        existing = read_settings(path)
+        if existing and not differing_settings(existing, directory.settings, ignoring=LENGTH):
+            place = path.parent
+            notes.append(f"{place} has this run with {_length_of(existing)}; to go on with it, add --run-dir {place}")
+    return notes
 
 
 def _reason(step: int, before: TrainingConfig, before_total: int, training: TrainingConfig, total: int) -> str:

@@ -104,8 +104,13 @@ def _check_begun(directory: RunDirectory, data_fingerprint: str, inputs: Mapping
 
 def settings_of(checkpoint: Path) -> dict[str, Any]:
     """The settings of the checkpoint's run; empty if its directory is not around it any more."""
+    return read_settings(checkpoint.parent.parent / "config.yaml")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in the ``config.yaml`` of a run; empty if it is missing or damaged."""
     try:
-        found = yaml.safe_load((checkpoint.parent.parent / "config.yaml").read_text(encoding="utf-8"))
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -31,12 +31,13 @@ def changed_files(before: Files, now: Files) -> list[str]:
     """What is different about each file that changed, such as "plays.txt: 1,204 bytes then, 1,210 now"."""
     found = []
     for name in sorted({**before, **now}):
+        shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
         if name not in now:
-            found.append(f"{name}: missing now")
+            found.append(f"{shown}: missing now")
         elif name not in before:
-            found.append(f"{name}: new")
+            found.append(f"{shown}: new")
         elif before[name] != now[name]:
-            found.append(f"{name}: {_difference(before[name], now[name])}")
+            found.append(f"{shown}: {_difference(before[name], now[name])}")
     return found
 
 

@@ -46,7 +46,7 @@ for row in StepRecord(run_dir / "metrics.jsonl").read():
     mirror.log(row)
 mirror.log({"step": 401, "train/loss": 1.5})
 mirror.log({"step": 401, "train/loss": 9.9})
-while action == "exit early" and mirror._run is None:
+while action == "exit early" and not mirror.has_started:
     time.sleep(0.1)
 print("LOGGED", time.monotonic() - began, flush=True)
 if action != "exit early":

@@ -74,6 +74,11 @@ class WandbMirror:
         begin = partial(start_wandb_run, init, mode, echo, init_timeout, fallback=fallback)
         return cls(begin, run_dir, echo, timeout=timeout)
 
+    @property
+    def has_started(self) -> bool:
+        """Whether the W&B run has begun, online or offline, and has not ended."""
+        return self._run is not None and not self._is_over
+
     def log(self, row: Mapping[str, Any]) -> None:
         """Mirror a row of ``metrics.jsonl``, unless W&B already has it."""
         self._jobs.put(lambda run: self._log(run, row))
