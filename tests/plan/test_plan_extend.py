@@ -75,6 +75,12 @@ def test_epochs_are_compared_once_they_are_counted():
     assert "--schedule cosine of 40 steps" in refused(replace(CONSTANT, schedule="cosine", steps=80))
 
 
+@pytest.mark.parametrize("damaged", [{"warmup_steps": "x"}, {"learning_rate": None}, {"schedule": "x"}])
+def test_a_run_whose_settings_are_damaged_is_left_alone(damaged):
+    begun(replace(CONSTANT, **damaged), 20)
+    assert "is not known any more" in refused(replace(CONSTANT, steps=80))
+
+
 def test_a_run_whose_length_is_unknown_is_left_alone():
     begun(replace(CONSTANT, steps=None, epochs=1.0), 20)
     assert "is not known any more. Use its own length (--epochs 1.0)" in refused(replace(CONSTANT, steps=80))

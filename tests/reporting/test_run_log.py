@@ -216,6 +216,23 @@ def test_resuming_drops_later_rows_and_gives_the_tracker_the_earlier_ones(start,
     assert (directory.status()["state"], directory.status()["step"]) == ("running", 4)
 
 
+def test_a_run_that_goes_on_loses_what_it_had_only_since_it_ended(start, directory, tracker):
+    log = start(total_steps=4)
+    log.resume_from(TrainState())
+    for number in range(1, 5):
+        log.add_step(step())
+        log.log({"step": number, "train/loss": 1 / number} | ({"eval/loss": 1.0} if number == 4 else {}))
+    log.log_samples([sample(3), sample(4)])
+    tracker.forget()
+    start(total_steps=4).resume_from(TrainState(step=4))
+    assert [row.keys() for row in tracker.rows][-1] == {"step", "train/loss", "eval/loss"}
+    tracker.forget()
+    start(total_steps=9).resume_from(TrainState(step=4))
+    assert rows_of(directory, "metrics")[-1] == tracker.rows[-1] == {"step": 4, "train/loss": 0.25}
+    assert [row["step"] for row in tracker.samples] == [3]
+    assert directory.environment()["tracking_id"] == directory.tracking_id()
+
+
 @pytest.mark.parametrize("left", [None, b"", b'{"step": 1, "train/loss": 1.0}\n{"step'])
 def test_a_run_whose_metrics_lost_rows_is_not_continued(start, directory, tracker, left):
     write_six_steps(start())

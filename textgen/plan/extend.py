@@ -11,10 +11,10 @@ from typing import Any
 
 from textgen.errors import UserError
 from textgen.plan.resume import read_settings, settings_of
-from textgen.run.directory import AUTO, LENGTH, RunDirectory, differing_settings
+from textgen.run.directory import LENGTH, RunDirectory, differing_settings
 from textgen.training.config import TrainingConfig
 from textgen.training.extend import first_other_rate, resolved
-from textgen.training.schedule import learning_rate_at
+from textgen.training.schedule import SCHEDULES, learning_rate_at
 
 _MOST_COMPARED = 50  # runs, a few milliseconds each
 
@@ -45,7 +45,7 @@ def check_length(training: TrainingConfig, directory: RunDirectory, total_steps:
         )
     if before is None or before_total is None:
         raise UserError(
-            f"{_length(training)}: how long the run in {place} was to be is not known any more. Use its own length "
+            f"{_length(training)}: what the run in {place} was to be is not known any more. Use its own length "
             f"({_length_of(existing)}), or name another directory."
         )
     step = first_other_rate(done, before, before_total, training, total_steps)
@@ -89,10 +89,11 @@ def _reason(step: int, before: TrainingConfig, before_total: int, training: Trai
 
 
 def _training(settings: Mapping[str, Any]) -> TrainingConfig | None:
-    """The training settings of an earlier run; None if they have no numbers for what was ``auto``."""
+    """The training settings of an earlier run; None if they have no numbers for what was ``auto``, or are damaged."""
     names = {field.name for field in fields(TrainingConfig)}
     found = TrainingConfig(**{name: value for name, value in settings.items() if name in names})
-    return None if AUTO in (found.learning_rate, found.warmup_steps) else found
+    has_numbers = isinstance(found.learning_rate, int | float) and isinstance(found.warmup_steps, int)
+    return found if has_numbers and found.schedule in SCHEDULES else None
 
 
 def _total(directory: RunDirectory, settings: Mapping[str, Any]) -> int | None:

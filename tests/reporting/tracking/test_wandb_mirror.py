@@ -22,6 +22,7 @@ import sys
 import time
 from pathlib import Path
 import psutil
+import wandb
 from textgen.reporting.jsonl import StepRecord
 from textgen.reporting.tracking.wandb_mirror import WandbMirror
 

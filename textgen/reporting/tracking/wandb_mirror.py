@@ -12,7 +12,7 @@ from textgen.errors import first_line
 from textgen.reporting.config import WandbMode
 from textgen.reporting.results import RunFiles
 from textgen.reporting.tracking.wandb_results import log_results
-from textgen.reporting.tracking.wandb_run import start_wandb_run, stop_service
+from textgen.reporting.tracking.wandb_run import import_wandb, start_wandb_run, stop_service
 from textgen.reporting.tracking.wandb_tables import SamplesTable
 
 _EARLY_EXIT = 10  # seconds that a program that ends before ``finish`` waits for W&B
@@ -21,7 +21,7 @@ _EARLY_EXIT = 10  # seconds that a program that ends before ``finish`` waits for
 class WandbMirror:
     """A W&B run that mirrors the run directory, or does nothing if there is no W&B run.
 
-    All calls to W&B run on a thread of their own, also the one that starts the run, so that a slow server delays
+    All calls to W&B, also the one that starts the run, happen on a thread of their own, so that a slow server delays
     nothing. The first error is reported and disables the mirror; what W&B then lacks is still in the run directory, and
     ``textgen replay`` uploads it.
 
@@ -71,6 +71,7 @@ class WandbMirror:
         is a problem instead. :meth:`finish` waits at most ``timeout`` seconds.
         """
         init = {"dir": run_dir, "config": dict(config), "id": run_id, "project": project, "name": name}
+        import_wandb(mode)
         begin = partial(start_wandb_run, init, mode, echo, init_timeout, fallback=fallback)
         return cls(begin, run_dir, echo, timeout=timeout)
 

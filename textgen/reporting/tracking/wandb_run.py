@@ -28,8 +28,7 @@ def start_wandb_run(
         Exception: an offline run cannot be started either, for example because W&B is not installed properly; or,
             without ``fallback``, an online one cannot.
     """
-    # WANDB_MODE is how a cluster or a test suite sets the mode of every program.
-    requested = os.environ.get("WANDB_MODE", "auto").lower() if mode == "auto" else mode
+    requested = _requested_mode(mode)
     if requested == "disabled":
         return None
     # With an unresponsive server, W&B's error reporting delays the end of the program by 20 s.
@@ -69,6 +68,21 @@ def start_wandb_run(
 def run_directory(run: Any) -> str:
     """The directory of a W&B run, as `wandb leet` and `wandb sync` take it."""
     return str(run.settings.sync_dir)
+
+
+def import_wandb(mode: WandbMode) -> None:
+    """Import W&B if it will be used, on the thread of the caller; what is wrong with it shows when the run starts.
+
+    Two threads that import modules at once may see half of one, so the training thread does this before others begin.
+    """
+    if _requested_mode(mode) != "disabled":
+        with contextlib.suppress(Exception):
+            import wandb  # noqa: F401
+
+
+def _requested_mode(mode: WandbMode) -> str:
+    # WANDB_MODE is how a cluster or a test suite sets the mode of every program.
+    return os.environ.get("WANDB_MODE", "auto").lower() if mode == "auto" else mode
 
 
 def stop_service() -> None:
