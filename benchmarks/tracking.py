@@ -5,9 +5,9 @@
 
 Rows: what the tracker alone costs, in CPU time of this process and of W&B's own: once, for its start, and for each row,
 sent 20 times a second; and how long a call keeps the caller. Runs: the bundled model is fine-tuned on the bundled text,
-with a row of metrics in every step, ten times as many as by default. Runs take turns; a run's training is timed from
-step 21, without W&B's start, to the last row, and its ending is how long it waits for W&B after that (at most 5 s here). Ratios to a
-run with `--track none` are those of the medians, with the range over rounds in brackets.
+with a row of metrics in every step, ten times as many as by default. Runs take turns; training is timed from step 21,
+without W&B's start, to the last row, and the ending is how long a run waits for W&B after that (at most 5 s here).
+Ratios to a run with `--track none` are those of the medians, with the range over rounds in brackets.
 
 The server is the stub of the tests, in a process of its own.
 """
