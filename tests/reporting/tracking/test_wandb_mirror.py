@@ -247,6 +247,10 @@ class Broken:
 
     def __init__(self) -> None:
         self.calls = 0
+        self.ends: list[int] = []
+
+    def finish(self, exit_code: int) -> None:
+        self.ends.append(exit_code)
 
     def log(self, values: dict[str, Any]) -> None:
         self.calls += 1
@@ -261,6 +265,7 @@ def test_an_error_is_reported_once_and_disables_the_mirror(run_dir):
         mirror.log({"step": step})
     mirror.finish(run_dir)
     assert broken.calls == 1
+    assert broken.ends == [1], "W&B gets what was sent before"
     assert mirror.problem == "W&B disabled after an error: disk full"
     assert lines == [f"{mirror.problem}. {run_dir} has everything; `textgen replay {run_dir}` uploads it."]
 

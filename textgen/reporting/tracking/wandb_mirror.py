@@ -1,6 +1,7 @@
 """Weights & Biases as a mirror of the run directory, which cannot stop, slow down or change a run."""
 
 import atexit
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -101,12 +102,13 @@ class WandbMirror:
         self._is_ended = True
         if not self._is_over:
             self._jobs.put(lambda run: run.finish(exit_code=exit_code))
-            self._jobs.put(None)
-            self._thread.join(timeout)
-        if self._thread.is_alive() and not self._is_over:
+        self._jobs.put(None)
+        self._thread.join(timeout)
+        is_stuck = self._thread.is_alive()
+        if is_stuck:
             self._give_up(f"W&B did not finish within {timeout:g} s; continuing without it")
         self._is_over = True
-        if self.problem:
+        if is_stuck or self.problem:
             stop_service()
 
     def _end_early(self) -> None:
@@ -142,9 +144,11 @@ class WandbMirror:
         logged = self._run.summary.get("train/step") if self._run.resumed else None
         self._logged_step = int(logged) if isinstance(logged, int | float) else -1
         while (job := self._jobs.get()) is not None:
-            if self._is_over:
-                return
             try:
                 job(self._run)
             except Exception as error:
                 self._give_up(f"W&B disabled after an error: {first_line(error)}")
+                with contextlib.suppress(Exception):
+                    self._run.finish(exit_code=1)  # so that W&B gets what was sent before
+            if self._is_over:
+                return

@@ -87,10 +87,10 @@ def _requested_mode(mode: WandbMode) -> str:
 
 def stop_service() -> None:
     """End W&B's service process: with its server dead, it would keep this program from ending for a long time."""
-    if "wandb" not in sys.modules:
+    wandb = sys.modules.get("wandb")
+    if wandb is None:  # it was never used, or cannot be imported
         return
     import psutil
-    import wandb
 
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
