@@ -16,7 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-RECIPES = ("finetune", "evaluate", "make_tokenizer")
+SCRIPTS = {
+    "recipes/finetune.py": "recipes.finetune",
+    "recipes/evaluate.py": "recipes.evaluate",
+    "recipes/make_tokenizer.py": "recipes.make_tokenizer",
+    "textgen replay": "textgen.commands.replay",
+}
 FOLDERS = ("recipes", "textgen", "launch", "benchmarks", "docs")
 
 
@@ -64,7 +69,7 @@ def summary(path: Path) -> str:
 
 
 def flags_page() -> str:
-    """Every flag of every recipe, with its default and its help."""
+    """Every flag of every recipe and command, with its default and its help."""
     lines = [
         "# Flags",
         "",
@@ -76,10 +81,10 @@ def flags_page() -> str:
         "a switch off.",
     ]
     shown: set[type] = set()
-    for recipe in RECIPES:
-        main = importlib.import_module(f"recipes.{recipe}").main
+    for script, module in SCRIPTS.items():
+        main = importlib.import_module(module).main
         hints = typing.get_type_hints(typing.get_type_hints(main)["config"])
-        lines += ["", f"## `recipes/{recipe}.py`"]
+        lines += ["", f"## `{script}`"]
         shared = [group for group, config in hints.items() if config in shown]
         if shared:
             lines += ["", f"Also the flags of {', '.join(shared)} above."]
@@ -95,9 +100,12 @@ def flags_page() -> str:
 def rows_of(config: type) -> Iterator[tuple[str, str, str]]:
     """Flag, default and help of each field."""
     hints, helps = typing.get_type_hints(config), field_docstrings(config)
+    annotated = typing.get_type_hints(config, include_extras=True)
     for field in dataclasses.fields(config):
         choices = typing.get_args(hints[field.name]) if typing.get_origin(hints[field.name]) is typing.Literal else ()
-        flag = "--" + field.name.replace("_", "-")
+        marks = getattr(annotated[field.name], "__metadata__", ())
+        metavar = next((mark.metavar for mark in marks if hasattr(mark, "metavar")), None)
+        flag = metavar or "--" + field.name.replace("_", "-")  # what has a name of its own is given by its place
         values = f" `{'`, `'.join(map(str, choices))}`." if choices else ""
         default = (
             "required"

@@ -116,13 +116,16 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     prepared = prepare(accelerator, trainable, config.training, config.engine, config.adapters)
     checkpoints = prepared.checkpoints(
         directory.path / "checkpoints", keep=config.run.keep_checkpoints,
-        fingerprints={"settings": directory.fingerprint, "data": corpus.fingerprint, "order of blocks": ORDER},
-        extra=directory.copies,
+        fingerprints={
+            "settings": directory.checkpoint_fingerprint, "data": corpus.fingerprint, "order of blocks": ORDER
+        },
+        inputs=checked.inputs, extra=directory.copies,
     )  # fmt: skip
     checkpoint = checkpoints.find(config.run.resume, echo)  # now: an unusable one must fail before the first evaluation
 
     # ------------------------------------------------------------------------------------------- the run directory
     facts = trainable.facts() | corpus.facts() | parts | drawn.facts() | {"microbatch_size": microbatch_size}
+    facts |= {"total_steps": total_steps, "inputs": checked.inputs}
     run_log = RunLog(accelerator, directory, config.tracking, facts, total_steps=total_steps)
 
     # ------------------------------------------------------------------------------------ evaluate before training

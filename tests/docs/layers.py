@@ -5,6 +5,7 @@ From the bottom to the top:
     foundation  textgen/*.py and textgen/run/
     packages    data → model → training → evaluation → reporting; each may import those to its left (``ROOMS`` below)
     plan        textgen/plan/ may import every package
+    commands    textgen/commands/ too; only textgen/__main__.py imports it
     recipes     import everything; nothing imports them
 
 Inside a package, top-level modules and sub-packages have rules of their own: see ``SUB_PACKAGES`` and ``WITHIN``.
@@ -205,8 +206,12 @@ def allowed(module: str, imported: str) -> bool:
     if imported.split(".")[0] in OUTSIDE:
         return False
     room, other = room_of(module), room_of(imported)
+    if room == "__main__":
+        return other == "commands"
+    if room == "commands":
+        return other != "__main__"
     if room == "plan":
-        return True
+        return other not in ("commands", "__main__")
     if room in FOUNDATION:
         return other in FOUNDATION and (other != "run" or room == "run")
     if other in FOUNDATION:

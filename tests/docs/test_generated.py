@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from recipe_modules import CONFIG_CLASSES
 
+from textgen.commands.replay import UploadConfig
+
 ROOT = Path(__file__).parents[2]
 GENERATE = runpy.run_path(str(ROOT / "docs/generate.py"))
 
@@ -30,7 +32,9 @@ def test_the_code_page_has_a_line_for_every_file() -> None:
 
 def test_the_flags_page_has_every_flag_with_its_help() -> None:
     page = (ROOT / "docs/flags.md").read_text()
-    rows = [line for line in page.splitlines() if line.startswith("| `--")]
-    groups = {group for config in CONFIG_CLASSES.values() for group in typing.get_type_hints(config).values()}
+    rows = [line for line in page.splitlines() if line.startswith(("| `--", "| `RUN`"))]
+    groups = {group for config in CONFIG_CLASSES.values() for group in typing.get_type_hints(config).values()} | {
+        UploadConfig
+    }
     assert len(rows) == sum(len(dataclasses.fields(group)) for group in groups)
     assert all(len(row.split(" | ")[2].strip(" |")) > 10 for row in rows), "a flag without a help text"

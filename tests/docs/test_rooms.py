@@ -24,6 +24,7 @@ from layers import (
 )
 
 IMPORTS = read_imports()
+TOP = ("plan", "commands", "__main__")  # above the rooms
 
 
 def test_every_module_follows_the_layers() -> None:
@@ -32,7 +33,7 @@ def test_every_module_follows_the_layers() -> None:
 
 def test_enough_was_checked() -> None:
     """Near the true numbers, so that a check that stops finding files or imports fails."""
-    count = {room: sum(room_of(module) == room for module in IMPORTS) for room in (*ROOMS, *FOUNDATION, "plan")}
+    count = {room: sum(room_of(module) == room for module in IMPORTS) for room in (*ROOMS, *FOUNDATION, *TOP)}
     expected = {"data": 12, "model": 23, "training": 19, "evaluation": 57, "reporting": 26}
     expected |= {
         "errors": 1,
@@ -44,6 +45,7 @@ def test_enough_was_checked() -> None:
         "progress": 1,
         "run": 13,
         "plan": 8,
+        "commands": 3,
     }
     assert all(0.95 * number <= count[package] for package, number in expected.items()), count
     assert sum(count.values()) + 1 == len(IMPORTS) >= 137, "textgen/__init__.py is in no package"
@@ -54,10 +56,10 @@ def test_enough_was_checked() -> None:
 
 def test_every_package_has_rules() -> None:
     packages = {module_name(path) for path in (ROOT / "textgen").rglob("__init__.py")}
-    top = {f"textgen.{name}" for name in (*ROOMS, "run", "plan")}
+    top = {f"textgen.{name}" for name in (*ROOMS, "run", "plan", "commands")}
     assert packages == {"textgen", *top, *SUB_PACKAGES}
     modules = {path.stem for path in (ROOT / "textgen").glob("*.py")} - {"__init__"}
-    assert modules | {"run"} == set(FOUNDATION)
+    assert modules - {"__main__"} | {"run"} == set(FOUNDATION)
 
 
 def test_every_permission_is_used() -> None:
@@ -93,6 +95,10 @@ def test_every_permission_is_used() -> None:
         ("textgen.reporting.results", "textgen.plan.check"),
         ("textgen.reporting.results", "recipes.finetune"),
         ("textgen.plan.check", "recipes.finetune"),
+        ("textgen.plan.check", "textgen.commands.replay"),
+        ("textgen.reporting.results", "textgen.commands.table"),
+        ("textgen.commands.table", "textgen.__main__"),
+        ("textgen.__main__", "textgen.reporting.results"),
         ("textgen.data.corpus", "tests.conftest"),
         # sub-packages of data
         ("textgen.data.formats.streams", "textgen.data.config"),
@@ -140,6 +146,7 @@ def test_the_rules_can_fail(module: str, imported: str) -> None:
         ("textgen.evaluation.measure_model", "textgen.evaluation.quality.compare_strategies"),
         ("textgen.evaluation.quality.judge", "textgen.evaluation.decoding.search.beam_search"),
         ("textgen.plan.check", "textgen.reporting.results"),
+        ("textgen.commands.replay", "textgen.reporting.results"),
         ("textgen.training.step", "textgen.training.distributed.exact"),
     ],
 )

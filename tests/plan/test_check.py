@@ -41,7 +41,8 @@ def test_the_default_settings_pass_and_nothing_is_written(checked, tmp_path):
 def test_invalid_settings_of_all_groups_are_in_one_message(checked):
     wrong: dict[str, Any] = {"--dropout": -0.1, "--attention-dropout": 1, "--method": "lora", "--lora-rank": 0}
     wrong |= {"--lora-alpha": -1, "--lora-dropout": 1, "--lora-plus-ratio": 0, "--validation-fraction": 1}
-    wrong |= {"--block-size": 1, "--learning-rate": -1, "--threads": -1, "--log-every": 0, "--prompts": 0}
+    wrong |= {"--block-size": 1, "--learning-rate": -1, "--threads": -1, "--log-every": 0}
+    wrong |= {"--wandb-timeout": 0, "--prompts": 0}
     wrong |= {"--strategies": "gready"}
     with pytest.raises(UserError) as caught:
         checked("--from-scratch", *(word for pair in wrong.items() for word in pair))
@@ -50,7 +51,8 @@ def test_invalid_settings_of_all_groups_are_in_one_message(checked):
 
 
 def test_invalid_settings_of_an_evaluation_are_in_one_message(checked):
-    wrong = {"--dropout": -0.1, "--lora-rank": 0, "--block-size": 1, "--threads": -1, "--prompts": 0}
+    wrong = {"--dropout": -0.1, "--lora-rank": 0, "--block-size": 1, "--threads": -1, "--wandb-timeout": 0}
+    wrong |= {"--prompts": 0}
     with pytest.raises(UserError) as caught:
         checked(*(word for pair in wrong.items() for word in pair), recipe="evaluate")
     assert flags_of(caught) == list(wrong)
@@ -243,6 +245,14 @@ def test_validation_data_that_is_the_training_data_is_refused_for_training_only(
     with pytest.raises(UserError, match="--validation-data python-reference: all of it is also in --data"):
         checked(*flags)
     checked(*flags, recipe="evaluate")
+
+
+def test_the_files_of_a_run_are_known_for_when_they_change(checked, tmp_path):
+    (tmp_path / "plays.txt").write_text("To be or not to be.\n\nThat is the question.\n", encoding="utf-8")
+    inputs = checked("--data", "plays.txt", "--block-size", 2, "--evaluation-tokens", 5).inputs
+    assert list(inputs["data"]) == ["plays.txt"]
+    assert "tokenizer.json" in inputs["tokenizer"]
+    assert {"config.json", "model.safetensors"} == set(inputs["model"])
 
 
 def test_a_checkpoint_of_other_settings_is_refused(checked, tmp_path):

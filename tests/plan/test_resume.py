@@ -1,16 +1,25 @@
 """A checkpoint of other settings or data is refused before anything is loaded, and names what differs."""
 
+import hashlib
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
+from recipes.finetune import FinetuneConfig
 from textgen.errors import UserError
-from textgen.plan.resume import check_restorable, check_resume
+from textgen.files import write_json
+from textgen.plan.resume import CHANGEABLE, check_restorable, check_resume
 from textgen.run.directory import RunDirectory
-from textgen.training.checkpoint_manifest import checksums, write_manifest
+from textgen.training.checkpoint_manifest import write_manifest
 
-SETTINGS = {"steps": 2, "learning_rate": 1e-3, "threads": 1, "run_dir": None}
+SETTINGS = {"steps": 2, "learning_rate": 1e-3, "seed": 0, "threads": 1, "run_dir": None}
+
+
+def checksum(path: Path) -> dict[str, Any]:
+    data = path.read_bytes()
+    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def directory(path: str, **changed: Any) -> RunDirectory:
@@ -35,26 +44,69 @@ def refused(resume: object, mine: RunDirectory, data: str = "123") -> str:
 
 
 def test_the_same_settings_and_data_can_resume(checkpoint):
-    check_resume(str(checkpoint), directory("other", threads=2), "123")
+    assert check_resume(str(checkpoint), directory("other", threads=2), "123") == []
     for resume in ("auto", "never"):
-        check_resume(resume, directory("run"), "123")
-        check_resume(resume, directory("new", steps=3), "456")
+        assert check_resume(resume, directory("run"), "123") == []
+        assert check_resume(resume, directory("new", seed=3), "456") == []
+
+
+def test_a_checkpoint_of_another_run_may_differ_in_some_settings_which_are_listed(checkpoint):
+    [note] = check_resume(str(checkpoint), directory("other", steps=4, learning_rate=2e-3, threads=3), "123")
+    assert note == (
+        f"--resume {checkpoint}: settings that differ from those of its run: steps: 2 (existing) vs 4 (requested), "
+        "learning_rate: 0.001 (existing) vs 0.002 (requested)"
+    )
 
 
 def test_other_settings_are_named_with_both_values(checkpoint):
-    message = refused(checkpoint, directory("other", steps=4, learning_rate=2e-3, threads=3))
+    message = refused(checkpoint, directory("other", steps=4, seed=1))
     assert message.startswith(f"--resume {checkpoint}: this checkpoint was written with other settings")
-    assert "steps: 2 (existing) vs 4 (requested), learning_rate: 0.001 (existing) vs 0.002 (requested)." in message
+    assert "original one: seed: 0 (existing) vs 1 (requested). Use the same ones" in message
     (checkpoint.parent.parent / "config.yaml").unlink()
     assert "from the original one. Use the same ones" in refused(checkpoint, directory("other", steps=4))
 
 
+@pytest.mark.parametrize("resume", ["auto", "path"])
+def test_a_checkpoint_of_the_run_itself_may_differ_in_length_alone(checkpoint, resume):
+    resume = str(checkpoint) if resume == "path" else resume
+    assert check_resume(resume, directory("run", steps=4), "123") == []
+    assert "learning_rate: 0.001 (existing) vs 0.002 (requested)" in refused(
+        resume, directory("run", learning_rate=2e-3)
+    )
+
+
+def test_every_setting_that_may_differ_is_one(checkpoint):
+    names = {field.name for group in get_type_hints(FinetuneConfig).values() for field in fields(group)}
+    assert set(CHANGEABLE) <= names
+    assert not set(CHANGEABLE) & {"model", "method", "data", "block_size", "packing", "global_batch_size", "optimizer"}
+
+
 def test_what_is_auto_may_have_become_any_value(checkpoint):
-    check_resume(str(checkpoint), directory("other", learning_rate="auto"), "123")
-    message = refused(checkpoint, directory("other", learning_rate="auto", steps=4))
-    assert "steps: 2 (existing) vs 4 (requested). Use" in message
+    assert check_resume(str(checkpoint), directory("other", learning_rate="auto"), "123") == []
+    message = refused(checkpoint, directory("other", learning_rate="auto", seed=4))
+    assert "seed: 0 (existing) vs 4 (requested). Use" in message
     (checkpoint.parent.parent / "config.yaml").unlink()
     check_resume(str(checkpoint), directory("other", learning_rate="auto"), "123")  # known when the value is
+
+
+def test_files_of_the_data_that_changed_are_named(checkpoint):
+    write_json(Path("run/environment.json"), {"inputs": {"data": {"a.txt": [3, "x"]}}, "data_sha256": "123"})
+    with pytest.raises(UserError, match=r"the data changed .* was written \(a.txt: 3 bytes then, 4 now\), so"):
+        check_resume("auto", directory("run"), "456", {"data": {"a.txt": [4, "y"]}})
+
+
+def test_data_that_changed_before_the_first_checkpoint_is_refused_once_something_was_measured():
+    mine = directory("run")
+    mine.create()
+    now = {"data": {"a.txt": [4, "y"]}}
+    write_json(mine.path / "environment.json", {"inputs": {"data": {"a.txt": [3, "x"]}}, "data_sha256": "123"})
+    assert check_resume("auto", mine, "456", now) == []
+    (mine.path / "evaluation").mkdir()
+    assert check_resume("auto", mine, "123", now) == []
+    with pytest.raises(
+        UserError, match=r"run: the data changed since this run was started \(a.txt: 3 bytes then, 4 now"
+    ):
+        check_resume("auto", mine, "456", now)
 
 
 @pytest.mark.parametrize("resume", ["auto", "path"])
@@ -74,7 +126,9 @@ def test_settings_come_from_the_checkpoints_own_copy(checkpoint):
     config = checkpoint.parent.parent / "config.yaml"
     (checkpoint / config.name).write_bytes(config.read_bytes())
     fingerprints = {"settings": directory("run").fingerprint, "data": "123"}
-    write_manifest(checkpoint, step=2, files=checksums([checkpoint / config.name]), fingerprints=fingerprints)
+    write_manifest(
+        checkpoint, step=2, files={config.name: checksum(checkpoint / config.name)}, fingerprints=fingerprints
+    )
     config.write_bytes(b"[]")
     assert "steps: 2 (existing) vs 4 (requested)." in refused(checkpoint, directory("other", steps=4))
 

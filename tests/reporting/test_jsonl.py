@@ -87,6 +87,18 @@ def test_truncation_with_nothing_to_drop_does_not_rewrite(record):
     assert record.path.stat().st_ino == inode
 
 
+def test_replaced_rows_are_the_ones_that_would_have_been_appended(record, tmp_path):
+    rows = [{"step": 1, "x": 0.1}, {"step": 2, "x": 1e-300}]
+    other = StepRecord(tmp_path / "other.jsonl")
+    for row in rows:
+        other.append(row)
+    record.append({"step": 9})
+    record.replace(rows)
+    assert record.path.read_bytes() == other.path.read_bytes()
+    record.append({"step": 3})
+    assert [row["step"] for row in record.read()] == [1, 2, 3]
+
+
 def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(record):
     record.path.write_bytes(b'{"step": 1}\n{"step": 2, oops}\n{"step": 3}\n')
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2"):

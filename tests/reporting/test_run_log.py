@@ -48,6 +48,7 @@ def tracker(events, monkeypatch):
 @pytest.fixture
 def directory(tmp_path):
     flat = {"model": "tiny-gpt2", "data": "plays", "run_dir": None, "skip_decoding": True}
+    flat |= {"log_every": 1, "evaluate_every": 0, "sample_every": 3}
     return RunDirectory(flat, path=str(tmp_path / "run"), name="run")
 
 
@@ -216,6 +217,23 @@ def test_resuming_drops_later_rows_and_gives_the_tracker_the_earlier_ones(start,
     assert (directory.status()["state"], directory.status()["step"]) == ("running", 4)
 
 
+def test_a_run_that_goes_on_loses_what_it_had_only_since_it_ended(start, directory, tracker):
+    log = start(total_steps=4)
+    log.resume_from(TrainState())
+    for number in range(1, 5):
+        log.add_step(step())
+        log.log({"step": number, "train/loss": 1 / number} | ({"eval/loss": 1.0} if number == 4 else {}))
+    log.log_samples([sample(3), sample(4)])
+    tracker.forget()
+    start(total_steps=4).resume_from(TrainState(step=4))
+    assert [row.keys() for row in tracker.rows][-1] == {"step", "train/loss", "eval/loss"}
+    tracker.forget()
+    start(total_steps=9).resume_from(TrainState(step=4))
+    assert rows_of(directory, "metrics")[-1] == tracker.rows[-1] == {"step": 4, "train/loss": 0.25}
+    assert [row["step"] for row in tracker.samples] == [3]
+    assert directory.written_environment()["tracking_id"] == directory.tracking_id()
+
+
 @pytest.mark.parametrize("left", [None, b"", b'{"step": 1, "train/loss": 1.0}\n{"step'])
 def test_a_run_whose_metrics_lost_rows_is_not_continued(start, directory, tracker, left):
     write_six_steps(start())
@@ -243,7 +261,7 @@ def test_a_resumed_tracker_gets_only_the_rows_that_it_lacks(start, directory, tr
     wandb_run = SimpleNamespace(
         resumed=True, summary={"train/step": 2, "samples/step": 0}, settings=settings, log=sent.append, finish=print
     )
-    mirror = WandbMirror(wandb_run, lambda line: None)
+    mirror = WandbMirror(lambda: wandb_run, tmp_path, lambda line: None)
     monkeypatch.setattr(run_log_module, "start_tracker", lambda *args: mirror)
     start().resume_from(TrainState(step=4))
     mirror._end(0, timeout=30)

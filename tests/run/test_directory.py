@@ -32,7 +32,7 @@ GROUPS = (
 )
 FLAT: dict[str, Any] = {name: value for group in GROUPS for name, value in asdict(group).items() if name != "config"}
 RUN_SETTINGS = {"verify_data", "run_dir", "resume", "checkpoint_every", "keep_checkpoints", "dry_run", "threads"}
-TRACKING_SETTINGS = {"track", "wandb_project", "wandb_mode"}
+TRACKING_SETTINGS = {"track", "wandb_project", "wandb_mode", "wandb_timeout"}
 DATA_SETTINGS = {"verify_data"}
 STOPPING = {"max_skipped_steps"}  # says when a run ends without a result, and changes none
 
@@ -386,6 +386,24 @@ def test_the_lock_is_no_file_of_another_kind(tmp_path):
     (tmp_path / ".lock").write_bytes(b"")
     directory(tmp_path).check()
     assert directory(tmp_path, resume="never").path == tmp_path
+
+
+def test_a_run_of_another_length_is_neither_refused_nor_complete(tmp_path):
+    mine = directory(tmp_path / "run", steps=5)
+    mine.create()
+    mine.finish({}, step=5)
+    assert mine.is_complete()
+    for changed in ({"steps": 9}, {"steps": None, "epochs": 2.0}):
+        longer = directory(tmp_path / "run", **changed)
+        longer.check()
+        assert longer.has_other_length()
+        assert not longer.is_complete()
+        assert longer.checkpoint_fingerprint == mine.checkpoint_fingerprint
+        assert longer.fingerprint != mine.fingerprint
+    assert not mine.has_other_length()
+    assert directory(tmp_path / "run", steps=5, seed=3).checkpoint_fingerprint != mine.checkpoint_fingerprint
+    (tmp_path / "run/config.yaml").write_bytes(b"[")
+    assert mine.is_complete(), "what its settings were is not known"
 
 
 def test_the_state_is_described_for_a_plan(tmp_path):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from textgen.data.blocks import GlobalBatches
 from textgen.data.token_stream import TokenStream
 from textgen.errors import Diverged, UserError
+from textgen.files import write_json
 from textgen.model.adapters.lora import add_adapters
 from textgen.model.config import AdapterConfig
 from textgen.model.loss import ModelWithLoss
@@ -223,6 +224,38 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_changed(tmp_path, chan
         with pytest.raises(UserError, match=message):
             checkpoints.resume(source, silent)
     assert bits(checkpoints.model, checkpoints.optimizer) == before
+
+
+def test_files_that_changed_are_named(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", *small(), FINGERPRINTS)
+    path = checkpoints.save(TrainState(1))
+    write_json(tmp_path / "environment.json", {"inputs": {"data": {"a.txt": [5, "x"]}, "model": {"m.bin": [3, "y"]}}})
+    inputs = {"data": {"a.txt": [6, "z"]}, "model": {"m.bin": [3, "w"]}}
+    changed = Checkpoints(checkpoints.directory, *small(), FINGERPRINTS | {"data": "x"}, inputs=inputs)
+    with pytest.raises(UserError) as caught:
+        changed.find("auto", silent)
+    assert f"{path}: the data changed since this checkpoint was written (a.txt: 5 bytes then, 6 now), so" in str(
+        caught.value
+    )
+
+
+def test_a_checkpoint_of_another_run_may_have_other_settings_and_is_left_for_a_later_one_of_this(tmp_path):
+    theirs = save(tmp_path / "theirs", 5)
+    mine = Checkpoints(tmp_path / "mine", *small(), FINGERPRINTS | {"settings": "others"})
+    assert mine.find(str(theirs), silent) == theirs
+    early, late = mine.save(TrainState(4)), None
+    assert mine.find(str(theirs), silent) == theirs
+    late = mine.save(TrainState(6))
+    assert mine.find(str(theirs), silent) == late
+    assert mine.find(str(early), silent) == early, "one of this run is taken as it was named"
+
+
+def test_a_checkpoint_that_does_not_say_its_tokenizer_is_accepted(tmp_path):
+    path = save(tmp_path, 1)
+    assert Checkpoints(tmp_path, *small(), FINGERPRINTS | {"tokenizer": "x"}).find("auto", silent) == path
+    saved = Checkpoints(tmp_path, *small(), FINGERPRINTS | {"tokenizer": "x"}).save(TrainState(2))
+    with pytest.raises(UserError, match="the tokenizer changed since"):
+        Checkpoints(tmp_path, *small(), FINGERPRINTS | {"tokenizer": "y"}).find(str(saved), silent)
 
 
 def test_finding_a_checkpoint_accepts_or_refuses_it_without_loading_anything(tmp_path, monkeypatch):

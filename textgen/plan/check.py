@@ -1,7 +1,7 @@
 """Everything that a recipe checks before anything expensive starts; all problems are reported together."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,11 @@ from textgen.plan.check_examples import (
     target_problems,
     template_problems,
 )
+from textgen.plan.extend import check_length, other_lengths
+from textgen.plan.inputs import run_inputs
 from textgen.plan.resume import check_restorable, check_resume
 from textgen.plan.sample_data import sample_data
+from textgen.run.changes import Files
 from textgen.run.directory import RunDirectory
 from textgen.run.launcher import check_launcher
 
@@ -44,6 +47,7 @@ class Checked:
         judge: the model of ``--judge``, if given.
         amateur: the model of ``--amateur``, if given.
         targets: the weights that will get an adapter, with --method lora and qlora.
+        inputs: the files of data, tokenizer and model (:mod:`textgen.run.changes`).
     """
 
     sources: DataSources
@@ -51,6 +55,7 @@ class Checked:
     judge: FoundModel | None
     amateur: FoundModel | None
     targets: "AdapterTargets | None" = None
+    inputs: Mapping[str, Files] = field(default_factory=dict)
 
     @property
     def model(self) -> FoundModel:
@@ -79,6 +84,7 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
             *config.training.problems(world_size()),
             *config.engine.problems(config.training, world_size()),
             *config.run.problems(),
+            *config.tracking.problems(),
             *config.evaluation.problems(),
         ],
         block_size=None if config.data.block_size == "auto" else config.data.block_size,
@@ -88,8 +94,10 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
     problems: list[str] = []
     with collect_problems(problems):
         check_sources(config.data, checked.sources)
+    inputs, notes = run_inputs(checked.sources, checked.model), []
     with collect_problems(problems):
-        check_resume(config.run.resume, directory, checked.sources.fingerprint)
+        notes = check_resume(config.run.resume, directory, checked.sources.fingerprint, inputs)
+        check_length(config.training, directory, config.training.steps)
         check_restorable(directory)
     if checked.model.location.adapter:
         problems.append(
@@ -98,7 +106,10 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
         )
     if problems:
         raise UserError.of(problems)
-    return replace(checked, targets=check_method(checked.model, config.adapters))
+    if is_main_process() and not directory.is_complete():
+        for note in (*notes, *other_lengths(directory)):
+            print(note, flush=True)
+    return replace(checked, targets=check_method(checked.model, config.adapters), inputs=inputs)
 
 
 def check_method(found: FoundModel, adapters: AdapterConfig) -> "AdapterTargets | None":
@@ -127,6 +138,7 @@ def check_evaluation(config: Any, directory: RunDirectory) -> Checked:
         *config.adapters.problems(config.model.method),
         *config.data.problems(),
         *config.output.problems(),
+        *config.tracking.problems(),
         *config.evaluation.problems(),
     ]
     return _check(config, directory, models, problems)

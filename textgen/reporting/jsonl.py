@@ -7,7 +7,7 @@ copy of it. So a file that is damaged, during a run or between two, gets the con
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,11 @@ class StepRecord:
         self.content[:] = copy
         mend(self.path, self.content)
         return is_damaged
+
+    def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write other rows in place of all that are there, atomically."""
+        self.content[:] = b"".join(json_line(row) for row in rows)
+        write_bytes(self.path, bytes(self.content))
 
     def truncate_after(self, step: int) -> None:
         """Remove rows after ``step`` and an incomplete last line, atomically; if there are none, do nothing.

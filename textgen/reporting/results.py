@@ -165,6 +165,13 @@ class EvaluationResults:
             perplexity[RETAINED] = perplexity[RETAINED] | {"difference": retained}
         self.files.write({"perplexity.json": json_bytes(perplexity)})
 
+    def discard(self, *moments: str) -> None:
+        """Forget that these moments were measured, so that they are measured anew; their rows stay until then."""
+        perplexity = self.perplexity()
+        kept = {moment: entry for moment, entry in perplexity.items() if moment not in moments}
+        if kept != perplexity:
+            self.files.write({"perplexity.json": json_bytes(kept)})
+
     def _merged(self, name: str, moment: str, rows: Iterable[Mapping[str, Any]]) -> bytes:
         """The contents of a JSON Lines file with other rows of a moment."""
         others = [row for row in self._rows(name) if row["when"] != moment]

@@ -14,6 +14,7 @@ from textgen.files import json_bytes
 from textgen.progress import LINE_AFTER, LINE_EVERY
 from textgen.reporting.config import TrackingConfig
 from textgen.reporting.console import step_line
+from textgen.reporting.earlier_end import remove_earlier_end
 from textgen.reporting.jsonl import StepRecord
 from textgen.reporting.publish import publish
 from textgen.reporting.results import RETAINED, EvaluationResults
@@ -74,7 +75,8 @@ class RunLog:
                 accelerator.print(f"{directory.path / name}: missing or damaged, so the run is finished again")
             directory.create()
             directory.write_status("running", step=step)
-            directory.write_file("environment.json", json_bytes(environment(accelerator) | facts))
+            facts = environment(accelerator) | facts | {"tracking_id": directory.tracking_id()}
+            directory.write_file("environment.json", json_bytes(facts))
             self._discard_damaged_results()
             self._tracker = start_tracker(directory, tracking, accelerator.print)
         accelerator.wait_for_everyone()  # every process sees the same results
@@ -102,6 +104,10 @@ class RunLog:
             self._restore(record, state.step, checkpoint)
         for record in (self._metrics, self._timing, self._samples):
             record.truncate_after(done if state.step else -1)  # what follows an interrupted step is done again
+        remove_earlier_end(
+            self._metrics, self._timing, self._samples, self.results, self.directory.settings,
+            step=state.step, total_steps=self.total_steps,
+        )  # fmt: skip
         metrics = self._metrics.read()
         self._check_complete(metrics)
         self.directory.write_status("running", step=state.step)

@@ -18,6 +18,7 @@ NOT_FINGERPRINTED = {
     "track",
     "wandb_project",
     "wandb_mode",
+    "wandb_timeout",
     "dry_run",
     "verify_data",
     "threads",
@@ -33,8 +34,8 @@ class RunConfig:
     run_dir: str | None = None
     """Directory of the run. Default: a directory under runs/, named after the model, method, data and settings."""
     resume: str = "auto"
-    """auto: resume this run if it was interrupted; never: start a new run alongside; PATH: resume from that
-    checkpoint."""
+    """auto: resume this run if it was interrupted, or is to be longer; never: start a new run alongside; PATH: resume
+    from that checkpoint, also of another run with other settings."""
     evaluate_every: int = 50
     """Measure perplexity on held-out documents every N steps; 0: only before and after training."""
     training_evaluation_tokens: int | Literal["all"] = 50_000

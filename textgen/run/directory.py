@@ -9,7 +9,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ AUTO = "auto"
 STATES = ("running", "done", "failed", "preempted")
 RESOLVED = ("block_size", "packing", "learning_rate", "warmup_steps")  # if auto, chosen for the model and the data
 
+LENGTH = ("steps", "epochs")  # a run may go on with another number of them: see textgen.plan.extend
+
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
     """SHA-256 of the settings that a result depends on."""
@@ -36,7 +38,9 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
-def differing_settings(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
+def differing_settings(
+    existing: Mapping[str, Any], requested: Mapping[str, Any], *, ignoring: Collection[str] = ()
+) -> list[str]:
     """The settings in which two runs differ that a result depends on, each with both values.
 
     A requested "auto" of the :data:`RESOLVED` settings may become any value.
@@ -45,6 +49,7 @@ def differing_settings(existing: Mapping[str, Any], requested: Mapping[str, Any]
         f"{name}: {existing.get(name)} (existing) vs {requested.get(name)} (requested)"
         for name in {**requested, **existing}
         if name not in NOT_FINGERPRINTED
+        and name not in ignoring
         and requested.get(name) != existing.get(name)
         and not (name in RESOLVED and requested.get(name) == AUTO)
     ]
@@ -88,8 +93,9 @@ class RunDirectory:
         return (self.path / "config.yaml").is_file() or self._existing_settings() is not None
 
     def has_finished(self) -> bool:
-        """Whether the run here finished, whatever happened to its files since."""
-        return self.status().get("state") == "done" or read_manifest(self.path) is not None
+        """Whether the run here finished, whatever happened to its files since, and is to be no longer."""
+        finished = self.status().get("state") == "done" or read_manifest(self.path) is not None
+        return finished and not self.has_other_length()
 
     def is_complete(self) -> bool:
         """Whether the run here finished, and its files are what it wrote."""
@@ -111,6 +117,16 @@ class RunDirectory:
         if manifest and is_main_process():
             mend(self.path / "status.json", json_bytes(manifest["status"]))
 
+    def has_other_length(self) -> bool:
+        """Whether the run here was started with another number of steps or epochs than is requested."""
+        existing = self._existing_settings() or self.settings
+        return any(existing.get(name) != self.settings.get(name) for name in LENGTH)
+
+    @property
+    def checkpoint_fingerprint(self) -> str:
+        """SHA-256 of the settings that the weights after a step depend on, as far as :attr:`fingerprint` has them."""
+        return fingerprint({name: value for name, value in self.settings.items() if name not in LENGTH})
+
     def describe(self) -> str:
         """The state of the run here, for a plan."""
         if self.is_complete():
@@ -131,6 +147,13 @@ class RunDirectory:
         """What ``environment.json`` contained when the newest checkpoint was written; empty if there is none."""
         copy = newest_copy(self.path, "environment.json")
         return {} if copy is None else dict(json.loads(copy))
+
+    def written_environment(self) -> dict[str, Any]:
+        """What ``environment.json`` contains now; empty if there is none, or it is damaged. No result may depend on it."""
+        try:
+            return read_json(self.path / "environment.json")
+        except UserError:
+            return {}
 
     def check(self) -> None:
         """Make sure that the directory can be used, without touching it.
@@ -285,7 +308,7 @@ class RunDirectory:
             raise UserError(
                 f"{self._flag} {self.path}: its config.yaml is damaged. Restore it, or choose another directory."
             )
-        if differences := differing_settings(existing, self.settings):
+        if differences := differing_settings(existing, self.settings, ignoring=LENGTH):
             raise UserError(
                 f"{self._flag} {self.path}: holds a run with other settings (config.yaml). {', '.join(differences[:6])}"
                 f". Choose another directory, or omit {self._flag} to get one for these settings."

@@ -26,6 +26,8 @@ import torch.distributed as dist
 
 from textgen.errors import Diverged, UserError
 from textgen.files import user_path
+from textgen.run.changes import Files as InputFiles
+from textgen.run.changes import name_changes
 from textgen.training.checkpoint_manifest import find_damage, read_manifest
 from textgen.training.checkpoint_writer import CheckpointWriter, Files, Place, own_copy, remove_unfinished
 from textgen.training.distributed.deepspeed_zero import gather_state, is_zero_optimizer, load_state
@@ -53,6 +55,7 @@ class Checkpoints:
         extra: returns the names and contents of more files to save; called by the main process at each save.
         background: write in a thread while training goes on, if the memory is enough for a copy of the tensors.
         writer: writes them.
+        inputs: the files that the run reads (:mod:`textgen.run.changes`), to name those that changed.
     """
 
     directory: Path
@@ -64,6 +67,7 @@ class Checkpoints:
     extra: Callable[[], Mapping[str, bytes]] = field(default=dict)
     background: bool = False
     writer: CheckpointWriter = field(default_factory=CheckpointWriter, compare=False)
+    inputs: Mapping[str, InputFiles] = field(default_factory=dict)
 
     def save(self, state: TrainState) -> Path:
         """Write ``step-XXXXXXXX``, and delete checkpoints that are neither recent nor the best.
@@ -125,30 +129,43 @@ class Checkpoints:
 
         Args:
             source: the path of a checkpoint; or "auto" or "never" for the newest intact one of this run, if there is
-                one.
+                one. That of another run is left once this run has a later one of its own. Its settings may differ, as
+                far as ``textgen.plan.resume`` has permitted.
             echo: prints a line for each damaged checkpoint that is skipped.
 
         Raises:
             UserError: the checkpoint belongs to other settings, data or another model; or ``source`` is damaged.
         """
-        if source in ("auto", "never"):
-            path = newest_checkpoint(self.directory, echo)
-        else:
-            path = user_path(source, setting="--resume")
-            if damage := find_damage(path):
-                raise UserError(
-                    f"--resume {source}: {damage}. Choose another checkpoint, or use auto for the newest intact one."
-                )
+        path = newest_checkpoint(self.directory, echo) if source in ("auto", "never") else self._named(source, echo)
         if path is None:
             return None
         saved = read_manifest(path)["fingerprints"]
-        changed = [name for name, value in self.fingerprints.items() if saved.get(name) != value]
+        is_own = path.parent.resolve() == self.directory.resolve()
+        changed = [
+            name
+            for name, value in self.fingerprints.items()
+            # Checkpoints of earlier versions do not say which tokenizer it was.
+            if saved.get(name, value if name == "tokenizer" else None) != value and (is_own or name != "settings")
+        ]
         if changed:
             raise UserError(
-                f"{path}: the {' and the '.join(changed)} changed since this checkpoint was written, so the resumed "
-                "run would differ from the original one. Restore them, or start a new run with --resume=never."
+                f"{path}: the {' and the '.join(changed)} changed since this checkpoint was written"
+                f"{name_changes(path, changed, self.inputs)}, so the resumed run would differ from the original one. "
+                "Restore them, or start a new run with --resume=never."
             )
         return path
+
+    def _named(self, source: str, echo: Callable[[str], None]) -> Path:
+        path = user_path(source, setting="--resume")
+        if damage := find_damage(path):
+            raise UserError(
+                f"--resume {source}: {damage}. Choose another checkpoint, or use auto for the newest intact one."
+            )
+        if path.parent.resolve() == self.directory.resolve():
+            return path
+        own = newest_checkpoint(self.directory, echo)
+        is_later = own is not None and read_manifest(own)["step"] > read_manifest(path)["step"]
+        return own if own is not None and is_later else path
 
     def load(self, path: Path | None, echo: Callable[[str], None]) -> TrainState:
         """Load a checkpoint that :meth:`find` returned into model and optimizer; a new state if there is none."""

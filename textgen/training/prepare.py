@@ -10,11 +10,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
+from textgen.data.tokenization import tokenizer_fingerprint
 from textgen.model.build import TrainableModel
 from textgen.model.config import AdapterConfig
 from textgen.model.contexts import evaluating
 from textgen.model.layers import compile_blocks
 from textgen.model.loss import ModelWithLoss
+from textgen.run.changes import Files as InputFiles
 from textgen.training.checkpoints import Checkpoints
 from textgen.training.config import EngineConfig, TrainingConfig
 from textgen.training.distributed import deepspeed_zero
@@ -60,6 +62,7 @@ class PreparedModel:
         fingerprints: Mapping[str, str],
         keep: int,
         extra: Callable[[], Mapping[str, bytes]] = dict,
+        inputs: Mapping[str, InputFiles] | None = None,
     ) -> Checkpoints:
         """The checkpoints of this model and its optimizer.
 
@@ -68,6 +71,7 @@ class PreparedModel:
             fingerprints: what a resumed run must have in common with this one besides :meth:`fingerprints`.
             keep: number of recent checkpoints to keep in addition to the best.
             extra: returns the names and contents of more files to save in each.
+            inputs: the files that the run reads, to name those that changed.
         """
         return Checkpoints(
             directory,
@@ -78,11 +82,14 @@ class PreparedModel:
             scaler=self.accelerator.scaler,
             extra=extra,
             background=True,
+            inputs=inputs or {},
         )
 
     def fingerprints(self) -> dict[str, str]:
-        """What a resumed run must have in common with this one: base weights, precision and, if exact, threads."""
+        """What a resumed run must have in common with this one: base weights, tokenizer, precision and, if exact,
+        threads."""
         found = {"model": self.built.base_fingerprint, "precision": precision_of(self.accelerator)}
+        found["tokenizer"] = tokenizer_fingerprint(self.built.found.tokenizer)
         return found | ({"threads": str(torch.get_num_threads())} if self.exact else {})
 
     def save(self, directory: Path) -> None:

@@ -36,6 +36,7 @@ def test_wandb_is_started_with_the_settings_and_the_id_of_the_directory(tmp_path
         "mode": "offline",
         "name": "run",
         "echo": print,
+        "timeout": 120,
     }
 
 

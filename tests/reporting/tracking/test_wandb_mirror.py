@@ -1,41 +1,57 @@
-import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from wandb_server import no_server, steps, stub, without_account
 
 from textgen.reporting.results import RunFiles
 from textgen.reporting.tracking.wandb_mirror import WandbMirror
 
 pytestmark = pytest.mark.slow
 
-STUB = Path(__file__).with_name("wandb_stub.py")
 # Each test runs its mirror in a separate program, because W&B keeps one service per process.
 PROGRAM = """
 import sys
+import time
 from pathlib import Path
+import psutil
+import wandb
 from textgen.reporting.jsonl import StepRecord
 from textgen.reporting.tracking.wandb_mirror import WandbMirror
 
-mode, run_dir, timeout = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+mode, run_dir, timeout, action = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+began = time.monotonic()
 mirror = WandbMirror.start(
     run_dir, {"learning_rate": 3e-4}, run_id="abc", project="p", mode=mode, name="n",
-    echo=lambda line: print("ECHO", line, flush=True), init_timeout=3,
+    echo=lambda line: print("ECHO", line, flush=True), init_timeout=3, timeout=timeout,
 )
+print("STARTED", time.monotonic() - began, flush=True)
+if action == "kill the service":
+    while not (services := [p for p in psutil.Process().children() if "wandb" in " ".join(p.cmdline())]):
+        time.sleep(0.1)
+    time.sleep(1)
+    services[0].kill()
+if action == "exit while starting":
+    while not psutil.Process().children():
+        time.sleep(0.1)
+    time.sleep(0.5)
+    sys.exit()
 for row in StepRecord(run_dir / "metrics.jsonl").read():
     mirror.log(row)
 mirror.log({"step": 401, "train/loss": 1.5})
 mirror.log({"step": 401, "train/loss": 9.9})
-if timeout >= 0:
-    mirror.finish(run_dir, timeout=timeout)
+while action == "exit early" and not mirror.has_started:
+    time.sleep(0.1)
+print("LOGGED", time.monotonic() - began, flush=True)
+if action != "exit early":
+    mirror.finish(run_dir)
 """
 
 
@@ -45,18 +61,18 @@ def run_dir(run_dir: Path) -> Path:
     return run_dir
 
 
-def mirror(run_dir: Path, mode: str, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+def mirror(
+    run_dir: Path, mode: str, timeout: float = 60, action: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the program in an empty directory, without a W&B account unless one is given; it must leave nothing there."""
     home = run_dir.parent / "home"
     work = run_dir.parent / "work"
     for directory in (home, work):
         directory.mkdir(exist_ok=True)
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
-    inside = {"HOME": str(home), "NETRC": str(home / ".netrc"), "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, mode, str(run_dir), str(timeout)],
+        [sys.executable, "-c", PROGRAM, mode, str(run_dir), str(timeout), action],
         cwd=work,
-        env=clean | inside | environment,
+        env=without_account(home) | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -78,22 +94,6 @@ def records(run_dir: Path) -> Callable[[str], list[dict[str, Any]]]:
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"NO_COLOR": "1"})
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     return lambda kind: [row[kind] for row in rows if row["type"] == kind]
-
-
-@contextlib.contextmanager
-def stub(*options: str) -> Iterator[tuple[dict[str, str], list[dict[str, Any]]]]:
-    """A stub of the W&B server: the environment variables that select it, and the events that it received."""
-    events: list[dict[str, Any]] = []
-    with subprocess.Popen([sys.executable, str(STUB), *options], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        reader = threading.Thread(target=lambda out: events.extend(map(json.loads, out)), args=(process.stdout,))
-        reader.start()
-        try:
-            yield {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": "a" * 40}, events
-        finally:
-            process.terminate()
-            reader.join(10)
 
 
 def test_an_offline_run_holds_every_row_and_every_result(run_dir, balance_dir):
@@ -141,9 +141,7 @@ def test_an_online_run_sends_rows_results_and_model(run_dir):
     with stub() as (environment, events):
         done = mirror(run_dir, "auto", **environment)
     assert messages(done) == []
-    history = [row for event in events for row in event.get("history", [])]
-    steps = [row["train/step"] for row in history if "train/step" in row]
-    assert steps == [*range(10, 401, 10), 401]
+    assert steps(events) == [*range(10, 401, 10), 401]
     committed = [event for event in events if event.get("operation") == "CommitArtifact"]
     created = [event["variables"]["input"] for event in events if event.get("operation") == "CreateArtifact"]
     assert len(committed) == len(created)
@@ -158,36 +156,61 @@ def test_an_online_run_sends_rows_results_and_model(run_dir):
 def test_a_resumed_online_run_sends_only_what_the_server_lacks(run_dir):
     with stub("--logged", "200") as (environment, events):
         mirror(run_dir, "online", **environment)
-    history = [row for event in events for row in event.get("history", [])]
-    assert [row["train/step"] for row in history if "train/step" in row] == [*range(210, 401, 10), 401]
+    assert steps(events) == [*range(210, 401, 10), 401]
 
 
-def test_waiting_for_a_server_that_hangs_at_the_end_has_a_limit(run_dir):
-    with stub("--hang", "file_stream") as (environment, events):
+# What a server does when a run sends its rows, as options of the stub.
+IN_MID_RUN = {
+    "hangs": ["--hang", "file_stream"],
+    "answers 500": ["--fail", "file_stream"],
+    "dies": ["--die-after", "5"],
+}
+
+
+@pytest.mark.parametrize("fault", IN_MID_RUN)
+def test_waiting_for_a_server_that_fails_in_mid_run_has_a_limit(run_dir, fault):
+    with stub(*IN_MID_RUN[fault]) as (environment, events):
         start = time.monotonic()
         done = mirror(run_dir, "online", timeout=4, **environment)
         assert time.monotonic() - start < 60
-    assert {"hanging": "file_stream"} in events
-    assert any("did not finish within 4 s" in line and "wandb sync" in line for line in messages(done))
+    assert any({"hanging", "failed", "history"} & event.keys() for event in events)
+    [line] = messages(done)
+    assert line.startswith("W&B did not finish within 4 s; continuing without it.")
+    assert f"`textgen replay {run_dir}`" in line
 
 
 def test_a_program_that_exits_early_does_not_hang_with_its_server(run_dir):
     with stub("--hang", "file_stream") as (environment, _):
         start = time.monotonic()
-        done = mirror(run_dir, "online", timeout=-1, **environment)
+        done = mirror(run_dir, "online", action="exit early", **environment)
         assert time.monotonic() - start < 60
     assert any("did not finish within 10 s" in line for line in messages(done))
 
 
-@pytest.mark.parametrize("kind", ["refused", "silent"])
-def test_a_server_that_does_not_answer_makes_the_run_offline(run_dir, kind):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        if kind == "refused":
-            server.close()
+def test_a_program_that_exits_while_its_run_starts_does_not_hang(run_dir):
+    with stub("--hang", "") as (environment, _):
         start = time.monotonic()
-        done = mirror(run_dir, "online", WANDB_BASE_URL=f"http://127.0.0.1:{port}", WANDB_API_KEY="a" * 40)
+        mirror(run_dir, "online", action="exit while starting", **environment)
+        assert time.monotonic() - start < 40
+
+
+def test_a_service_that_is_killed_is_reported_and_waited_for_no_longer(run_dir):
+    with stub() as (environment, _):
+        start = time.monotonic()
+        done = mirror(run_dir, "online", timeout=20, action="kill the service", **environment)
         assert time.monotonic() - start < 60
+    assert any(f"`textgen replay {run_dir}`" in line for line in messages(done))
+
+
+@pytest.mark.parametrize("kind", ["refuses", "hangs", "answers 500"])
+def test_a_server_that_does_not_answer_makes_the_run_offline_and_delays_nothing(run_dir, kind):
+    servers = {"refuses": no_server(), "hangs": stub("--hang", ""), "answers 500": stub("--fail", "")}
+    with servers[kind] as (environment, events):
+        done = mirror(run_dir, "online", **environment)
+    assert bool(events) == (kind != "refuses")
+    seconds = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith(("STARTED", "LOGGED"))]
+    assert len(seconds) == 2
+    assert max(seconds) < 2, "the server has 3 s"
     first, second = messages(done)
     assert first.startswith("W&B: could not start an online run, tracking offline: ")
     assert "`wandb sync " in second
@@ -224,6 +247,10 @@ class Broken:
 
     def __init__(self) -> None:
         self.calls = 0
+        self.ends: list[int] = []
+
+    def finish(self, exit_code: int) -> None:
+        self.ends.append(exit_code)
 
     def log(self, values: dict[str, Any]) -> None:
         self.calls += 1
@@ -233,12 +260,29 @@ class Broken:
 def test_an_error_is_reported_once_and_disables_the_mirror(run_dir):
     lines: list[str] = []
     broken = Broken()
-    mirror = WandbMirror(broken, lines.append)
+    mirror = WandbMirror(lambda: broken, run_dir, lines.append, timeout=10)
     for step in range(5):
         mirror.log({"step": step})
-    mirror.finish(run_dir, timeout=10)
+    mirror.finish(run_dir)
     assert broken.calls == 1
-    assert lines == ["W&B disabled after an error: disk full. Rows logged so far are in wandb/run."]
+    assert broken.ends == [1], "W&B gets what was sent before"
+    assert mirror.problem == "W&B disabled after an error: disk full"
+    assert lines == [f"{mirror.problem}. {run_dir} has everything; `textgen replay {run_dir}` uploads it."]
+
+
+def test_rows_wait_for_a_run_that_starts_slowly(run_dir):
+    class Run(Broken):
+        def __init__(self) -> None:
+            self.rows: list[dict[str, Any]] = []
+            self.log, self.finish, self.summary = self.rows.append, lambda exit_code: None, {}
+
+    run, ready = Run(), threading.Event()
+    mirror = WandbMirror(lambda: (ready.wait(10), run)[1], run_dir, print)
+    mirror.log({"step": 1, "train/loss": 2.0})
+    assert run.rows == []
+    ready.set()
+    mirror._end(0, 10)
+    assert run.rows == [{"train/step": 1, "train/loss": 2.0}]
 
 
 def test_a_broken_installation_is_a_message(run_dir, monkeypatch):
@@ -249,4 +293,4 @@ def test_a_broken_installation_is_a_message(run_dir, monkeypatch):
     mirror.finish(run_dir)
     assert len(lines) == 1
     assert lines[0].startswith("W&B disabled for this run: ")
-    assert lines[0].endswith(f"Metrics are in {run_dir / 'metrics.jsonl'}.")
+    assert f"`textgen replay {run_dir}`" in lines[0]

@@ -1,14 +1,17 @@
 """A stub of the W&B server: a program that prints its port, then one JSON line per event.
 
 Events: {"operation": name, "variables": {…}} for a GraphQL call, {"history": [row, …]} for logged rows, {"put": path}
-for a file. With ``--logged STEP`` the server already has the run, up to that train/step. With ``--hang PART`` every
-request whose path or operation contains PART never gets a response.
+for a file. A run that sent rows is there from then on, with its summary; with ``--logged STEP`` it is there from the
+start, up to that train/step. With ``--hang PART`` every request whose path or operation contains PART never gets a
+response; with ``--fail PART``, it gets an error (``--status``, 500 by default). An empty PART is in every request. With
+``--die-after N`` the server ends, cutting all connections, once it has received N rows.
 """
 
 import argparse
 import contextlib
 import gzip
 import json
+import os
 import re
 import sys
 import threading
@@ -19,9 +22,16 @@ from typing import Any
 parser = argparse.ArgumentParser()
 parser.add_argument("--logged", type=int)
 parser.add_argument("--hang")
+parser.add_argument("--fail")
+parser.add_argument("--status", type=int, default=500)
+parser.add_argument("--die-after", type=int)
 options = parser.parse_args()
 PROJECT = {"name": "p", "entity": {"name": "e"}}
 PRINTING = threading.Lock()
+RECEIVED: list[dict[str, Any]] = []
+SUMMARY: dict[str, Any] = {}
+if options.logged is not None:
+    SUMMARY.update({"_step": 3, "train/step": options.logged})
 BUCKET = {
     "id": "bucket",
     "name": "abc",
@@ -37,21 +47,24 @@ def emit(**event: Any) -> None:
         print(json.dumps(event), flush=True)
 
 
-def resume_status() -> dict[str, Any]:
-    if options.logged is None:
+def resume_status(name: str) -> dict[str, Any]:
+    if not SUMMARY:
         return {"model": None}
+    last = RECEIVED[-1] if RECEIVED else {"_step": 3, "_runtime": 1, "train/step": options.logged}
     tails = {
-        "historyLineCount": 4,
+        "historyLineCount": 4 + len(RECEIVED),
         "eventsLineCount": 0,
         "logLineCount": 0,
-        "historyTail": json.dumps([json.dumps({"_step": 3, "_runtime": 1, "train/step": options.logged})]),
-        "summaryMetrics": json.dumps({"_step": 3, "train/step": options.logged}),
+        "historyTail": json.dumps([json.dumps(last)]),
+        "summaryMetrics": json.dumps(SUMMARY),
         "eventsTail": "[]",
         "config": "{}",
         "wandbConfig": json.dumps({"t": 1}),
         "tags": [],
     }
-    return {"model": {"id": "p", "name": "p", "entity": {"id": "e", "name": "e"}, "bucket": BUCKET | tails}}
+    return {
+        "model": {"id": "p", "name": "p", "entity": {"id": "e", "name": "e"}, "bucket": BUCKET | {"name": name} | tails}
+    }
 
 
 class Stub(BaseHTTPRequestHandler):
@@ -61,47 +74,64 @@ class Stub(BaseHTTPRequestHandler):
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         return gzip.decompress(data) if self.headers.get("Content-Encoding") == "gzip" else data
 
-    def answer(self, value: Any) -> None:
+    def answer(self, value: Any, status: int = 200) -> None:
         data = json.dumps(value).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
 
-    def hang_on(self, name: str) -> None:
-        if options.hang and options.hang in name:
+    def failed(self, name: str) -> bool:
+        """Hang or answer with an error, if the options say so for a path or operation."""
+        if options.hang is not None and options.hang in name:
             emit(hanging=name)
             time.sleep(3600)
+        if options.fail is None or options.fail not in name:
+            return False
+        emit(failed=name)
+        self.answer({"errors": [{"message": "internal error"}]}, status=options.status)
+        return True
 
     def do_GET(self) -> None:
-        self.answer({})
+        if not self.failed(self.path):
+            self.answer({})
 
     def do_PUT(self) -> None:
         self.body()
-        emit(put=self.path)
-        self.answer({})
+        if not self.failed(self.path):
+            emit(put=self.path)
+            self.answer({})
 
     def do_POST(self) -> None:
         body = json.loads(self.body() or b"{}")
         if self.path.endswith("/graphql"):
             operation = re.search(r"(?:query|mutation)\s+(\w+)", body["query"])
             name = operation[1] if operation else ""
-            self.hang_on(name)
+            if self.failed(name):
+                return
             emit(operation=name, variables=body.get("variables"))
             self.answer({"data": self.graphql(name, body.get("variables") or {})})
         elif self.path.endswith("/file_stream"):
-            self.hang_on("file_stream")
-            history = (body.get("files") or {}).get("wandb-history.jsonl", {}).get("content", [])
-            emit(history=[json.loads(line) for line in history])
+            if self.failed("file_stream"):
+                return
+            lines = (body.get("files") or {}).get("wandb-history.jsonl", {}).get("content", [])
+            history = [json.loads(line) for line in lines]
+            emit(history=history)
+            RECEIVED.extend(history)
+            for line in (body.get("files") or {}).get("wandb-summary.json", {}).get("content", []):
+                SUMMARY.update(json.loads(line))
+            if options.die_after is not None and len(RECEIVED) >= options.die_after:
+                os._exit(1)
             self.answer({"exitcode": None, "limits": {}})
-        else:
+        elif not self.failed(self.path):
             self.answer({})
 
     def graphql(self, name: str, variables: dict[str, Any]) -> dict[str, Any]:
         address = f"http://127.0.0.1:{self.server.server_port}/storage/"  # type: ignore[attr-defined]
         artifact = {"id": "artifact", "digest": "d", "state": "PENDING", "aliases": [], "artifactSequence": {"id": "s"}}
         manifest = {"id": "manifest", "file": {"uploadUrl": address + "manifest", "uploadHeaders": []}}
+        run = variables.get("name") or BUCKET["name"]
         files = [{"name": file, "uploadUrl": address + file} for file in variables.get("files") or []]
         specs = [
             {
@@ -119,8 +149,8 @@ class Stub(BaseHTTPRequestHandler):
             "Viewer": {"viewer": {"id": "u", "username": "u", "entity": "e", "flags": "{}", "teams": {"edges": []}}},
             "ServerFeaturesQuery": {"serverInfo": {"features": []}},
             "ArtifactType": {"project": {"artifact": None}},
-            "RunResumeStatus": resume_status(),
-            "UpsertBucket": {"upsertBucket": {"bucket": BUCKET, "inserted": options.logged is None}},
+            "RunResumeStatus": resume_status(variables.get("name", "")),
+            "UpsertBucket": {"upsertBucket": {"bucket": BUCKET | {"name": run}, "inserted": not SUMMARY}},
             "CreateRunFiles": {"createRunFiles": {"runID": "bucket", "uploadHeaders": [], "files": files}},
             "CreateArtifact": {"createArtifact": {"artifact": artifact}},
             "CreateArtifactManifest": {"createArtifactManifest": {"artifactManifest": manifest}},

@@ -57,6 +57,7 @@ def _start_wandb(directory: RunDirectory, config: TrackingConfig, echo: Echo) ->
         mode=config.wandb_mode,
         name=directory.path.name,
         echo=echo,
+        timeout=config.wandb_timeout,
     )
 
 

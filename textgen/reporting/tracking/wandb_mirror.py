@@ -1,46 +1,54 @@
 """Weights & Biases as a mirror of the run directory, which cannot stop, slow down or change a run."""
 
 import atexit
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from textgen.errors import first_line
-from textgen.reporting.columns import PERPLEXITIES
 from textgen.reporting.config import WandbMode
-from textgen.reporting.results import RETAINED, RunFiles, moments
-from textgen.reporting.tracking.wandb_run import run_directory, start_wandb_run
-from textgen.reporting.tracking.wandb_tables import SamplesTable, continuations_table, decoding_table
+from textgen.reporting.results import RunFiles
+from textgen.reporting.tracking.wandb_results import log_results
+from textgen.reporting.tracking.wandb_run import import_wandb, start_wandb_run, stop_service
+from textgen.reporting.tracking.wandb_tables import SamplesTable
+
+_EARLY_EXIT = 10  # seconds that a program that ends before ``finish`` waits for W&B
 
 
 class WandbMirror:
     """A W&B run that mirrors the run directory, or does nothing if there is no W&B run.
 
-    All calls to W&B run on a separate thread, so that a slow server delays nothing. The first error is reported and
-    disables the mirror; what W&B then lacks is still in the run directory.
+    All calls to W&B, also the one that starts the run, happen on a thread of their own, so that a slow server delays
+    nothing. The first error is reported and disables the mirror; what W&B then lacks is still in the run directory, and
+    ``textgen replay`` uploads it.
 
     Args:
-        run: the ``wandb`` run, or None; see :meth:`start`.
+        start: starts the ``wandb`` run and returns it, or None if there is to be none; called on the thread.
+        run_dir: the run directory, for messages.
         echo: prints a message.
+        timeout: the most seconds that :meth:`finish` waits.
+
+    Attributes:
+        problem: why W&B does not have everything, if something went wrong; complete after :meth:`finish`.
     """
 
-    def __init__(self, run: Any, echo: Callable[[str], None]) -> None:
-        self._run = run
-        self._echo = echo
+    def __init__(
+        self, start: Callable[[], Any], run_dir: Path, echo: Callable[[str], None], *, timeout: float = 120
+    ) -> None:
+        self.problem: str | None = None
+        self._start, self._run_dir, self._echo, self._timeout = start, run_dir, echo, timeout
+        self._run: Any = None
+        self._is_over = False  # nothing more is sent: the run ended, failed, or was given up
+        self._is_ended = False
         self._logged_step = -1
         self._samples = SamplesTable()
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        if run is not None:
-            # A resumed run reports what the server already has; an offline run starts empty and gets every row again.
-            logged = run.summary.get("train/step") if run.resumed else None
-            self._logged_step = int(logged) if isinstance(logged, int | float) else -1
-            self._thread = threading.Thread(target=self._work, name="wandb-mirror", daemon=True)
-            self._thread.start()
-            # A program that exits before ``finish`` must not hang on a dead server either. This runs before W&B's own
-            # exit hook, which was registered earlier and waits far longer for an unfinished run.
-            atexit.register(self._end, None, 10)
+        self._jobs: queue.SimpleQueue[Callable[[Any], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="wandb-mirror", daemon=True)
+        self._thread.start()
 
     @classmethod
     def start(
@@ -53,109 +61,94 @@ class WandbMirror:
         mode: WandbMode,
         name: str,
         echo: Callable[[str], None],
+        timeout: float = 120,
         init_timeout: float = 20,
+        fallback: bool = True,
     ) -> "WandbMirror":
-        """Start or resume the W&B run of a run directory. On the main process only; never raises, never prompts.
+        """Start or resume the W&B run of a run directory. On the main process only; never raises, waits or prompts.
 
         ``auto`` is online if the user is logged in, otherwise offline. Online without a key, or with a server that does
-        not answer within ``init_timeout`` seconds, becomes offline, with a message to ``echo``.
+        not answer within ``init_timeout`` seconds, becomes offline, with a message to ``echo``; without ``fallback`` it
+        is a problem instead. :meth:`finish` waits at most ``timeout`` seconds.
         """
-        run = None
-        if mode != "disabled":
-            init = {"dir": run_dir, "config": dict(config), "id": run_id, "project": project, "name": name}
-            try:
-                run = start_wandb_run(init, mode, echo, init_timeout)
-            except Exception as error:
-                echo(f"W&B disabled for this run: {first_line(error)}. Metrics are in {run_dir / 'metrics.jsonl'}.")
-        return cls(run, echo)
+        init = {"dir": run_dir, "config": dict(config), "id": run_id, "project": project, "name": name}
+        import_wandb(mode)
+        begin = partial(start_wandb_run, init, mode, echo, init_timeout, fallback=fallback)
+        return cls(begin, run_dir, echo, timeout=timeout)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the W&B run has begun, online or offline, and has not ended."""
+        return self._run is not None and not self._is_over
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Mirror a row of ``metrics.jsonl``, unless W&B already has it."""
-        step = int(row["step"])
-        if step <= self._logged_step:
-            return
-        self._logged_step = step
-        values = {"train/step": step} | {key: value for key, value in row.items() if key != "step"}
-        self._do(lambda run: run.log(values))
+        self._jobs.put(lambda run: self._log(run, row))
 
     def log_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Mirror rows of ``samples.jsonl``, oldest first, except those that W&B already has."""
         if rows:
-            self._do(lambda run: self._samples.log(run, rows))
+            self._jobs.put(lambda run: self._samples.log(run, rows))
 
-    def finish(self, run_dir: Path, timeout: float = 120) -> None:
+    def finish(self, run_dir: Path) -> None:
         """Mirror the results and end the W&B run, waiting at most ``timeout`` seconds."""
-        self._do(lambda run: _log_results(run, RunFiles.read(run_dir)))
-        self._end(0, timeout)
+        self._jobs.put(lambda run: log_results(run, RunFiles.read(run_dir)))
+        self._end(0, self._timeout)
 
     def _end(self, exit_code: int | None, timeout: float) -> None:
         """End the W&B run; its exit code is that of the program if None is given."""
-        if self._run is None:
+        if self._is_ended:
             return
-        self._do(lambda run: run.finish(exit_code=exit_code))
+        self._is_ended = True
+        if not self._is_over:
+            self._jobs.put(lambda run: run.finish(exit_code=exit_code))
         self._jobs.put(None)
         self._thread.join(timeout)
-        if self._run is not None and self._thread.is_alive():
-            self._echo(
-                f"W&B did not finish within {timeout:g} s; continuing without it. Upload the run with "
-                f"`wandb sync {run_directory(self._run)}`."
-            )
-        self._run = None
+        is_stuck = self._thread.is_alive()
+        if is_stuck:
+            self._give_up(f"W&B did not finish within {timeout:g} s; continuing without it")
+        self._is_over = True
+        if is_stuck or self.problem:
+            stop_service()
 
-    def _do(self, job: Callable[[Any], None]) -> None:
-        """Queue a job for the W&B thread."""
-        run = self._run
-        if run is not None:
-            self._jobs.put(lambda: job(run))
+    def _end_early(self) -> None:
+        self._end(None, _EARLY_EXIT)
+
+    def _give_up(self, problem: str) -> None:
+        """Send nothing more, and say why, once."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self.problem = problem
+        self._echo(f"{problem}. {self._run_dir} has everything; `textgen replay {self._run_dir}` uploads it.")
+
+    def _log(self, run: Any, row: Mapping[str, Any]) -> None:
+        step = int(row["step"])
+        if step > self._logged_step:
+            self._logged_step = step
+            run.log({"train/step": step} | {key: value for key, value in row.items() if key != "step"})
 
     def _work(self) -> None:
+        """Start the run, then do the jobs, until one of them is None."""
+        try:
+            self._run = self._start()
+        except Exception as error:
+            self._give_up(f"W&B disabled for this run: {first_line(error)}")
+        if self._run is None:
+            self._is_over = True
+            return
+        # A program that exits before ``finish`` must not hang on a dead server either. This runs before W&B's own exit
+        # hook, which was registered earlier and waits far longer for an unfinished run.
+        atexit.register(self._end_early)
+        # A resumed run reports what the server already has; an offline run starts empty and gets every row again.
+        logged = self._run.summary.get("train/step") if self._run.resumed else None
+        self._logged_step = int(logged) if isinstance(logged, int | float) else -1
         while (job := self._jobs.get()) is not None:
-            if self._run is None:
-                continue
             try:
-                job()
+                job(self._run)
             except Exception as error:
-                run, self._run = self._run, None
-                if run is not None:  # otherwise ``_end`` has already given up and reported it
-                    self._echo(
-                        f"W&B disabled after an error: {first_line(error)}. Rows logged so far are in "
-                        f"{run_directory(run)}."
-                    )
-
-
-def _balance(files: RunFiles) -> dict[str, Any]:
-    """Bits per byte without contaminated documents and of retained text, their differences, and the contamination."""
-    values = {}
-    for key in (*moments(files.perplexity), "difference"):
-        entry = files.perplexity.get(key, {})
-        values[f"uncontaminated/{key}/bits_per_byte"] = entry.get("uncontaminated", {}).get("bits_per_byte")
-        values[f"retained/{key}/bits_per_byte"] = files.perplexity.get(RETAINED, {}).get(key, {}).get("bits_per_byte")
-    if files.contamination:
-        values["contaminated_documents"] = len(files.contamination["documents"])
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _log_results(run: Any, files: RunFiles) -> None:
-    """Perplexities go to the summary; tables, report and model are logged."""
-    import wandb
-
-    for moment in moments(files.perplexity):
-        values = {f"{moment}/{column.key}": files.perplexity[moment].get(column.key) for column in PERPLEXITIES}
-        run.summary.update({key: value for key, value in values.items() if value is not None})
-    run.summary.update(_balance(files))
-    tables = {"decoding": decoding_table(files), "continuations": continuations_table(files)}
-    media: dict[str, Any] = {
-        name: wandb.Table(columns=[*columns], data=rows, log_mode="IMMUTABLE")
-        for name, (columns, rows) in tables.items()
-        if rows
-    }
-    report = files.path / "report.html"
-    if report.exists():
-        media["report"] = wandb.Html(report.read_text(encoding="utf-8"), inject=False)
-    if media:
-        run.log(media)
-    model = files.path / "model"
-    if model.is_dir() and any(model.iterdir()):
-        artifact = wandb.Artifact(f"model-{run.id}", type="model")
-        artifact.add_dir(str(model), policy="immutable")  # uploads the files in place, without a copy
-        run.log_artifact(artifact)
+                self._give_up(f"W&B disabled after an error: {first_line(error)}")
+                with contextlib.suppress(Exception):
+                    self._run.finish(exit_code=1)  # so that W&B gets what was sent before
+            if self._is_over:
+                return

@@ -1,6 +1,8 @@
 """Starting a W&B run, online or offline, without prompting and without recording secrets."""
 
+import contextlib
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -8,8 +10,10 @@ from textgen.errors import first_line
 from textgen.reporting.config import WandbMode
 
 
-def start_wandb_run(init: Mapping[str, Any], mode: WandbMode, echo: Callable[[str], None], init_timeout: float) -> Any:
-    """Start or resume a W&B run; None if W&B is disabled by its environment variable.
+def start_wandb_run(
+    init: Mapping[str, Any], mode: WandbMode, echo: Callable[[str], None], init_timeout: float, *, fallback: bool = True
+) -> Any:
+    """Start or resume a W&B run; None if W&B is disabled by the mode or by its environment variable.
 
     Online if that is requested and works, otherwise offline, with a message to ``echo``.
 
@@ -18,12 +22,13 @@ def start_wandb_run(init: Mapping[str, Any], mode: WandbMode, echo: Callable[[st
         mode: "auto" is online if the user is logged in, otherwise offline.
         echo: prints a message.
         init_timeout: seconds to wait for the server.
+        fallback: whether a run that cannot be online becomes offline.
 
     Raises:
-        Exception: an offline run cannot be started either, for example because W&B is not installed properly.
+        Exception: an offline run cannot be started either, for example because W&B is not installed properly; or,
+            without ``fallback``, an online one cannot.
     """
-    # WANDB_MODE is how a cluster or a test suite sets the mode of every program.
-    requested = os.environ.get("WANDB_MODE", "auto").lower() if mode == "auto" else mode
+    requested = _requested_mode(mode)
     if requested == "disabled":
         return None
     # With an unresponsive server, W&B's error reporting delays the end of the program by 20 s.
@@ -44,9 +49,13 @@ def start_wandb_run(init: Mapping[str, Any], mode: WandbMode, echo: Callable[[st
         try:
             if _has_key():
                 return begin("online")
+            if not fallback:
+                raise LookupError("no API key found (`wandb login` stores one)")
             if mode == "online":
                 echo("W&B: no API key found (`wandb login` stores one); tracking offline.")
         except Exception as error:
+            if not fallback:
+                raise
             echo(f"W&B: could not start an online run, tracking offline: {first_line(error)}")
             wandb.teardown()  # its service still holds the run that could not be started
             wandb.setup(settings=quiet)
@@ -59,6 +68,36 @@ def start_wandb_run(init: Mapping[str, Any], mode: WandbMode, echo: Callable[[st
 def run_directory(run: Any) -> str:
     """The directory of a W&B run, as `wandb leet` and `wandb sync` take it."""
     return str(run.settings.sync_dir)
+
+
+def import_wandb(mode: WandbMode) -> None:
+    """Import W&B if it will be used, on the thread of the caller; what is wrong with it shows when the run starts.
+
+    Two threads that import modules at once may see half of one, so the training thread does this before others begin.
+    """
+    if _requested_mode(mode) != "disabled":
+        with contextlib.suppress(Exception):
+            import wandb  # noqa: F401
+
+
+def _requested_mode(mode: WandbMode) -> str:
+    # WANDB_MODE is how a cluster or a test suite sets the mode of every program.
+    return os.environ.get("WANDB_MODE", "auto").lower() if mode == "auto" else mode
+
+
+def stop_service() -> None:
+    """End W&B's service process: with its server dead, it would keep this program from ending for a long time."""
+    wandb = sys.modules.get("wandb")
+    if wandb is None:  # it was never used, or cannot be imported
+        return
+    import psutil
+
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if child.name() == "wandb-core":
+                child.kill()
+    with contextlib.suppress(Exception, SystemExit):  # there is no connection any more
+        wandb.teardown()  # so that W&B's exit hook does not complain of that
 
 
 def _has_key() -> bool:
