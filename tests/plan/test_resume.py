@@ -130,7 +130,7 @@ def test_settings_come_from_the_checkpoints_own_copy(checkpoint):
         checkpoint, step=2, files={config.name: checksum(checkpoint / config.name)}, fingerprints=fingerprints
     )
     config.write_bytes(b"[]")
-    assert "steps: 2 (existing) vs 4 (requested)." in refused(checkpoint, directory("other", steps=4))
+    assert "seed: 0 (existing) vs 4 (requested)." in refused(checkpoint, directory("other", seed=4))
 
 
 def finished(step: int) -> RunDirectory:

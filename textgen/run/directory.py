@@ -149,7 +149,7 @@ class RunDirectory:
         return {} if copy is None else dict(json.loads(copy))
 
     def written_environment(self) -> dict[str, Any]:
-        """What ``environment.json`` contains now; empty if there is none, or it is damaged. No result may depend on it."""
+        """What ``environment.json`` contains now; empty if it is missing or damaged. No result may depend on it."""
         try:
             return read_json(self.path / "environment.json")
         except UserError:
