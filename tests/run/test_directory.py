@@ -10,10 +10,11 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from textgen.checksums import sha256_of, write_sealed
+from textgen.checksums import sha256_of, with_seal, write_sealed
 from textgen.data.config import DataConfig
 from textgen.errors import UserError
 from textgen.evaluation.config import EvaluationConfig
+from textgen.files import json_bytes
 from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.reporting.config import TrackingConfig
 from textgen.run.config import NOT_FINGERPRINTED, RunConfig
@@ -186,13 +187,16 @@ def test_a_status_that_no_run_writes_counts_as_none(content):
     assert not mine.has_finished()
 
 
-def test_what_a_resumed_run_depends_on_comes_from_its_checkpoint():
+def test_what_a_resumed_run_depends_on_is_intact_or_comes_from_its_checkpoint():
     mine = directory(Path("mine"))
+    assert mine.environment() == {}
     mine.create()
-    mine.write_file("environment.json", b'{"microbatch_size": 4}')
-    assert mine.environment() == {}, "without a checkpoint, nothing depends on it"
+    mine.write_file("environment.json", json_bytes(with_seal({"microbatch_size": 4})))
+    assert mine.environment() == {"microbatch_size": 4}
+    path = mine.path / "environment.json"
+    path.write_bytes(path.read_bytes().replace(b"4", b"3", 1))
+    assert mine.environment() == {}, "a damaged one is not used"
     checkpoint(mine)
-    (mine.path / "environment.json").write_text('{"microbatch_size": 3}', encoding="utf-8")
     assert mine.environment() == {"microbatch_size": 4}
 
 

@@ -6,8 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from textgen.checksums import check_seal
 from textgen.errors import UserError
 from textgen.evaluation.decoding import strategies
 from textgen.evaluation.measure_model import Measurement
@@ -16,6 +15,7 @@ from textgen.files import json_bytes, json_line, parse_json, parse_jsonl, read_b
 from textgen.reporting.jsonl import read_rows
 from textgen.run.checked_files import CheckedFiles
 from textgen.run.manifest import damaged_files, read_manifest
+from textgen.run.settings_file import parse_settings
 
 MOMENT_PAIRS = (("before", "after"), ("baseline", "model"))
 """A *moment* is the key of one measured model in the files under ``evaluation/``: before and after fine-tuning, or the
@@ -239,7 +239,7 @@ class RunFiles:
         return cls(
             path=path,
             config=_read_yaml(path / "config.yaml"),
-            environment=read_json(path / "environment.json"),
+            environment=_read_environment(path / "environment.json"),
             status=read_json(path / "status.json"),
             metrics=read_rows(path / "metrics.jsonl"),
             perplexity=_without_empty(results.perplexity()),
@@ -292,13 +292,16 @@ def _without_empty(value: dict[str, Any]) -> dict[str, Any]:
     return {key: item for key, item in value.items() if item}
 
 
+def _read_environment(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    found = check_seal(value) if "sha256" in value else value  # one of an earlier version has no seal
+    if found is None:
+        raise UserError(f"{path}: damaged: it does not match its checksum. Restore the file.")
+    return found
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        value = yaml.safe_load(read_bytes(path))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({error}). Restore the file.") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: not a YAML mapping. Restore the file.")
-    return value
+    found = parse_settings(read_bytes(path)) if path.exists() else {}
+    if found is None:
+        raise UserError(f"{path}: damaged: not the settings of a run. Restore the file.")
+    return found

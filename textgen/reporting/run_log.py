@@ -7,6 +7,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from textgen.checksums import with_seal
 from textgen.errors import UserError
 from textgen.evaluation.balance import differences, retained_difference
 from textgen.evaluation.measure_model import Measurement
@@ -76,7 +77,7 @@ class RunLog:
             directory.create()
             directory.write_status("running", step=step)
             facts = environment(accelerator) | facts | {"tracking_id": directory.tracking_id()}
-            directory.write_file("environment.json", json_bytes(facts))
+            directory.write_file("environment.json", json_bytes(with_seal(facts)))
             self._discard_damaged_results()
             self._tracker = start_tracker(directory, tracking, accelerator.print)
         accelerator.wait_for_everyone()  # every process sees the same results

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from textgen.checksums import sha256_of
+from textgen.checksums import check_seal, read_sealed, sha256_of
 from textgen.config import flag
 from textgen.errors import UserError
 from textgen.files import json_bytes, mend, read_json, user_path, write_bytes
@@ -144,9 +144,11 @@ class RunDirectory:
         return found if found.get("state") in STATES and isinstance(found.get("step", 0), int) else {}
 
     def environment(self) -> dict[str, Any]:
-        """What ``environment.json`` contained when the newest checkpoint was written; empty if there is none."""
-        copy = newest_copy(self.path, "environment.json")
-        return {} if copy is None else dict(json.loads(copy))
+        """The contents of ``environment.json``, or of its newest copy if it is damaged; empty if there is neither."""
+        found = read_sealed(self.path / "environment.json")
+        if found is None and (copy := newest_copy(self.path, "environment.json")) is not None:
+            found = check_seal(json.loads(copy))
+        return found or {}
 
     def written_environment(self) -> dict[str, Any]:
         """What ``environment.json`` contains now; empty if it is missing or damaged. No result may depend on it."""

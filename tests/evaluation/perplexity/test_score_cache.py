@@ -210,3 +210,9 @@ def test_scores_that_are_not_finite_are_not_cached(tmp_path, model, evaluate):
     with pytest.raises(UserError, match="not finite"):
         evaluate(model)
     assert not (tmp_path / "cache/process-0.jsonl").exists()
+
+
+@pytest.mark.parametrize("line", [b"", b"[]", b"3", b'"x"', b"null", b"\xff", b"[" * 100_000, b'{"check": "0"}'])
+def test_a_line_that_is_no_record_is_skipped(tmp_path, line):
+    (tmp_path / "process-0.jsonl").write_bytes(line + b"\n")
+    assert ScoreCache(tmp_path, 0).read() == {}

@@ -79,7 +79,7 @@ def _intact(line: bytes) -> dict[str, Any] | None:
     """The record in a line, or None unless its checksum matches."""
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) and row.pop("check", None) == _checksum(row) else None
 
