@@ -2,7 +2,7 @@
 
 From the bottom to the top:
 
-    foundation  textgen/{errors,config,files,background,hub,launch_environment,progress}.py and textgen/run/
+    foundation  textgen/{errors,config,files,background,disk,hub,launch_environment,progress}.py and textgen/run/
     packages    data → model → training → evaluation → reporting; each may import those to its left (``ROOMS`` below)
     plan        textgen/plan/ may import every package
     recipes     import everything; nothing imports them
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("data", "model", "training", "evaluation", "reporting")
-FOUNDATION = ("errors", "config", "launch_environment", "files", "background", "hub", "progress", "run")
+FOUNDATION = ("errors", "config", "launch_environment", "files", "background", "disk", "hub", "progress", "run")
 OUTSIDE = ("recipes", "tests", "benchmarks", "docs", "launch")
 
 # Sub-package → what it may import of its own package: modules, or whole sub-packages.

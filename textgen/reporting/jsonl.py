@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from textgen.disk import naming
 from textgen.errors import UserError
 from textgen.files import json_line, read_bytes, sync, write_bytes
 
@@ -28,7 +29,7 @@ class StepRecord:
         """Write a row as one line, keys in the order given, and wait until it is on disk."""
         is_new = not self.path.exists()
         line = json_line(row)  # raises before the file is touched if JSON cannot express the row
-        with self.path.open("ab") as file:
+        with naming(self.path), self.path.open("ab") as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())

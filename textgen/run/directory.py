@@ -168,6 +168,8 @@ class RunDirectory:
                 return
             if self._other_files() or is_locked(self.path):
                 return
+        if self.created and not self.path.is_dir():
+            return  # it is gone; writing would create it again, perhaps on another file system
         try:
             self.write_status("failed", step=status.get("step", 0), exit_code=exit_code, message=message)
         except OSError:

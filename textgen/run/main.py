@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from textgen.background import finish_background_work
 from textgen.config import parse
+from textgen.disk import disk_errors
 from textgen.errors import Diverged, UserError
 from textgen.launch_environment import is_main_process
 from textgen.run.allocator import preload_allocator
@@ -43,7 +44,8 @@ def run_recipe(config_class: type[C], main: Callable[[C, RunDirectory], None], *
         preload_allocator(main.__code__.co_filename)
         config = parse(config_class, description=_first_paragraph(description))
         directory = config.directory()
-        main(config, directory)
+        with disk_errors(lambda: directory.path if directory.created else None):
+            main(config, directory)
     except (UserError, Diverged) as error:
         if is_main_process():
             print(f"error: {error}", file=sys.stderr, flush=True)

@@ -60,6 +60,7 @@ class PreparedModel:
         fingerprints: Mapping[str, str],
         keep: int,
         extra: Callable[[], Mapping[str, bytes]] = dict,
+        on_full_disk: str = "stop",
     ) -> Checkpoints:
         """The checkpoints of this model and its optimizer.
 
@@ -68,6 +69,7 @@ class PreparedModel:
             fingerprints: what a resumed run must have in common with this one besides :meth:`fingerprints`.
             keep: number of recent checkpoints to keep in addition to the best.
             extra: returns the names and contents of more files to save in each.
+            on_full_disk: "stop" or "continue", as the flag says.
         """
         return Checkpoints(
             directory,
@@ -78,6 +80,7 @@ class PreparedModel:
             scaler=self.accelerator.scaler,
             extra=extra,
             background=True,
+            warn=print if on_full_disk == "continue" else None,
         )
 
     def fingerprints(self) -> dict[str, str]:
