@@ -5,11 +5,13 @@
 
 Some steps are timed without a checkpoint, after one that was written at once, and after one that is written in the
 background, in turn. What they take longer is what a checkpoint costs, wherever that is: in the call, or in the steps
-that share the processor and the memory with the thread.
+that share the processor and the memory with the thread. Processor time is that of all threads of the process, which
+other processes on the machine change less.
 """
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,23 +37,24 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="textgen-checkpoints-", dir=options.directory) as scratch:
         steps, save = trainer(options, Path(scratch))
-        print(f"{'':12} {'call, s':>9} {options.steps} steps, s")
-        rounds: dict[str, list[tuple[float, float]]] = {way: [] for way in ("none", "at once", "background")}
+        rounds: dict[str, list[tuple[float, float, float]]] = {way: [] for way in ("none", "at once", "background")}
         for number in range(options.rounds + 1):
             for way, found in rounds.items():
-                started = time.perf_counter()
+                started, processor = time.perf_counter(), time.process_time()
                 finish = save(way)
                 called = time.perf_counter() - started
                 steps(options.steps)
                 seconds = time.perf_counter() - started
                 finish()
                 waited = time.perf_counter() - started - seconds
+                processor = time.process_time() - processor
+                print(
+                    f"round {number}, {way}: call {called:.2f} s, with {options.steps} steps {seconds:.2f} s, then "
+                    f"waited {waited:.2f} s; {processor:.2f} s of processor time",
+                    file=sys.stderr, flush=True,
+                )  # fmt: skip
                 if number:  # the first round is a warm-up
-                    found.append((called, seconds))
-                    print(
-                        f"{way:12} {called:9.2f} {seconds:9.2f}   not written yet after that: {waited:.2f} s",
-                        flush=True,
-                    )
+                    found.append((called, seconds, processor))
     print(table(rounds, options.steps))
 
 
@@ -113,15 +116,17 @@ def trainer(
     return steps, save
 
 
-def table(rounds: dict[str, list[tuple[float, float]]], steps: int) -> str:
-    """Medians over rounds, and what a checkpoint costs, in seconds and as a share of the steps between two."""
-    plain = statistics.median(seconds for _, seconds in rounds["none"])
-    lines = ["| | call | steps and call | cost | at every 50 steps |", "| --- | --- | --- | --- | --- |"]
-    for way, found in rounds.items():
-        called, seconds = (statistics.median(column) for column in zip(*found, strict=True))
-        cost = seconds - plain
-        share = cost / (plain / steps * EVERY)
-        lines.append(f"| {way} | {called:.2f} s | {seconds:.2f} s | {cost:.2f} s | {share:.1%} |")
+def table(rounds: dict[str, list[tuple[float, float, float]]], steps: int) -> str:
+    """Medians over rounds, and what a checkpoint costs as a share of the steps between two."""
+    medians = {way: [statistics.median(column) for column in zip(*found, strict=True)] for way, found in rounds.items()}
+    plain = medians["none"]
+    lines = ["| | call | call and steps | share at every 50 steps | processor time | share |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    for way, (called, seconds, processor) in medians.items():
+        share, busy = (
+            (mine - own) / (own / steps * EVERY) for mine, own in ((seconds, plain[1]), (processor, plain[2]))
+        )
+        lines.append(f"| {way} | {called:.2f} s | {seconds:.1f} s | {share:.1%} | {processor:.1f} s | {busy:.1%} |")
     return "\n".join(lines)
 
 

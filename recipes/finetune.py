@@ -115,7 +115,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     config = resolve_schedule(config, directory, checked.model, total_steps, echo)  # --learning-rate, --warmup-steps
     prepared = prepare(accelerator, trainable, config.training, config.engine, config.adapters)
     checkpoints = prepared.checkpoints(
-        directory.path / "checkpoints", keep=config.run.keep_checkpoints,
+        directory.path / "checkpoints", keep=config.run.keep_checkpoints, on_full_disk=config.run.on_full_disk,
         fingerprints={
             "settings": directory.checkpoint_fingerprint, "data": corpus.fingerprint, "order of blocks": ORDER
         },

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from textgen.disk import naming
 from textgen.errors import UserError
 
 # A lone surrogate is valid in a Python string but not in UTF-8; Python's escape for it is the same as JSON's.
@@ -63,7 +64,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")  # a fixed name: the next write replaces what a kill left
     try:
-        with temporary.open("wb") as file:
+        with naming(path), temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

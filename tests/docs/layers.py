@@ -17,18 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("data", "model", "training", "evaluation", "reporting")
-FOUNDATION = (
-    "errors",
-    "config",
-    "launch_environment",
-    "files",
-    "checksums",
-    "background",
-    "signals",
-    "hub",
-    "progress",
-)
-FOUNDATION += ("run",)
+FOUNDATION = ("errors", "config", "launch_environment", "files", "checksums", "background", "disk", "signals", "hub")
+FOUNDATION += ("progress", "run")
 OUTSIDE = ("recipes", "tests", "benchmarks", "docs", "launch")
 
 # Sub-package → what it may import of its own package: modules, or whole sub-packages.

@@ -18,6 +18,9 @@ EXAMPLES = (
     "title, body",
     "the model's context",
     "--run-dir",
+    "70 MB",
+    "30 MB",
+    "run: ",
     "data.txt",
     "data",
     "nan",
@@ -55,7 +58,7 @@ TEMPLATES = list(dict.fromkeys(templates()))
 
 
 def test_every_row_is_checked() -> None:
-    assert len(ROWS) == 35
+    assert len(ROWS) == 38
     assert PAGE.count("\n| `") == len(ROWS), "a row without a quoted message"
     assert len(TEMPLATES) > 1500
 

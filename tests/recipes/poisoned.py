@@ -1,15 +1,22 @@
-"""recipes/finetune.py with faulty numbers: POISON="3 nan 1,5 inf 0" are steps, factors of the loss, and processes."""
+"""recipes/finetune.py with faults, from the environment.
+
+POISON="3 nan 1,5 inf 0": steps, factors of the loss, and processes. AT="3 rm -r run;5 ls": steps, and shell commands
+that the first process runs before them.
+"""
 
 import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from textgen.background import finish_background_work
 from textgen.model import loss
 from textgen.training import step as step_module
 
-FAULTS = [fault.split() for fault in os.environ["POISON"].split(",") if fault]
+FAULTS = [fault.split() for fault in os.environ.get("POISON", "").split(",") if fault]
+COMMANDS = dict(command.split(" ", 1) for command in os.environ.get("AT", "").split(";") if command)
 RANK = os.environ.get("RANK", "0")
 now = 0
 seed, forward = step_module.seed_everything, loss.ModelWithLoss.forward
@@ -18,6 +25,9 @@ seed, forward = step_module.seed_everything, loss.ModelWithLoss.forward
 def remember_step(*key: int) -> None:
     global now
     now = key[1]
+    if command := COMMANDS.pop(str(now), None) if RANK == "0" else None:
+        finish_background_work()  # otherwise it is a matter of time which checkpoint the command meets
+        subprocess.run(command, shell=True, check=True)
     seed(*key)
 
 

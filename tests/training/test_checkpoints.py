@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from textgen.data.blocks import GlobalBatches
 from textgen.data.token_stream import TokenStream
+from textgen.disk import DiskError
 from textgen.errors import Diverged, UserError
 from textgen.files import write_json
 from textgen.model.adapters.lora import add_adapters
@@ -367,7 +368,7 @@ def test_an_error_in_the_background_is_raised_once_and_leaves_the_earlier_checkp
     checkpoints.save(TrainState(2))
     while not checkpoints.writer._task.finished:
         time.sleep(0.01)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(DiskError, match=r"state\.json: cannot be written: the disk is full: about .* kB is needed"):
         {"save": lambda: checkpoints.save(TrainState(3)), "wait": checkpoints.wait, "poll": checkpoints.poll}[call]()
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     checkpoints.wait()
@@ -375,6 +376,29 @@ def test_an_error_in_the_background_is_raised_once_and_leaves_the_earlier_checkp
     checkpoints.save(TrainState(4))
     checkpoints.wait()
     assert steps(tmp_path) == [4]
+
+
+def test_training_goes_on_without_a_checkpoint_only_if_told_to_and_with_a_warning_each_time(tmp_path, disk):
+    disk.allowed.set()
+    warnings: list[str] = []
+    checkpoints = Checkpoints(tmp_path, *small(), FINGERPRINTS, background=True, warn=warnings.append)
+    disk.error = OSError(errno.ENOSPC, "No space left on device", "state.json")
+    for step in (1, 2):
+        checkpoints.save(TrainState(step))
+        checkpoints.wait()
+        assert len(warnings) == step
+        assert warnings[-1].startswith("warning: training continues without a checkpoint. state.json: cannot be")
+    disk.error = None
+    checkpoints.save(TrainState(3))
+    checkpoints.wait()
+    assert (len(warnings), steps(tmp_path)) == (2, [3])
+
+
+def test_a_run_directory_that_is_gone_is_not_created_again(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", *small(), FINGERPRINTS)
+    with pytest.raises(DiskError, match="run: the directory is gone"):
+        checkpoints.save(TrainState(1))
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_memory_for_copies_a_checkpoint_is_written_at_once(tmp_path, monkeypatch):
@@ -396,7 +420,7 @@ def test_a_disk_that_returns_other_bytes_loses_no_checkpoint(tmp_path, monkeypat
         return found
 
     monkeypatch.setattr(np, "fromfile", flipped)
-    with pytest.raises(OSError, match="the disk returned other bytes"):
+    with pytest.raises(DiskError, match="the disk returned other bytes"):
         save(tmp_path, 2, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     assert find_damage(tmp_path / "step-00000001") is None

@@ -200,14 +200,18 @@ def save_model(
     scratch = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     options: dict[str, Any] = {"save_embedding_layers": False} if base_fingerprint else {}
-    with as_plain_lora(model):
-        model.save_pretrained(scratch, state_dict=state, **options)
-    (scratch / "README.md").unlink(missing_ok=True)  # peft's empty model card template
-    tokenizer.save_pretrained(scratch)
-    if base_fingerprint:
-        base = {"sha256": base_fingerprint} | ({"quantize_bits": quantize_bits} if quantize_bits else {})
-        (scratch / BASE_FINGERPRINT).write_text(json.dumps(base) + "\n", encoding="utf-8")
-        _sort_lists(scratch / "adapter_config.json")
+    try:
+        with as_plain_lora(model):
+            model.save_pretrained(scratch, state_dict=state, **options)
+        (scratch / "README.md").unlink(missing_ok=True)  # peft's empty model card template
+        tokenizer.save_pretrained(scratch)
+        if base_fingerprint:
+            base = {"sha256": base_fingerprint} | ({"quantize_bits": quantize_bits} if quantize_bits else {})
+            (scratch / BASE_FINGERPRINT).write_text(json.dumps(base) + "\n", encoding="utf-8")
+            _sort_lists(scratch / "adapter_config.json")
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)  # it may fill the disk
+        raise
     shutil.rmtree(directory, ignore_errors=True)
     scratch.rename(directory)
 

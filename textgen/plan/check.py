@@ -25,6 +25,7 @@ from textgen.plan.check_examples import (
     target_problems,
     template_problems,
 )
+from textgen.plan.disk_space import DiskNeeds, check_disk_space, disk_needs
 from textgen.plan.extend import check_length, other_lengths
 from textgen.plan.inputs import run_inputs
 from textgen.plan.resume import check_restorable, check_resume
@@ -61,6 +62,12 @@ class Checked:
     def model(self) -> FoundModel:
         """The model of ``--model``."""
         return self.models["model"]
+
+    def disk_needs(self, config: Any) -> DiskNeeds | None:
+        """What a fine-tuning run writes; None if only the model's own code knows how large it is."""
+        if not self.model.parameters:
+            return None
+        return disk_needs(config, self.model.parameters, len(self.targets.adapted) if self.targets else 0)
 
 
 def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
@@ -106,10 +113,14 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
         )
     if problems:
         raise UserError.of(problems)
+    checked = replace(checked, targets=check_method(checked.model, config.adapters), inputs=inputs)
+    needs = checked.disk_needs(config)
+    if needs and not directory.is_complete():
+        check_disk_space(config, directory.path, needs)
     if is_main_process() and not directory.is_complete():
         for note in (*notes, *other_lengths(directory)):
             print(note, flush=True)
-    return replace(checked, targets=check_method(checked.model, config.adapters), inputs=inputs)
+    return checked
 
 
 def check_method(found: FoundModel, adapters: AdapterConfig) -> "AdapterTargets | None":

@@ -6,6 +6,7 @@ from accelerate import Accelerator
 
 from textgen.data.block_size import LONGEST, auto_block_size
 from textgen.data.corpus import load_held_out, preview_corpus
+from textgen.disk import free_bytes, in_words
 from textgen.evaluation.draw_documents import draw_documents
 from textgen.plan.check import Checked
 from textgen.plan.evaluation_cost import EvaluationCost, retained_tokens, text_tokens
@@ -65,6 +66,8 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
         "perplexity": str(_evaluation_cost(config, checked, block_size, train_tokens, held_out_tokens)),
         "run directory": f"{directory.path} ({directory.describe()})",
     }
+    if needs := checked.disk_needs(config):
+        rows["disk"] = f"about {in_words(needs.total)} ({needs}); {in_words(free_bytes(directory.path))} is free"
     for name, text in rows.items():
         accelerator.print(f"{name:14} {text}")
     _print_probes(checked, accelerator, seed=training.seed, packing=config.data.packing)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from textgen.disk import naming
 from textgen.errors import UserError
 from textgen.files import json_line, mend, read_bytes, sync, write_bytes
 
@@ -44,7 +45,7 @@ class StepRecord:
         if size != (0 if is_new else self.path.stat().st_size):
             write_bytes(self.path, bytes(self.content))
             return
-        with self.path.open("ab") as file:
+        with naming(self.path), self.path.open("ab") as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())

@@ -15,6 +15,7 @@ NOT_FINGERPRINTED = {
     "checkpoint_every",
     "max_skipped_steps",
     "keep_checkpoints",
+    "on_full_disk",
     "track",
     "wandb_project",
     "wandb_mode",
@@ -46,6 +47,8 @@ class RunConfig:
     step is always saved."""
     keep_checkpoints: int = 2
     """Number of recent checkpoints to keep, in addition to the best one."""
+    on_full_disk: Literal["stop", "continue"] = "stop"
+    """If a checkpoint cannot be written: stop, or continue training without it and try again at the next one."""
     log_every: int = 10
     """Log metrics every N steps."""
     sample_every: int = 0

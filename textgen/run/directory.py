@@ -252,6 +252,8 @@ class RunDirectory:
                 return
             if self._other_files() or is_locked(self.path):
                 return
+        if self.created and not self.path.is_dir():
+            return  # it is gone; writing would create it again, perhaps on another file system
         try:
             self.write_status(
                 state, step=status.get("step", 0) if step is None else step, exit_code=exit_code, message=message

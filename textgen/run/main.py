@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from textgen.config import parse
+from textgen.disk import disk_errors
 from textgen.errors import Diverged, Preempted, UserError
 from textgen.run.allocator import preload_allocator
 from textgen.run.directory import RunDirectory
@@ -41,7 +42,8 @@ def run_recipe(config_class: type[C], main: Callable[[C, RunDirectory], None], *
         ending.listen()
         config = parse(config_class, description=_first_paragraph(description))
         ending.directory = directory = config.directory()
-        main(config, directory)
+        with disk_errors(lambda: directory.path if directory.created else None):
+            main(config, directory)
     except (UserError, Diverged) as error:
         ending.user_error(error)
     except Preempted as error:

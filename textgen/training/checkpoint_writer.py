@@ -63,12 +63,17 @@ def own_copy(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class CheckpointWriter:
-    """Writes checkpoints in a thread, one at a time. All processes call its methods, in the same order."""
+    """Writes checkpoints in a thread, one at a time. All processes call its methods, in the same order.
+
+    Attributes:
+        size: bytes of this process's files of the last checkpoint.
+    """
 
     def __init__(self) -> None:
         self._task = BackgroundTask()
         self._publish: Callable[[Entries], None] | None = None  # of shards; None while nothing is written
         self._scratch = Path()
+        self.size = 0
 
     def start(
         self,
@@ -93,6 +98,7 @@ class CheckpointWriter:
         Raises:
             OSError: of shards, that their directory cannot be created.
         """
+        self.size = sum(len(piece) for pieces in files.values() for piece in pieces)
         publish = partial(_publish, place, fingerprints=dict(fingerprints), state=state, keep=keep)
         if sharded:  # the processes exchange the entries of their files: in the main thread, in poll or wait
             error = _try(partial(_make_scratch, place)) if dist.get_rank() == 0 else None
@@ -165,7 +171,8 @@ def _exchange(value: T) -> list[T]:
 
 def _make_scratch(place: Place) -> None:
     remove_unfinished(place.directory)
-    place.scratch.mkdir(parents=True)
+    place.directory.mkdir(exist_ok=True)  # but not the run directory: if that is gone, it must not come back empty
+    place.scratch.mkdir()
 
 
 def _write_all(place: Place, files: Files, publish: Callable[[Entries], None]) -> None:

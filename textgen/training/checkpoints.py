@@ -15,7 +15,8 @@ too can be read by any number of processes.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from textgen.disk import disk_error
 from textgen.errors import Diverged, UserError
 from textgen.files import user_path
 from textgen.run.changes import Files as InputFiles
@@ -53,6 +55,7 @@ class Checkpoints:
         keep: number of recent checkpoints to keep in addition to the best; at least 1.
         scaler: with fp16, the gradient scaler, whose loss scale is saved and restored.
         extra: returns the names and contents of more files to save; called by the main process at each save.
+        warn: called with a message when a checkpoint cannot be written, and training goes on; None: that is an error.
         background: write in a thread while training goes on, if the memory is enough for a copy of the tensors.
         writer: writes them.
         inputs: the files that the run reads (:mod:`textgen.run.changes`), to name those that changed.
@@ -66,6 +69,7 @@ class Checkpoints:
     scaler: torch.amp.GradScaler | None = None
     extra: Callable[[], Mapping[str, bytes]] = field(default=dict)
     background: bool = False
+    warn: Callable[[str], None] | None = None
     writer: CheckpointWriter = field(default_factory=CheckpointWriter, compare=False)
     inputs: Mapping[str, InputFiles] = field(default_factory=dict)
 
@@ -77,7 +81,8 @@ class Checkpoints:
 
         Raises:
             Diverged: the weights are not finite; nothing was written or deleted.
-            OSError: this checkpoint, or in the background the previous one, cannot be written.
+            DiskError: this checkpoint, or in the background the previous one, cannot be written; unless ``warn`` is
+                given.
         """
         _check_finite(self.model, state.step)
         self.wait()
@@ -99,7 +104,10 @@ class Checkpoints:
             saved_state = asdict(state) | {"loss_scale": loss_scale(self.scaler)}
             small = {"state.json": (json.dumps(saved_state) + "\n").encode(), **self.extra()}
             files |= {name: [np.frombuffer(data, np.uint8)] for name, data in small.items()}
-        self.writer.start(place, files, fingerprints=self.fingerprints, state=state, keep=self.keep, sharded=sharded)
+        with self._disk_errors():
+            self.writer.start(
+                place, files, fingerprints=self.fingerprints, state=state, keep=self.keep, sharded=sharded
+            )
         if not in_background:
             self.wait()
         return place.final
@@ -108,17 +116,31 @@ class Checkpoints:
         """Between two steps: complete a checkpoint that has been written in the background. All processes call this.
 
         Raises:
-            OSError: it could not be written.
+            DiskError: it could not be written, unless ``warn`` is given.
         """
-        self.writer.poll()
+        with self._disk_errors():
+            self.writer.poll()
 
     def wait(self) -> None:
         """Wait until the last checkpoint is on disk. All processes call this.
 
         Raises:
-            OSError: it could not be written.
+            DiskError: it could not be written, unless ``warn`` is given.
         """
-        self.writer.wait()
+        with self._disk_errors():
+            self.writer.wait()
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            found = disk_error(error, self.directory.parent, needed=self.writer.size)
+            if found is None:
+                raise
+            if self.warn is None:
+                raise found from None
+            self.warn(f"warning: training continues without a checkpoint. {found}")
 
     def resume(self, source: str, echo: Callable[[str], None]) -> TrainState:
         """Load the checkpoint of :meth:`find`, if there is one, and return the state to continue from."""

@@ -63,6 +63,7 @@ class PreparedModel:
         keep: int,
         extra: Callable[[], Mapping[str, bytes]] = dict,
         inputs: Mapping[str, InputFiles] | None = None,
+        on_full_disk: str = "stop",
     ) -> Checkpoints:
         """The checkpoints of this model and its optimizer.
 
@@ -72,6 +73,7 @@ class PreparedModel:
             keep: number of recent checkpoints to keep in addition to the best.
             extra: returns the names and contents of more files to save in each.
             inputs: the files that the run reads, to name those that changed.
+            on_full_disk: "stop" or "continue", as the flag says.
         """
         return Checkpoints(
             directory,
@@ -83,6 +85,7 @@ class PreparedModel:
             extra=extra,
             background=True,
             inputs=inputs or {},
+            warn=print if on_full_disk == "continue" else None,
         )
 
     def fingerprints(self) -> dict[str, str]:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from textgen.disk import naming
+
 _CHUNK = 1 << 22  # bytes that are written or read at a time
 _NAMES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
@@ -52,7 +54,7 @@ def write_verified(path: Path, pieces: Sequence[np.ndarray]) -> dict[str, Any]:
     Raises:
         OSError: it cannot be written, or the disk returns other bytes.
     """
-    with path.open("wb") as file:
+    with naming(path), path.open("wb") as file:
         for chunk in _chunks(pieces):
             file.write(chunk.data)
         file.flush()
