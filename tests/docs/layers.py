@@ -2,7 +2,8 @@
 
 From the bottom to the top:
 
-    foundation  textgen/{errors,config,files,hub,launch_environment,progress}.py and textgen/run/
+    foundation  textgen/{config,config_file,errors,files,hub,launch_environment,printable,progress,redaction}.py,
+                textgen/terminal.py and textgen/run/
     packages    data → model → training → evaluation → reporting; each may import those to its left (``ROOMS`` below)
     plan        textgen/plan/ may import every package
     recipes     import everything; nothing imports them
@@ -16,7 +17,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("data", "model", "training", "evaluation", "reporting")
-FOUNDATION = ("errors", "config", "launch_environment", "files", "hub", "progress", "run")
+FOUNDATION = (
+    "errors",
+    "config",
+    "config_file",
+    "launch_environment",
+    "files",
+    "hub",
+    "printable",
+    "progress",
+    "redaction",
+    "run",
+    "terminal",
+)
 OUTSIDE = ("recipes", "tests", "benchmarks", "docs", "launch")
 
 # Sub-package → what it may import of its own package: modules, or whole sub-packages.
@@ -89,7 +102,6 @@ SUB_PACKAGES: dict[str, tuple[str, ...]] = {
     "textgen.reporting.tracking": (
         "textgen.reporting.columns",
         "textgen.reporting.config",
-        "textgen.reporting.formatting",
         "textgen.reporting.results",
     ),
 }

@@ -15,6 +15,7 @@ from textgen.data.mixture.streams import MixedStream
 from textgen.data.sources import DataSources, find_data
 from textgen.data.tokens.build import Counts
 from textgen.errors import UserError
+from textgen.redaction import redact
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def part_facts(corpus: Corpus | MixedCorpus, epochs: Sequence[float]) -> dict[st
         return {}
     rows = [
         {
-            "data": part.data,
+            "data": redact(part.data),
             "weight": part.weight,
             "documents": own.documents,
             "tokens": own.token_count,

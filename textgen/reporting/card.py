@@ -8,8 +8,9 @@ from huggingface_hub import ModelCardData
 
 from textgen.files import write_bytes
 from textgen.model.loading import quantized_bits
+from textgen.printable import printable
 from textgen.reporting.columns import PERPLEXITIES, cells, shown_metrics
-from textgen.reporting.formatting import MISSING, printable
+from textgen.reporting.formatting import MISSING
 from textgen.reporting.rendering import render_template
 from textgen.reporting.results import RunFiles, moment_pair
 from textgen.reporting.tables.balance import (

@@ -15,12 +15,13 @@ from typing import Any
 
 import yaml
 
-from textgen.config import flag
+from textgen.config import as_utf8, flag
 from textgen.errors import UserError
 from textgen.files import read_json, user_path, write_bytes, write_json
 from textgen.launch_environment import is_main_process
 from textgen.run.config import NOT_FINGERPRINTED
 from textgen.run.lock import LOCK_FILE, is_locked, take_lock
+from textgen.terminal import shown
 
 AUTO = "auto"
 RESOLVED = ("block_size", "packing", "learning_rate", "warmup_steps")  # if auto, chosen for the model and the data
@@ -149,7 +150,7 @@ class RunDirectory:
             if not take_lock(self.path):
                 raise self._in_use()
             # In ASCII: PyYAML does not always read back other characters as it wrote them.
-            text = yaml.safe_dump(self.settings | {self._setting: str(self.path)}, sort_keys=False)
+            text = yaml.safe_dump(self.settings | {self._setting: as_utf8(str(self.path))}, sort_keys=False)
             write_bytes(self.path / "config.yaml", text.encode())
         except OSError as error:
             raise UserError(f"{self._flag} {self.path}: cannot be written: {error.strerror}.") from None
@@ -157,7 +158,7 @@ class RunDirectory:
 
     def write_status(self, state: str, *, step: int = 0, exit_code: int | None = None, message: str = "") -> None:
         """Write ``status.json``."""
-        status = {"state": state, "exit_code": exit_code, "message": message, "step": step}
+        status = {"state": state, "exit_code": exit_code, "message": shown(message), "step": step}
         write_json(self.path / "status.json", status | {"host": socket.gethostname(), "process_id": os.getpid()})
 
     def record_failure(self, exit_code: int, message: str) -> None:

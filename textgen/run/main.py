@@ -12,7 +12,7 @@ from textgen.errors import Diverged, UserError
 from textgen.launch_environment import is_main_process
 from textgen.run.allocator import preload_allocator
 from textgen.run.directory import RunDirectory
-from textgen.run.terminal import print_on_any_terminal
+from textgen.terminal import print_on_any_terminal
 
 _HEAD_START = 5.0  # seconds that the main process gets to report an error before the others exit
 

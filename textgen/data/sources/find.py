@@ -21,6 +21,7 @@ from textgen.data.sources.remote import fetch_files, is_url
 from textgen.data.sources.source import DataSources, Source
 from textgen.errors import UserError, collect_problems
 from textgen.progress import progress
+from textgen.redaction import redact
 
 Parts = tuple[tuple[WeightedPart, list[Source]], ...]
 
@@ -96,7 +97,7 @@ def _find_parts(weighted: tuple[WeightedPart, ...], config: DataConfig) -> tuple
     parts = []
     for part, sources in zip(weighted, found, strict=True):
         if any(names[source.name] > 1 for source in sources):
-            sources = [replace(source, name=f"{part.data.rstrip('/')}/{source.name}") for source in sources]
+            sources = [replace(source, name=f"{redact(part.data).rstrip('/')}/{source.name}") for source in sources]
         parts.append((part, sources))
     return tuple(parts), notes
 

@@ -13,12 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from textgen.config import as_utf8
 from textgen.data.cache import create_cache
 from textgen.data.formats.table import SUPPORTED, find_format
 from textgen.data.sources.listing import Listing
 from textgen.errors import UserError, first_line
 from textgen.files import read_json, write_json
 from textgen.hub import use_hub
+from textgen.redaction import redact
 
 # What file systems say about a file that changes when its content does.
 _VERSION: tuple[str, ...] = (
@@ -32,6 +34,8 @@ _VERSION: tuple[str, ...] = (
     "mtime",
 )
 _VERSION += ("md5Hash", "generation", "blob_id", "xet_hash", "checksum")
+
+_INDEX = ".index.json"  # the files of a URL and their versions
 
 
 def is_url(data: str) -> bool:
@@ -49,10 +53,11 @@ def fetch_files(url: str, *, setting: str = "--data") -> Listing:
     """
     from filelock import FileLock
 
-    directory = create_cache("downloads") / hashlib.sha256(url.encode()).hexdigest()[:32]
+    # The name is that of the URL without its secrets, of which a hash would be a trace, and which may change.
+    directory = create_cache("downloads") / hashlib.sha256(redact(as_utf8(url)).encode()).hexdigest()[:32]
     directory.mkdir(exist_ok=True)
     offline = use_hub() if url.startswith("hf://") else ""
-    index = directory / "index.json"
+    index = directory / _INDEX
     with FileLock(directory / ".lock"):  # the first process copies, the others wait
         try:
             copies = _fetch(url, directory, read_json(index))
@@ -80,8 +85,10 @@ def _fetch(url: str, directory: Path, copies: dict[str, Any]) -> dict[str, Any]:
     for name, remote in _remote_files(system, path, url).items():
         info = system.info(remote)
         found[name] = {key: str(info[key]) for key in _VERSION if info.get(key) is not None}
-        target = directory / name
-        if target.is_file() and copies.get(name) == found[name]:
+        target = _below(directory, name, url)
+        # A size alone does not tell apart the contents of URLs that differ in what is not kept.
+        is_known = redact(url) == url or bool(found[name].keys() - {"size"})
+        if is_known and target.is_file() and copies.get(name) == found[name]:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")
@@ -90,6 +97,18 @@ def _fetch(url: str, directory: Path, copies: dict[str, Any]) -> dict[str, Any]:
             raise OSError(f"{remote} ended after {partial.stat().st_size:,} of {info['size']:,} bytes")
         os.replace(partial, target)
     return found
+
+
+def _below(directory: Path, name: str, url: str) -> Path:
+    """The path of a copy. Names come from a server, which may list some that lead out of the directory.
+
+    Raises:
+        UserError: this one does.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or ".." in parts or name.startswith("/") or "\0" in name or name == _INDEX:
+        raise UserError(f"{url}: lists a file that is not below it: {name}. Name the files that you want.")
+    return directory.joinpath(*parts)
 
 
 def _file_system(url: str) -> tuple[Any, str]:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from textgen.printable import printable
 from textgen.reporting.columns import METRICS
-from textgen.reporting.formatting import printable
 from textgen.reporting.results import HUMAN, RunFiles, moments
 
 MAX_ROWS = 10_000
