@@ -132,7 +132,12 @@ def test_a_file_without_a_version_is_fetched_again_for_the_sake_of_another_secre
     from fsspec.implementations.http import HTTPFileSystem
 
     _, served, address = server
-    monkeypatch.setattr(HTTPFileSystem, "info", lambda *_, **__: {"type": "file", "size": 3})
+
+    async def info(*_: object, **__: object) -> dict[str, object]:
+        return {"type": "file", "size": 3}
+
+    monkeypatch.setattr(HTTPFileSystem, "_info", info)
+    HTTPFileSystem.clear_instance_cache()
     for content in ("one", "two"):
         (served / "a.txt").write_text(content, encoding="utf-8")
         assert texts(f"{address}/a.txt?key={content}") == {"a.txt#0": content}
