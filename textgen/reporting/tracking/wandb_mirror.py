@@ -13,6 +13,7 @@ from textgen.reporting.config import WandbMode
 from textgen.reporting.results import RETAINED, RunFiles, moments
 from textgen.reporting.tracking.wandb_run import run_directory, start_wandb_run
 from textgen.reporting.tracking.wandb_tables import SamplesTable, continuations_table, decoding_table
+from textgen.terminal import shown
 
 
 class WandbMirror:
@@ -62,7 +63,7 @@ class WandbMirror:
         """
         run = None
         if mode != "disabled":
-            init = {"dir": run_dir, "config": dict(config), "id": run_id, "project": project, "name": name}
+            init = {"dir": run_dir, "config": _shown(config), "id": run_id, "project": project, "name": shown(name)}
             try:
                 run = start_wandb_run(init, mode, echo, init_timeout)
             except Exception as error:
@@ -121,6 +122,11 @@ class WandbMirror:
                         f"W&B disabled after an error: {first_line(error)}. Rows logged so far are in "
                         f"{run_directory(run)}."
                     )
+
+
+def _shown(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a page of W&B may show them."""
+    return {name: shown(value) if isinstance(value, str) else value for name, value in config.items()}
 
 
 def _balance(files: RunFiles) -> dict[str, Any]:
