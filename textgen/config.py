@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 
 from textgen.config_file import read_settings
 from textgen.errors import UserError
-from textgen.redaction import MASK, redact
-from textgen.terminal import shown, styled
+from textgen.printable import printable
+from textgen.redaction import MASK, redact, redact_command
+from textgen.terminal import styled
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ def parse(config_class: type[T], argv: Sequence[str] | None = None, *, descripti
         types = _setting_types(config_class)
         types.pop("config")
         arguments = [*(_argument(*one) for one in read_settings(Path(path), types)), *arguments]
-    as_shown = [shown(argument) for argument in arguments]
+    as_shown = [printable(argument) for argument in redact_command(arguments)]
     # tyro colors its messages, which quote arguments, and wraps them in the middle of a secret. So they are about the
     # arguments as they may be shown.
     with redirect_stdout(styled(sys.stdout)), redirect_stderr(styled(sys.stderr)):
