@@ -24,6 +24,7 @@ from textgen.terminal import styled
 
 T = TypeVar("T")
 
+_LARGEST = (1 << 63) - 1
 _SWITCHES = {"--no-packing": "--packing=none"}
 
 
@@ -72,13 +73,18 @@ def parse(config_class: type[T], argv: Sequence[str] | None = None, *, descripti
         config = _parsed(config_class, as_shown, description)
     if as_shown != arguments:
         config = _parsed(config_class, arguments, description)
-    _check_secrets(config)
+    _check_values(config)
     return config
 
 
-def _check_secrets(config: object) -> None:
-    """Refuse a setting that was read back from where its secret had been masked."""
+def _check_values(config: object) -> None:
+    """Refuse numbers that no library can store, and what was read back from where its secret had been masked."""
     problems = [
+        f"{flag(name)} {value}: is out of range."
+        for name, value in settings(config).items()
+        if isinstance(value, int) and abs(value) > _LARGEST
+    ]
+    problems += [
         f"{flag(name)} {value}: the password or token in it was not kept, since files must not contain any. Give "
         f"{flag(name)} again, with the secret."
         for name, value in settings(config).items()

@@ -101,9 +101,12 @@ def _pretrained_model(
     compute_dtype: torch.dtype,
 ) -> Any:
     from transformers import AutoModelForCausalLM
+    from transformers.utils import loading_report
 
     stored = quantized_checkpoint(architecture, setting, location.base)
     options: dict[str, Any] = {}
+    # The report of names that do not match has control characters in it even if it is not for a terminal.
+    loading_report.PALETTE.update(dict.fromkeys(loading_report.PALETTE, ""))
     if stored is not None:
         options = {} if stored.dequantized else {"device_map": device_map()}
     elif quantize_bits:
@@ -254,6 +257,8 @@ def _load_adapter(model: Any, location: Location, setting: str) -> Any:
         raise UserError(f"{setting} {location.adapter}: adapter_model.safetensors is missing.")
     try:
         config = peft.PeftConfig.from_pretrained(str(location.adapter))
+        if config.peft_type is None:
+            raise ValueError("it names no peft_type")
         forget_adapter_code(config)
     except Exception as error:  # for a value of the wrong type, nearly any
         raise UserError(

@@ -95,7 +95,7 @@ class RunDirectory:
         """The contents of ``status.json``; empty if missing or damaged."""
         try:
             return read_json(self.path / "status.json")
-        except UserError:
+        except (UserError, OSError):  # such as a name that is too long
             return {}
 
     def environment(self) -> dict[str, Any]:

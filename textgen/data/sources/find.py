@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from textgen.config import as_utf8
 from textgen.data.config import DataConfig
 from textgen.data.formats.delimited import csv_separator
 from textgen.data.formats.file_to_read import FileToRead
@@ -137,7 +138,7 @@ def _file_sources(listing: Listing, config: DataConfig, setting: str) -> list[So
             except UserError as error:
                 problems.append(f"{setting} {error}")
             else:
-                found.append(Source(name, file_format.kind, str(path), fingerprint))
+                found.append(Source(as_utf8(name), file_format.kind, str(path), fingerprint))
     if problems:
         raise UserError.of(problems)
     return found
