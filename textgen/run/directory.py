@@ -164,12 +164,12 @@ class RunDirectory:
     def record_failure(self, exit_code: int, message: str) -> None:
         """Write a failure to ``status.json``, unless the directory belongs to another run or to a finished one."""
         status = self.status()
-        if not self.created:
-            if not self._named_by_user or status.get("state") == "done":
-                return
-            if self._other_files() or is_locked(self.path):
-                return
         try:
+            if not self.created:
+                if not self._named_by_user or status.get("state") == "done":
+                    return
+                if self._other_files() or is_locked(self.path):
+                    return
             self.write_status("failed", step=status.get("step", 0), exit_code=exit_code, message=message)
         except OSError:
             return  # the message still goes to the terminal
