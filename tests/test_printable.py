@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.printable import printable
+from textgen.printable import counted, printable
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,13 @@ def test_nothing_that_could_be_interpreted_is_left_and_nothing_else_changes(text
     assert not set(shown) & set("\x1b\r\x9b\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
     shown.encode()
     assert printable(shown) == shown
+
+
+def test_a_noun_agrees_with_its_number():
+    assert [counted(n, "document") for n in (0, 1, 2, 1234)] == [
+        "0 documents",
+        "1 document",
+        "2 documents",
+        "1,234 documents",
+    ]
+    assert counted(0.5, "epoch") == "0.5 epochs"

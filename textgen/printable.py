@@ -23,5 +23,10 @@ def printable(text: Any) -> str:
     return _HIDDEN.sub(_escape, str(text))
 
 
+def counted(number: float, one: str, many: str = "") -> str:
+    """A number with its noun: "1 document", "1,234 documents". The plural has an s unless ``many`` is given."""
+    return f"{int(number) if number == int(number) else number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def _escape(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode()
