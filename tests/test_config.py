@@ -1,6 +1,7 @@
 """Defaults < YAML < flags, and every problem of a YAML file at once."""
 
 import json
+import os
 import subprocess
 import sys
 import typing
@@ -203,7 +204,7 @@ def test_a_bad_value_in_yaml_is_an_error_like_the_flag(write, capsys):
     limit=st.none() | st.floats(allow_nan=False),
     fast=st.booleans(),
     kind=st.sampled_from(["red", "green"]),
-    name=st.text(),
+    name=st.text(st.characters(codec="utf-8", exclude_characters="\0")),
 )
 def test_settings_survive_a_round_trip_through_yaml(tmp_path_factory, steps, rate, limit, fast, kind, name):
     config = Both(Small(None, steps, rate, limit, fast, kind), Other(name))
@@ -211,6 +212,40 @@ def test_settings_survive_a_round_trip_through_yaml(tmp_path_factory, steps, rat
     path.write_text(yaml.safe_dump(settings(config), sort_keys=False), encoding="utf-8")
     again = parse(Both, ["--config", str(path)])
     assert settings(again) == settings(config)
+
+
+URL = "https://someone:cAnArY@host/a.txt?rows=5&token=cAnArY"
+
+
+def test_settings_are_kept_without_their_secrets():
+    config = parse(Both, ["--name", URL])
+    assert config.other.name == URL, "what is used still has them"
+    assert settings(config)["name"] == "https://***@host/a.txt?rows=5&token=***"
+
+
+def test_a_setting_whose_secret_was_not_kept_must_be_given_again(write):
+    kept = write(f"name: {settings(Both(Small(), Other(URL)))['name']}")
+    with pytest.raises(UserError, match=r"--name https://\*\*\*@host.* was not kept.* Give --name again, with"):
+        parse(Both, kept)
+    assert parse(Both, [*kept, "--name", URL]).other.name == URL
+
+
+def test_invalid_flags_are_reported_without_secrets_and_control_characters(capfd):
+    with pytest.raises(SystemExit):
+        parse(Both, ["--name", URL, "--kind", "https://someone:cAnArY@host/" + 60 * "x", "--\x1b[31m"])
+    printed = capfd.readouterr()
+    assert "cAnArY" not in printed.out + printed.err
+    assert "\x1b" not in printed.out + printed.err
+    assert "--kind" in printed.err
+
+
+def test_settings_are_the_same_in_every_locale():
+    """In the C locale, Python has the bytes of a name as surrogates, which no file can contain."""
+    assert settings(Both(Small(), Other("t\udcc3\udcabxts")))["name"] == "tëxts"
+    code = "import os; from textgen.config import as_utf8; print(ascii(as_utf8(os.fsdecode(b't\\xc3\\xabxts'))))"
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == r"'t\xebxts'"
 
 
 def test_settings_are_flat_in_the_order_of_the_groups_without_the_file_they_came_from():

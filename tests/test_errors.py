@@ -51,3 +51,9 @@ def test_the_first_line_of_an_error_is_quoted(error, quoted):
 
 def test_exit_codes():
     assert (UserError.exit_code, Diverged.exit_code) == (2, 3)
+
+
+def test_messages_have_no_secrets_and_no_control_characters():
+    error = UserError.of(["--data https://u:pw@h/a: x", "--model \x1b[31m: y"])
+    assert error.problems == ["--data https://***@h/a: x", r"--model \x1b[31m: y"]
+    assert str(error) == "2 problems:\n- --data https://***@h/a: x\n- --model \\x1b[31m: y"

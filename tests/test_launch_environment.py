@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from textgen.launch_environment import launcher_uses, on_cpu
+from textgen.errors import UserError
+from textgen.launch_environment import check_launch_variables, is_main_process, launcher_uses, on_cpu
 from textgen.model.quantized import quantization_options
 from textgen.training.distributed.processes import precision_of, start_process
 from textgen.training.precision import resolve_precision
@@ -44,3 +45,20 @@ def test_with_an_unused_gpu_the_precision_is_that_of_the_cpu(accelerator, monkey
     torch.set_num_threads(threads)
     assert precision_of(started) == resolve_precision("auto", "cpu") != resolve_precision("auto", "cuda")
     assert started.device.type == "cpu"
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"])
+@pytest.mark.parametrize("value", ["x", "", "-1", "1.5"])
+def test_an_invalid_variable_of_the_launcher_is_named(name, value):
+    with pytest.raises(UserError, match=f"{name} {value}: this environment variable must be a number from"):
+        check_launch_variables({name: value})
+
+
+def test_variables_of_a_launcher_or_none_are_fine():
+    check_launch_variables({})
+    check_launch_variables({"RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1"})
+
+
+def test_a_process_with_an_invalid_rank_prints(monkeypatch):
+    monkeypatch.setenv("RANK", "x")
+    assert is_main_process()

@@ -6,29 +6,39 @@ groups share one flat namespace, so ``--learning-rate`` on the command line, ``l
 """
 
 import dataclasses
-import difflib
+import os
 import sys
 import typing
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from textgen.config_file import read_settings
 from textgen.errors import UserError
+from textgen.printable import printable
+from textgen.redaction import MASK, redact, redact_command
+from textgen.terminal import styled
 
 T = TypeVar("T")
 
+_LARGEST = (1 << 63) - 1
 _SWITCHES = {"--no-packing": "--packing=none"}
 
 
 def settings(config: object) -> dict[str, Any]:
-    """All settings as one flat dictionary, in the order of the groups: the contents of ``config.yaml``."""
+    """All settings as one flat dictionary, in the order of the groups: the contents of ``config.yaml``.
+
+    They are kept in files and sent to trackers, so passwords and tokens in them are masked (:func:`redact`). A setting
+    that had one must be given again with it: who resumes the run of a URL with a token gives a valid one.
+    """
     flat: dict[str, Any] = {}
     for group in dataclasses.fields(config):  # type: ignore[arg-type]
         for name, value in dataclasses.asdict(getattr(config, group.name)).items():
             assert name not in flat, f"two groups have a setting called {name}"
-            flat[name] = value
+            flat[name] = redact(as_utf8(value)) if isinstance(value, str) else value
     flat.pop("config", None)  # the file that settings came from is not a setting itself
     return flat
 
@@ -48,16 +58,60 @@ def parse(config_class: type[T], argv: Sequence[str] | None = None, *, descripti
         UserError: the YAML file is missing, is not a mapping, or has invalid settings (the message lists all of them).
         SystemExit: code 2 for an invalid flag, after tyro has printed the reason; code 0 after ``--help``.
     """
-    import tyro
-
     arguments = _spelled_out(list(sys.argv[1:] if argv is None else argv))
     if not {"-h", "--help"}.isdisjoint(arguments):
         _join_help_lines(config_class)
     path = _config_path(arguments)
-    tokens = _yaml_tokens(config_class, Path(path)) if path else []
-    return tyro.cli(
-        config_class, args=[*tokens, *arguments], description=description, config=(tyro.conf.OmitArgPrefixes,)
-    )
+    if path:
+        types = _setting_types(config_class)
+        types.pop("config")
+        arguments = [*(_argument(*one) for one in read_settings(Path(path), types)), *arguments]
+    as_shown = [printable(argument) for argument in redact_command(arguments)]
+    # tyro colors its messages, which quote arguments, and wraps them in the middle of a secret. So they are about the
+    # arguments as they may be shown.
+    with redirect_stdout(styled(sys.stdout)), redirect_stderr(styled(sys.stderr)):
+        config = _parsed(config_class, as_shown, description)
+    if as_shown != arguments:
+        config = _parsed(config_class, arguments, description)
+    _check_values(config)
+    return config
+
+
+def _check_values(config: object) -> None:
+    """Refuse numbers that no library can store, and what was read back from where its secret had been masked."""
+    problems = [
+        f"{flag(name)} {value}: is out of range."
+        for name, value in settings(config).items()
+        if isinstance(value, int) and abs(value) > _LARGEST
+    ]
+    problems += [
+        f"{flag(name)} {value}: the password or token in it was not kept, since files must not contain any. Give "
+        f"{flag(name)} again, with the secret."
+        for name, value in settings(config).items()
+        if isinstance(value, str) and "://" in value and value == _given(config, name) and MASK in value
+    ]
+    if problems:
+        raise UserError.of(problems)
+
+
+def _given(config: object, name: str) -> Any:
+    """The value of a setting, as it was given."""
+    groups = (getattr(config, group.name) for group in dataclasses.fields(config))  # type: ignore[arg-type]
+    return next(getattr(group, name) for group in groups if hasattr(group, name))
+
+
+def _parsed(config_class: type[T], arguments: Sequence[str], description: str) -> T:
+    import tyro
+
+    return tyro.cli(config_class, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,))
+
+
+def as_utf8(text: str) -> str:
+    """Text of a command line or a path as it would be on a machine whose file names are UTF-8.
+
+    With another locale, such as C, Python gives every byte that is not ASCII as a surrogate, which no file can contain.
+    """
+    return os.fsencode(text).decode("utf-8", "surrogateescape")
 
 
 def flag(name: str) -> str:
@@ -76,6 +130,10 @@ def at_least(config: object, minimums: Mapping[str, float]) -> list[str]:
         for name, value in values.items()
         if isinstance(value, int | float) and value < minimums[name]
     ]
+
+
+def _argument(name: str, value: str | None) -> str:
+    return flag(name) if value is None else f"{flag(name)}={value}"
 
 
 def _spelled_out(arguments: list[str]) -> list[str]:
@@ -115,45 +173,3 @@ def _setting_types(config_class: type) -> dict[str, Any]:
     for group in typing.get_type_hints(config_class).values():
         types |= typing.get_type_hints(group)
     return types
-
-
-def _yaml_tokens(config_class: type, path: Path) -> list[str]:
-    """The settings of a YAML file as command-line flags."""
-    import yaml
-
-    if not path.is_file():
-        raise UserError(f"--config {path}: there is no such file. See recipes/configs/ for examples.")
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: invalid UTF-8, or an impossible date
-        raise UserError(f"--config {path}: not valid YAML: {error}") from None
-    if loaded is None:
-        return []
-    if not isinstance(loaded, dict):
-        raise UserError(f"--config {path}: expected lines of 'setting: value', found a {type(loaded).__name__}.")
-    types = _setting_types(config_class)
-    types.pop("config")
-    problems, tokens = [], []
-    for key, value in loaded.items():
-        name = str(key).replace("-", "_")
-        if name not in types:
-            near = difflib.get_close_matches(name, types, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else "see --help for all settings."
-            problems.append(f"--config {path}: unknown key '{key}'; {hint}")
-        elif isinstance(value, dict):
-            problems.append(f"--config {path}: '{key}' contains other settings, but settings are flat: one per line.")
-        elif types[name] is bool:
-            if not isinstance(value, bool):
-                problems.append(f"--config {path}: '{key}: {value}' must be true or false.")
-            else:
-                tokens.append(flag(name) if value else flag("no_" + name))
-        elif isinstance(value, bool) and name == "packing":  # as a switch, see _spelled_out
-            tokens.append("--packing=joined" if value else "--packing=none")
-        elif value is None and type(None) not in getattr(types[name], "__args__", ()):
-            problems.append(f"--config {path}: '{key}' has no value. Set one or delete the line.")
-        else:
-            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-            tokens.append(f"{flag(name)}={text}")
-    if problems:
-        raise UserError.of(problems)
-    return tokens

@@ -3,9 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from textgen.terminal import shown
+
 
 class UserError(ValueError):
     """Invalid input or configuration. The message says what was given, what is wrong with it, and what to do.
+
+    The message is printed and kept in files, so it gets no secrets and no control characters (:func:`shown`).
 
     Attributes:
         problems: its messages; several if it was created by :meth:`of`.
@@ -14,13 +18,14 @@ class UserError(ValueError):
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.problems = [message]
+        super().__init__(shown(message))
+        self.problems = [str(self)]
 
     @classmethod
     def of(cls, problems: Sequence[str]) -> "UserError":
         """One error that lists every problem, so that all of them can be fixed at once."""
         assert problems, "an error without a problem"
+        problems = [shown(problem) for problem in problems]
         lines = "".join(f"\n- {problem}" for problem in problems)
         error = cls(problems[0] if len(problems) == 1 else f"{len(problems)} problems:{lines}")
         error.problems = list(problems)

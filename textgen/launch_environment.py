@@ -3,6 +3,10 @@
 import os
 from collections.abc import Mapping
 
+from textgen.errors import UserError
+
+_UNSET = "Start the processes with accelerate launch or torchrun, or unset it to start one."
+
 
 def launcher_uses(feature: str, environment: Mapping[str, str] = os.environ) -> bool:
     """Whether the launch file turned a feature on.
@@ -29,7 +33,23 @@ def world_size() -> int:
 
 def is_main_process() -> bool:
     """Whether this is the process that prints and writes; known before torch.distributed is set up."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+    rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
+    return rank == "0" or not rank.isdecimal()  # an invalid rank is an error, which somebody has to print
+
+
+def check_launch_variables(environment: Mapping[str, str] = os.environ) -> None:
+    """Check the variables in which a launcher says how many processes there are, and which one this is.
+
+    Raises:
+        UserError: one is not such a number.
+    """
+    problems = []
+    for name, least in {"WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": 0}.items():
+        value = environment.get(name, str(least))
+        if not value.isdecimal() or int(value) < least:
+            problems.append(f"{name} {value}: this environment variable must be a number from {least} on. {_UNSET}")
+    if problems:
+        raise UserError.of(problems)
 
 
 def started_by_launcher(environment: Mapping[str, str] = os.environ) -> bool:

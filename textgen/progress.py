@@ -15,10 +15,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from typing import Any
 
 from textgen.launch_environment import is_main_process
+from textgen.terminal import shown, styled
 
 BAR_AFTER = 1.0
 """Seconds of work after which a terminal shows the bar."""
@@ -95,19 +97,35 @@ def _draw_bar(task: _Task, finished: threading.Event) -> None:
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),  # what the texts leave
             TextColumn("{task.fields[status]}", markup=False),
-            console=Console(file=sys.stderr),
+            console=Console(file=styled(sys.stderr)),
             auto_refresh=False,
             transient=True,
             expand=True,
-            # Lines for a terminal go through the bar, which moves down; those for a file must not end up here.
-            redirect_stdout=sys.stdout.isatty(),
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
-        with bar:
+        with bar, _lines_above(bar.console):
             drawn = bar.add_task(task.work, total=task.total, status="")
             while not finished.wait(_REDRAW):
                 bar.update(drawn, completed=task.done, status=task.status(), refresh=True)
     finally:
         _screen.release()
+
+
+@contextmanager
+def _lines_above(console: Any) -> Iterator[None]:
+    """Inside, lines for a terminal go through the bar, which moves down; those for a file must not end up there."""
+    from rich.file_proxy import FileProxy
+
+    class Lines(FileProxy):
+        def write(self, text: str) -> int:
+            return super().write(shown(text))
+
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stderr(Lines(console, sys.stderr)))
+        if sys.stdout.isatty():
+            stack.enter_context(redirect_stdout(Lines(console, sys.stdout)))
+        yield
 
 
 def status(done: float, total: float | None, unit: str, seconds: float) -> str:

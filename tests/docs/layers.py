@@ -17,8 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("data", "model", "training", "evaluation", "reporting")
-FOUNDATION = ("errors", "config", "launch_environment", "files", "checksums", "background", "disk", "signals", "hub")
-FOUNDATION += ("progress", "run")
+FOUNDATION = ("errors", "config", "config_file", "launch_environment", "files", "checksums", "background", "disk")
+FOUNDATION += ("signals", "hub", "printable", "progress", "redaction", "terminal", "run")
 OUTSIDE = ("recipes", "tests", "benchmarks", "docs", "launch")
 
 # Sub-package → what it may import of its own package: modules, or whole sub-packages.
@@ -91,7 +91,6 @@ SUB_PACKAGES: dict[str, tuple[str, ...]] = {
     "textgen.reporting.tracking": (
         "textgen.reporting.columns",
         "textgen.reporting.config",
-        "textgen.reporting.formatting",
         "textgen.reporting.results",
     ),
 }

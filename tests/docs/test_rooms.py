@@ -34,7 +34,7 @@ def test_every_module_follows_the_layers() -> None:
 def test_enough_was_checked() -> None:
     """Near the true numbers, so that a check that stops finding files or imports fails."""
     count = {room: sum(room_of(module) == room for module in IMPORTS) for room in (*ROOMS, *FOUNDATION, *TOP)}
-    expected = {"data": 12, "model": 23, "training": 19, "evaluation": 57, "reporting": 26}
+    expected = {"data": 12, "model": 24, "training": 19, "evaluation": 57, "reporting": 26}
     expected |= {
         "errors": 1,
         "config": 1,
@@ -43,7 +43,10 @@ def test_enough_was_checked() -> None:
         "checksums": 1,
         "hub": 1,
         "progress": 1,
-        "run": 13,
+        "printable": 1,
+        "redaction": 1,
+        "terminal": 1,
+        "run": 14,
         "plan": 8,
         "commands": 3,
     }

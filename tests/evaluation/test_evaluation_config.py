@@ -22,6 +22,10 @@ from textgen.model.config import ModelConfig
             {"judge": "gpt2", "skip_decoding": True},
             "--judge gpt2: with --skip-decoding there is nothing to judge. Omit one of them.",
         ),
+        (
+            {"amateur": "gpt2", "skip_decoding": True},
+            "--amateur gpt2: with --skip-decoding nothing uses it. Omit one of them.",
+        ),
     ],
 )
 def test_an_invalid_setting_is_named(invalid, message):
@@ -32,6 +36,12 @@ def test_all_problems_are_reported_together():
     problems = EvaluationConfig(stride=8, samples=0, strategies="top_q,top_p[2]").problems()
     assert [problem.split(" ")[0] for problem in problems[:2]] == ["--stride", "--samples"]
     assert len(problems) == 4
+
+
+def test_strategies_are_checked_even_if_they_are_skipped():
+    problems = EvaluationConfig(strategies="top_q,top_p[2]", skip_decoding=True).problems()
+    assert len(problems) == 2
+    assert EvaluationConfig(strategies="speculative", skip_decoding=True).problems() == []
 
 
 def test_second_models_are_only_those_that_will_be_used():

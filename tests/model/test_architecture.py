@@ -162,6 +162,6 @@ def test_the_rows_of_a_model_are_checked_when_it_is_found(tmp_path: Path, tokeni
 def test_remote_code_that_needs_weights_has_no_skeleton(tmp_path: Path) -> None:
     config = tiny_config("gpt2", auto_map={"AutoModelForCausalLM": "nowhere.Own"})
     config.save_pretrained(tmp_path)  # type: ignore[attr-defined]
-    trusting = model_config(locate(str(tmp_path)), ModelConfig())
+    trusting = model_config(locate(str(tmp_path)), ModelConfig(trust_remote_code=True))
     assert skeleton(trusting, trust_remote_code=True) is None
     assert context_length(trusting, None) == 64

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from running import LIGHT, QUICK, ROOT, read_lines, tree
 
 from textgen.run.lock import take_lock
@@ -81,3 +82,11 @@ def test_a_terminal_without_utf_8_and_without_a_writable_home(text_file, tmp_pat
     assert ran.stdout.isascii()
     assert b"difference in bits per byte: " in ran.stdout
     assert (here / "run/report.html").exists()
+    assert yaml.safe_load((here / "run/config.yaml").read_text(encoding="utf-8"))["data"] == "tëxts.txt"
+    # The settings are the same run in any locale.
+    for own in (environment, environment | {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}):
+        ran = subprocess.run(
+            [*FINETUNE, "--config", "run/config.yaml"], cwd=here, env=own, capture_output=True, check=False
+        )
+        assert ran.returncode == 0, ran.stderr.decode()
+        assert b"already complete" in ran.stdout

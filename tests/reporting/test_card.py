@@ -1,3 +1,4 @@
+import html
 import json
 import re
 
@@ -6,6 +7,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from textgen.files import write_json
+from textgen.printable import printable
 from textgen.reporting.card import is_hub_id, markdown_cell, write_model_card
 
 
@@ -96,6 +98,57 @@ def test_hostile_values_stay_in_their_cell(run_dir, hostile):
     made = [row for row in rows if row[0] in ("Data", "Command", "Device")]
     assert [len(row) for row in made] == [2, 2, 2]
     assert sum(line.startswith("# ") for line in body.splitlines()) == 1
+
+
+HOSTILE_MARKDOWN = (
+    "[click](https://evil.example)",
+    "![x](https://evil.example/pixel.png)",
+    "[ref]: https://evil.example",
+    "<img src=https://evil.example onerror=alert(1)><script>alert(1)</script>",
+    "https://evil.example and www.evil.example <https://evil.example>",
+    "# Title",
+    "- item",
+    "1. item",
+    "2) item",
+    "+ item",
+    "=====",
+    "---\nbase_model: evil/model\n---",
+    "> quote",
+    "```\ncode",
+    "~~~ code",
+    "a | b | c",
+    "**bold** _em_ ~~gone~~ `code`",
+    "&lt;b&gt; &#x202e;",
+    "\x1b[31m\u202etxt",
+    "<!-- hidden",
+    "\\",
+    "\\| x",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE_MARKDOWN)
+def test_markdown_in_a_value_is_text(text):
+    from markdown_it import MarkdownIt
+
+    written = markdown_cell(text)
+    renderer = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    in_paragraph = renderer.render(written)
+    in_table = renderer.render(f"| what | value |\n| --- | --- |\n| x | {written} |\n")
+    expected = html.escape(" ".join(printable(text).split()))
+    assert in_paragraph == f"<p>{expected}</p>\n"
+    assert f"<td>x</td>\n<td>{expected}</td>" in in_table
+    assert not re.search(r"(?<!\\)://|www\.", written), "an address would become a link on GitHub"
+
+
+def test_hostile_settings_add_nothing_to_the_metadata(run_dir):
+    for text in HOSTILE_MARKDOWN:
+        write_json(run_dir / "config.yaml", {"model": text, "data": text, "method": text})
+        write_json(run_dir / "environment.json", {"command": text, "device": text})
+        card = ModelCard.load(write_model_card(run_dir))
+        assert card.data.base_model is None
+        assert set(card.data.to_dict()) <= {"library_name", "pipeline_tag", "tags"}
+        assert card.data.tags == ["textgen", "text-generation"]
+        assert sum(line.startswith("# ") for line in card.text.splitlines()) == 1
 
 
 MASK = {"examples": 9, "tokens": 500, "targets": 100, "cut": 2, "without_prompt": 0, "untargeted": 0, "left_out": 0}

@@ -99,7 +99,7 @@ def test_piped_output_is_plain_and_wide_enough(run_dir):
 
 def test_names_are_not_markup():
     text = printed(print_decoding, {"model": [{"strategy": "[red]x[/red]\x1b[31m", "diversity": 0.5}]})
-    assert "[red]x[/red]␛[31m" in text.replace("\n", "")
+    assert r"[red]x[/red]\x1b[31m" in text.replace("\n", "")
 
 
 def test_without_decoding_nothing_is_printed():

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from textgen.reporting.formatting import interval_text, number, part_of, printable
+from textgen.reporting.formatting import interval_text, number, part_of
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,3 @@ def test_intervals():
     assert interval_text([-0.55, -0.47]) == "−0.55 to −0.47"
     for missing in (None, [], [1.0], [None, 1.0], [math.nan, 1.0], "12"):
         assert interval_text(missing) == ""
-
-
-def test_control_characters_become_visible(hostile):
-    shown = printable("a\tb\nc" + hostile)
-    assert shown.startswith("a\tb\nc<script>")
-    assert "␀␛[31m␍" in shown
-    assert "🙂" in shown
-    shown.encode("utf-8")
-    assert printable("\u202etxt.exe\x85") == "\ufffdtxt.exe\ufffd"

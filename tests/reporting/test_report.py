@@ -121,8 +121,31 @@ def test_untrusted_text_is_shown_and_not_interpreted(run_dir, hostile):
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", html)
     assert page.text.startswith("</title><script> fine-tuned on", len(page.text) - len(page.text.lstrip()))
     assert ["method", "{{ 7*7 }}"] in page.rows
-    assert page.text.count('</style>{{7*7}} | `x` 🙂 ␀␛[31m␍ --- & "quoted" \ufffd') == 5
+    assert page.text.count(r'</style>{{7*7}} | `x` 🙂 \x00\x1b[31m\r --- & "quoted" \ud800') == 5
     assert "<b>x</b>" in page.text
+
+
+def test_a_browser_runs_and_loads_nothing(run_dir):
+    """The policy is the second lock: it holds even if some text were not escaped."""
+    html, page = read(write_report(run_dir))
+    [policy] = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', html)
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules == {
+        "default-src": "'none'",
+        "style-src": "'unsafe-inline'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    assert html.index("Content-Security-Policy") < html.index("<title>")
+    assert not {"script", "img", "iframe", "object", "embed", "form", "base", "link"} & set(page.tags)
+    assert not re.search(r"(?i)\son\w+\s*=|javascript:|@import|@font-face|url\((?!#)", html)
+
+
+def test_bidirectional_text_does_not_reorder_what_is_around_it(run_dir):
+    write_json(run_dir / "config.yaml", {"model": "m\u202egpj.exe", "data": "\u2066d\u200f", "method": "\u061cfull"})
+    html = write_report(run_dir).read_text(encoding="utf-8")
+    assert r"m\u202egpj.exe fine-tuned on \u2066d\u200f" in html
+    assert not set(html) & set("\u202e\u2066\u200f\u061c\x1b")
 
 
 def test_samples_are_shown_escaped_and_only_if_there_are_some(run_dir, hostile, sample_rows):

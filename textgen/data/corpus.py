@@ -25,6 +25,7 @@ from textgen.data.tokens.build import EDGES, OFFSETS, PLACES, ROW_BITS, TOKENS, 
 from textgen.data.tokens.entry import facts_of, map_array, map_derived, open_array, save_derived
 from textgen.data.tokens.held_out import HeldOut
 from textgen.errors import UserError
+from textgen.printable import counted
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,12 @@ class Corpus:
         return [counts]
 
     def __str__(self) -> str:
-        kind = "examples" if self.counts.examples == len(self.offsets) else "documents"
+        kind = "example" if self.counts.examples == len(self.offsets) else "document"
         targets = f", {self.targets:,} of them targets" if self.counts.context else ""
         unknown = f", {self.unknown_share:.1%} of them unknown to the tokenizer" if self.counts.unknown else ""
-        return (
-            f"{len(self.offsets):,} training {kind} ({len(self.tokens):,} tokens{targets}{unknown}), "
-            f"{len(self.validation):,} held-out {kind}"
-        )
+        tokens = f"{counted(len(self.tokens), 'token')}{targets}{unknown}"
+        held_out = counted(len(self.validation), f"held-out {kind}")
+        return f"{counted(len(self.offsets), f'training {kind}')} ({tokens}), {held_out}"
 
 
 def load_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources: DataSources | None = None) -> Corpus:
@@ -236,7 +236,7 @@ def _check_sizes(config: DataConfig, *, documents: int, tokens: int, validation:
     elif not validation and not documents:
         problems.append(f"--data {config.data}: contains no text.")
     elif not validation:
-        found = "1 document" if documents == 1 else f"{documents} documents"
+        found = counted(documents, "document")
         problems.append(
             f"--data {config.data}: {found}, too few for a validation split. Provide more documents, or held-out text "
             "with --validation-data."

@@ -15,6 +15,8 @@ from textgen.data.mixture.streams import MixedStream
 from textgen.data.sources import DataSources, find_data
 from textgen.data.tokens.build import Counts
 from textgen.errors import UserError
+from textgen.printable import counted
+from textgen.redaction import redact
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ class MixedCorpus:
 
     def __str__(self) -> str:
         return (
-            f"{self.documents:,} training documents ({self.token_count:,} tokens) of {len(self.parts)} parts, "
-            f"{len(self.validation):,} held-out documents"
+            f"{counted(self.documents, 'training document')} ({counted(self.token_count, 'token')}) of "
+            f"{len(self.parts)} parts, {counted(len(self.validation), 'held-out document')}"
         )
 
 
@@ -137,7 +139,7 @@ def part_facts(corpus: Corpus | MixedCorpus, epochs: Sequence[float]) -> dict[st
         return {}
     rows = [
         {
-            "data": part.data,
+            "data": redact(part.data),
             "weight": part.weight,
             "documents": own.documents,
             "tokens": own.token_count,
@@ -152,6 +154,7 @@ def describe_parts(facts: dict[str, Any]) -> Iterator[str]:
     """A line for each part in :func:`part_facts`."""
     for row in facts.get("parts", []):
         yield (
-            f"  {row['weight']:6.1%} {row['data']}: {row['documents']:,} documents, {row['tokens']:,} tokens, "
+            f"  {row['weight']:6.1%} {row['data']}: {counted(row['documents'], 'document')}, "
+            f"{counted(row['tokens'], 'token')}, "
             f"{row['epochs']:.2f} epochs"
         )

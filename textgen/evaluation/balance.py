@@ -29,6 +29,7 @@ from textgen.evaluation.perplexity.measure_perplexity import documents_fingerpri
 from textgen.evaluation.perplexity.score_cache import ScoreCache
 from textgen.evaluation.perplexity.summary import paired_difference, perplexity_summary
 from textgen.evaluation.perplexity.windows import WindowSettings
+from textgen.redaction import redact
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def load_balance(
     if corpus or not data.validation_data or data.data != DataConfig.data:  # else nobody said what was trained on
         contamination = load_contamination(data, sources, drawn.documents, evaluation.contamination_words)
     if contamination and not corpus:
-        contamination = replace(contamination, training_data=data.data)
+        contamination = replace(contamination, training_data=redact(data.data))
     mask = mask_coverage(corpus, int(data.block_size), data.packing) if corpus else None
     return Balance(contamination, draw_retained(data, sources, evaluation.evaluation_tokens), mask)
 

@@ -19,6 +19,7 @@ from textgen.data.mixture.joined import JoinedDocuments
 from textgen.data.split import split_hash
 from textgen.data.tokens.held_out import HeldOut
 from textgen.evaluation.exchange import on_main
+from textgen.printable import counted
 
 BYTES_PER_TOKEN = 4
 """About what a token of GPT-2's has in English; in other languages and with small vocabularies, tokens are shorter."""
@@ -62,7 +63,7 @@ class DrawnDocuments:
 
     def __str__(self) -> str:
         number, every = len(self.documents), self.available_documents
-        return f"{number:,} documents" if number == every else f"{number:,} of {every:,} held-out documents"
+        return counted(number, "document") if number == every else f"{number:,} of {every:,} held-out documents"
 
     def shares(self) -> str:
         """Which part is scored when, as the end of a sentence; empty if it is always everything."""

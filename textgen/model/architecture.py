@@ -8,6 +8,8 @@ from textgen.errors import UserError, first_line
 
 DECODER_ONLY = "Use a decoder-only model, such as GPT-2, Llama or Qwen."
 
+_LONGEST = 300  # characters that are quoted of a library's message
+
 # Where model families have their context length.
 _CONTEXT_NAMES = (
     "max_position_embeddings",
@@ -57,15 +59,20 @@ def build_skeleton(
     except Exception as error:  # whatever a model's own code raises for values that it was not written for
         if remote:
             return None
-        raise UserError(
-            f"{place}: config.json does not describe a model ({type(error).__name__}: {_one_line(error)}). "
-            "Correct config.json, or copy it again from where the model came."
-        ) from None
+        raise invalid_values(error, place) from None
 
 
 def invalid_config(error: Exception, place: str) -> UserError:
     """The error for a config.json that transformers cannot read."""
     return UserError(f"{place}: config.json cannot be read: {_one_line(error)}. Correct it, or copy it again.")
+
+
+def invalid_values(error: Exception, place: str) -> UserError:
+    """The error for a config.json that a model cannot be built from."""
+    return UserError(
+        f"{place}: config.json does not describe a model ({type(error).__name__}: {_one_line(error)}). "
+        "Correct config.json, or copy it again from where the model came."
+    )
 
 
 def architecture_name(architecture: Any) -> str:
@@ -159,4 +166,5 @@ def _tasks_of(name: str) -> list[str]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -77,8 +77,8 @@ class AdapterConfig:
         found = []
         if self.lora_rank < 1:
             found.append(f"--lora-rank {self.lora_rank}: must be at least 1; 8 is usual.")
-        if self.lora_alpha <= 0:
-            found.append(f"--lora-alpha {self.lora_alpha}: must be positive; twice the rank is usual.")
+        if not 0 < self.lora_alpha < float("inf"):
+            found.append(f"--lora-alpha {self.lora_alpha}: must be positive and finite; twice the rank is usual.")
         if not 0 <= self.lora_dropout < 1:
             found.append(f"--lora-dropout {self.lora_dropout}: must be at least 0 and below 1.")
         if not 0 < self.lora_plus_ratio < float("inf"):

@@ -14,13 +14,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from textgen.errors import UserError, first_line
+from textgen.files import RESTORE, read_json
 from textgen.model.adapters.lora import as_plain_lora
 from textgen.model.adapters.quiet_peft import quiet_peft
-from textgen.model.architecture import architecture_name
+from textgen.model.architecture import architecture_name, invalid_values
 from textgen.model.config import ModelConfig
 from textgen.model.locate import Location, model_config
 from textgen.model.quantized import device_map, disable_cpu_repacking, element_count, quantization_options
 from textgen.model.quantized_checkpoint import forget_quantization, quantized_checkpoint
+from textgen.model.untrusted import forget_adapter_code
 
 BASE_FINGERPRINT = "base_fingerprint.json"
 
@@ -99,9 +101,12 @@ def _pretrained_model(
     compute_dtype: torch.dtype,
 ) -> Any:
     from transformers import AutoModelForCausalLM
+    from transformers.utils import loading_report
 
     stored = quantized_checkpoint(architecture, setting, location.base)
     options: dict[str, Any] = {}
+    # The report of names that do not match has control characters in it even if it is not for a terminal.
+    loading_report.PALETTE.update(dict.fromkeys(loading_report.PALETTE, ""))
     if stored is not None:
         options = {} if stored.dequantized else {"device_map": device_map()}
     elif quantize_bits:
@@ -126,6 +131,8 @@ def _pretrained_model(
         raise UserError(
             f"{setting} {location.base}: the weights do not match config.json: {first_line(error)}"
         ) from None
+    except (TypeError, AttributeError, LookupError, ArithmeticError, AssertionError) as error:
+        raise invalid_values(error, f"{setting} {location.base}") from None
     model, report = loaded
     if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers
         saved, needed = architecture_name(architecture), type(model).__name__
@@ -227,14 +234,16 @@ def _sort_lists(path: Path) -> None:
 
 def quantized_bits(adapter: Path) -> int | None:
     """Bits to which the base of a saved adapter was quantized while it was loaded, with --method qlora."""
-    bits: int | None = _base_record(adapter).get("quantize_bits")
+    bits = _base_record(adapter).get("quantize_bits")
+    if bits not in (None, 4, 8):
+        raise UserError(f"{adapter / BASE_FINGERPRINT}: quantize_bits is not 4 or 8. {RESTORE}")
     return bits
 
 
 def _base_record(adapter: Path) -> dict[str, Any]:
     """What :func:`save_model` wrote about an adapter's base: sha256, quantize_bits. Empty if another tool saved it."""
     path = adapter / BASE_FINGERPRINT
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 @quiet_peft()
@@ -251,8 +260,21 @@ def _load_adapter(model: Any, location: Location, setting: str) -> Any:
     if not (location.adapter / "adapter_model.safetensors").is_file():
         raise UserError(f"{setting} {location.adapter}: adapter_model.safetensors is missing.")
     try:
-        adapted = peft.PeftModel.from_pretrained(model, str(location.adapter), is_trainable=False)
-    except (RuntimeError, ValueError, KeyError) as error:  # shapes or layers that the base does not have
+        config = peft.PeftConfig.from_pretrained(str(location.adapter))
+        if config.peft_type is None:
+            raise ValueError("it names no peft_type")
+        forget_adapter_code(config)
+    except Exception as error:  # for a value of the wrong type, nearly any
+        raise UserError(
+            f"{setting} {location.adapter}: adapter_config.json cannot be read: {first_line(error)}. Copy it again."
+        ) from None
+    try:
+        adapted = peft.PeftModel.from_pretrained(model, str(location.adapter), is_trainable=False, config=config)
+    except SafetensorError as error:
+        raise UserError(
+            f"{setting} {location.adapter}: adapter_model.safetensors is damaged: {first_line(error)}. Copy it again."
+        ) from None
+    except Exception as error:  # shapes or layers that the base does not have, or values of the wrong type
         raise UserError(f"{mismatch}: {first_line(error)}") from None
     # If only some layers differ, peft skips or initializes them, with at most a warning.
     with safe_open(location.adapter / "adapter_model.safetensors", "pt") as file:

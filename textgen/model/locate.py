@@ -19,6 +19,13 @@ from textgen.model.architecture import (
 )
 from textgen.model.config import ModelConfig
 from textgen.model.quantized_checkpoint import QuantizedCheckpoint, forget_quantization, quantized_checkpoint
+from textgen.model.untrusted import (
+    check_config_values,
+    check_templates,
+    check_weight_files,
+    forget_code,
+    forget_tokenizer_code,
+)
 from textgen.run.manifest import check_model
 
 BUNDLED_MODELS = {"tiny-gpt2": Path(__file__).parent.parent / "assets" / "tiny-gpt2"}
@@ -77,6 +84,8 @@ def find_model(config: ModelConfig, *, setting: str = "--model") -> FoundModel:
             quantized in a format that cannot be used here.
     """
     location = locate(config.model, config.revision, setting=setting)
+    if not config.from_scratch:
+        check_weight_files(Path(location.base), f"{setting} {location.base}")
     architecture = model_config(location, config, setting=setting)
     place = f"{setting} {location.base}"
     quantized = None if config.from_scratch else quantized_checkpoint(architecture, setting, location.base)
@@ -136,16 +145,31 @@ def model_config(location: Location, config: ModelConfig, *, setting: str = "--m
         UserError: it cannot be read, or needs remote code and ``--trust-remote-code`` is off.
     """
     offline = _use_hub(location.base)
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PretrainedConfig
 
+    place = f"{setting} {location.base}"
     try:
-        return AutoConfig.from_pretrained(
+        values, _ = PretrainedConfig.get_config_dict(location.base, revision=location.revision)
+        check_config_values(values, place)
+        found = AutoConfig.from_pretrained(
             location.base, revision=location.revision, trust_remote_code=config.trust_remote_code
         )
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
-        raise UserError(f"{setting} {location.base}: {first_line(error)}{offline}") from None
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"{place}: needs Python code of its own, which is not run. Read it, then use --trust-remote-code, or "
+                "name a model that transformers knows."
+            ) from None
+        raise UserError(f"{place}: {first_line(error)}{offline}") from None
     except Exception as error:  # a value that its class refuses, in many ways; remote code has more
-        raise invalid_config(error, f"{setting} {location.base}") from None
+        raise invalid_config(error, place) from None
+    if getattr(found, "output_attentions", False):  # says what to return, and only some kernels can, so saving fails
+        found.output_attentions = False
+    if not config.trust_remote_code:
+        forget_code(found)
+    return found
 
 
 def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "--model") -> Any:
@@ -163,10 +187,14 @@ def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "-
         tokenizer = AutoTokenizer.from_pretrained(
             place, revision=location.revision, trust_remote_code=config.trust_remote_code
         )
-    except (OSError, ValueError, KeyError) as error:
+        is_empty = len(tokenizer) <= len(set(tokenizer.all_special_tokens))
+        check_templates(tokenizer.chat_template)
+    except Exception as error:  # for a damaged file or a value of the wrong type, nearly any
         reason = f"{first_line(error)}{offline}"
         raise UserError(f"{setting} {place}: the tokenizer cannot be loaded: {reason}") from None
-    if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # transformers makes an empty one if there is no file
+    if not config.trust_remote_code:
+        forget_tokenizer_code(tokenizer)
+    if is_empty:  # transformers makes one if there is no file
         raise UserError(f"{setting} {place}: there is no tokenizer. Save the model's tokenizer in the same directory.")
     if config.chat_template:
         tokenizer.chat_template = read_utf8(
@@ -190,6 +218,10 @@ def _base_of(adapter: Path, setting: str) -> str:
     if not isinstance(base, str) or not base:
         raise UserError(f"{setting} {adapter}: its adapter_config.json does not name a base model.")
     if Path(base).is_dir():
+        if (Path(base) / "adapter_config.json").exists():
+            raise UserError(
+                f"{setting} {adapter}: its base model {base} is an adapter too. Merge that into its own base first."
+            )
         return base
     if Path(base).name in BUNDLED_MODELS:  # saved on another machine, where the package has another path
         return str(BUNDLED_MODELS[Path(base).name])

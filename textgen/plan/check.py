@@ -14,7 +14,7 @@ from textgen.data.tokenization import added_before
 from textgen.errors import UserError, collect_problems
 from textgen.evaluation.config import EvaluationConfig
 from textgen.evaluation.perplexity.convention import convention_problems
-from textgen.launch_environment import is_main_process, world_size
+from textgen.launch_environment import check_launch_variables, is_main_process, world_size
 from textgen.model.config import AdapterConfig, ModelConfig
 from textgen.model.locate import FoundModel, find_model, locate
 from textgen.model.quantized_checkpoint import training_problems
@@ -80,6 +80,7 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
     Raises:
         UserError: something is wrong; every problem that was found is in the message.
     """
+    check_launch_variables()
     checked = _check(
         config,
         directory,
@@ -140,6 +141,7 @@ def check_method(found: FoundModel, adapters: AdapterConfig) -> "AdapterTargets 
 
 def check_evaluation(config: Any, directory: RunDirectory) -> Checked:
     """Check the settings and inputs of an evaluation; as :func:`check_finetuning`, for ``recipes/evaluate.py``."""
+    check_launch_variables()
     models = {"model": config.model}
     if config.output.baseline:  # measured first, as "before" is
         models = {"baseline": replace(config.model, model=config.output.baseline, revision=None, from_scratch=False)}

@@ -12,6 +12,7 @@ from textgen.plan.check import Checked
 from textgen.plan.evaluation_cost import EvaluationCost, retained_tokens, text_tokens
 from textgen.plan.probe_models import probe_in_dry_run
 from textgen.plan.resolve import model_learning_rate
+from textgen.printable import counted
 from textgen.run.directory import RunDirectory
 from textgen.training.config import DEFAULT_EPOCHS
 from textgen.training.distributed.processes import describe_precision, describe_processes
@@ -32,17 +33,15 @@ def print_plan(config: Any, checked: Checked, directory: RunDirectory, accelerat
     """
     training = config.training
     processes = describe_processes(accelerator)
-    if training.steps:
-        length = _count(training.steps, "step", "steps")
-    else:
-        length = _count(training.epochs or DEFAULT_EPOCHS, "epoch", "epochs")
-    blocks = _count(training.global_batch_size, "block", "blocks")
+    epochs = counted(training.epochs or DEFAULT_EPOCHS, "epoch")
+    length = counted(training.steps, "step") if training.steps else epochs
+    blocks = counted(training.global_batch_size, "block")
     if training.microbatch_size == "auto":
         share = f"in the largest microbatches that fit into the memory of {processes}"
     else:
         number = training.global_batch_size // training.microbatch_size
         per_process = f", {number // accelerator.num_processes} on each of" if accelerator.num_processes > 1 else " on"
-        share = f"{_count(number, 'microbatch', 'microbatches')}{per_process} {processes}"
+        share = f"{counted(number, 'microbatch', 'microbatches')}{per_process} {processes}"
     start = "random weights" if config.model.from_scratch else "pretrained weights"
     precision = describe_precision(accelerator, config.engine.precision)
     rows = {
@@ -109,7 +108,7 @@ def print_evaluation_plan(config: Any, checked: Checked, directory: RunDirectory
     _print_probes(checked, accelerator, seed=config.output.seed)
     names = " and the baseline ".join(found.config.model for found in reversed(list(checked.models.values())))
     place = f"{directory.path} ({directory.describe()})"
-    accelerator.print(f"would measure {names} on {drawn}, about {drawn.tokens:,} tokens, into {place}")
+    accelerator.print(f"would measure {names} on {drawn}, about {counted(drawn.tokens, 'token')}, into {place}")
     accelerator.print("this was a dry run, and nothing was written outside the cache")
 
 
@@ -140,8 +139,3 @@ def _evaluation_cost(
         steps=steps,
         retained=retained_tokens(checked.sources),
     )
-
-
-def _count(number: float, one: str, many: str) -> str:
-    """A number with its noun in the singular or plural, such as "1 epoch" or "2 epochs"."""
-    return f"{int(number) if number == int(number) else number:,} {one if number == 1 else many}"

@@ -8,8 +8,9 @@ from huggingface_hub import ModelCardData
 
 from textgen.files import write_bytes
 from textgen.model.loading import quantized_bits
+from textgen.printable import printable
 from textgen.reporting.columns import PERPLEXITIES, cells, shown_metrics
-from textgen.reporting.formatting import MISSING, printable
+from textgen.reporting.formatting import MISSING
 from textgen.reporting.rendering import render_template
 from textgen.reporting.results import RunFiles, moment_pair
 from textgen.reporting.tables.balance import (
@@ -122,7 +123,17 @@ def is_hub_id(model: str) -> bool:
 
 
 def markdown_cell(text: Any) -> str:
-    """Text that stays on one line, in one table cell, and contains no Markdown of its own."""
+    """Text that stays on one line, in one table cell, and contains no Markdown of its own.
+
+    That is no markup, link, image, HTML, character reference or list, and no address that becomes a link by itself.
+    """
     line = " ".join(printable(text).split())
     # An underscore within a word (``top_k``) is not markup.
-    return re.sub(r"([\\`*{}\[\]<>|#~]|(?<!\w)_|_(?!\w))", r"\\\1", line)
+    line = re.sub(r"([\\`*{}\[\]<>|#~&!@]|(?<!\w)_|_(?!\w))", r"\\\1", line)
+    line = re.sub(r"(?i)\b(www)\.|(\w):(?=//)", lambda found: f"{found[1]}\\." if found[1] else f"{found[2]}\\:", line)
+    return re.sub(r"^([-+=]|\d+(?=[.)]))", _first_escaped, line)
+
+
+def _first_escaped(found: re.Match[str]) -> str:
+    # A backslash is one before punctuation only: before the "." of "1.", not before the digit.
+    return f"\\{found[1]}" if found[1] in "-+=" else f"{found[1]}\\"

@@ -14,11 +14,12 @@ from rich.text import Text
 
 from textgen.progress import duration
 from textgen.reporting.columns import METRICS, PERPLEXITIES, Column, cells
-from textgen.reporting.formatting import MISSING, count, interval_text, number, part_of, printable
+from textgen.reporting.formatting import MISSING, count, interval_text, number, part_of
 from textgen.reporting.results import HUMAN, moment_pair, moments
 from textgen.reporting.tables.balance import balance_findings, mask_findings
 from textgen.reporting.tables.metrics import human_first
 from textgen.reporting.wording import closest_to_human, comparison_findings, excess_over_entropy, prompts_needed
+from textgen.terminal import shown, styled
 
 WIDTH = 100
 
@@ -38,7 +39,7 @@ def print_perplexity(perplexity: Mapping[str, Mapping[str, Any]], console: Conso
         text = _with_interval(number(value, 3), interval_text(interval, 3))
         console.print(Text(f"  difference in bits per byte: {text}"))
     if excess := excess_over_entropy(perplexity):
-        console.print(Padding(Text(printable(excess)), (0, 2)))
+        console.print(Padding(Text(shown(excess)), (0, 2)))
 
 
 def print_balance(
@@ -50,7 +51,7 @@ def print_balance(
     """Print the figures without contaminated documents, those of retained text, and what was trained on, in lines."""
     console = console or _console()
     for line in (*balance_findings(perplexity, contamination), *mask_findings(mask)):
-        console.print(Padding(Text(printable(line)), (0, 0, 0, 2)))
+        console.print(Padding(Text(shown(line)), (0, 0, 0, 2)))
 
 
 def _perplexity_table(perplexity: Mapping[str, Mapping[str, Any]], separator: str) -> Table:
@@ -63,7 +64,7 @@ def _perplexity_table(perplexity: Mapping[str, Mapping[str, Any]], separator: st
         entry = perplexity[moment]
         if entry:
             values = [_with_interval(*cell, separator) for cell in cells(entry, columns)]
-            table.add_row(moment, *values, part_of(entry.get("documents"), entry.get("documents_available")))
+            table.add_row(shown(moment), *values, part_of(entry.get("documents"), entry.get("documents_available")))
     return table
 
 
@@ -97,7 +98,7 @@ def _decoding_table(moment: str, rows: Sequence[Mapping[str, Any]], separator: s
                 value = _with_interval(value, interval, separator)
             values.append(("*" if strategy in closest[metric.key] else "") + value)
         style = "bold" if is_human else None
-        table.add_row(Text(printable(strategy)), *values, style=style, end_section=is_human)
+        table.add_row(Text(shown(strategy)), *values, style=style, end_section=is_human)
     return table
 
 
@@ -108,9 +109,9 @@ def _print_findings(rows: Sequence[Mapping[str, Any]], console: Console) -> None
     if findings:
         console.print(Text("  Differences from human (paired over prompts, Holm-corrected):"))
     for title, finding in findings:
-        console.print(Padding(Text(printable(f"{title}: {finding}")), (0, 0, 0, 4)))
+        console.print(Padding(Text(shown(f"{title}: {finding}")), (0, 0, 0, 4)))
     if needed := prompts_needed(rows):
-        console.print(Padding(Text(needed), (0, 0, 0, 2)))
+        console.print(Padding(Text(shown(needed)), (0, 0, 0, 2)))
 
 
 def step_line(
@@ -156,7 +157,7 @@ def _print_table(console: Console, make: Callable[[str], Table]) -> None:
 
 def _console() -> Console:
     """A console for standard output that is wide enough for the tables when the output is piped."""
-    console = Console(file=sys.stdout, highlight=False)
+    console = Console(file=styled(sys.stdout), highlight=False)
     if not console.is_terminal:
         console.width = max(WIDTH, console.width)
     return console

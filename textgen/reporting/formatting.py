@@ -1,7 +1,6 @@
-"""Numbers, intervals and untrusted text as they are shown in the report, the model card and on the console."""
+"""Numbers and intervals as they are shown in the report, the model card and on the console."""
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,13 +49,3 @@ def interval_text(interval: Any, digits: int = 2) -> str:
         return ""
     low, high = (number(end, digits) for end in ends)
     return f"{low} to {high}" if "−" in low + high else f"{low}–{high}"
-
-
-def printable(text: Any) -> str:
-    """Text with its control characters made visible, so that nothing a model wrote is lost or interpreted.
-
-    Tabs and newlines stay. Other control characters become their Unicode pictures (``␀``). Characters without a
-    picture, unpaired surrogates and marks that change the writing direction become ``\N{REPLACEMENT CHARACTER}``.
-    """
-    text = re.sub(r"[\x00-\x08\x0b-\x1f]", lambda match: chr(0x2400 + ord(match[0])), str(text))
-    return re.sub("[\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", text)

@@ -7,9 +7,9 @@ from typing import Any
 from markupsafe import Markup
 
 from textgen.files import write_bytes
+from textgen.printable import printable
 from textgen.reporting.columns import ACCURACIES, DIAGNOSTICS, PERPLEXITIES, shown_metrics
 from textgen.reporting.figures import curves, decoding, tokens
-from textgen.reporting.formatting import printable
 from textgen.reporting.rendering import render_template
 from textgen.reporting.results import RunFiles, moments
 from textgen.reporting.tables import balance, metrics

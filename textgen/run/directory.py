@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from textgen.checksums import check_seal, read_sealed, sha256_of
-from textgen.config import flag
+from textgen.config import as_utf8, flag
 from textgen.errors import UserError
 from textgen.files import json_bytes, mend, read_json, user_path, write_bytes
 from textgen.launch_environment import is_main_process
@@ -24,6 +24,7 @@ from textgen.run.lock import LOCK_FILE, is_locked, lock_holder, take_lock
 from textgen.run.manifest import MANIFEST, damaged_files, read_manifest, write_manifest
 from textgen.run.settings_file import parse_settings, settings_text
 from textgen.run.writable import check_writable
+from textgen.terminal import shown
 
 AUTO = "auto"
 STATES = ("running", "done", "failed", "preempted")
@@ -139,7 +140,7 @@ class RunDirectory:
         """The contents of ``status.json``; empty if missing or damaged."""
         try:
             found = read_json(self.path / "status.json")
-        except UserError:
+        except (UserError, OSError):  # such as a name that is too long
             return {}
         return found if found.get("state") in STATES and isinstance(found.get("step", 0), int) else {}
 
@@ -201,7 +202,7 @@ class RunDirectory:
             if not take_lock(self.path):
                 raise self._in_use()
             (self.path / MANIFEST).unlink(missing_ok=True)  # of a run that is finished again
-            self.write_file("config.yaml", settings_text(self.settings | {self._setting: str(self.path)}))
+            self.write_file("config.yaml", settings_text(self.settings | {self._setting: as_utf8(str(self.path))}))
         except OSError as error:
             raise UserError(f"{self._flag} {self.path}: cannot be written: {error.strerror}.") from None
         self.created = True
@@ -233,7 +234,7 @@ class RunDirectory:
 
     def write_status(self, state: str, *, step: int = 0, exit_code: int | None = None, message: str = "") -> None:
         """Write ``status.json``."""
-        status = self._status(state, step=step, exit_code=exit_code, message=message)
+        status = self._status(state, step=step, exit_code=exit_code, message=shown(message))
         write_bytes(self.path / "status.json", json_bytes(status))
         self._damage = None
 
@@ -247,14 +248,14 @@ class RunDirectory:
             step: the last step that is saved; by default, the last one that was logged.
         """
         status = self.status()
-        if not self.created:
-            if not self._named_by_user or status.get("state") == "done":
-                return
-            if self._other_files() or is_locked(self.path):
-                return
-        if self.created and not self.path.is_dir():
-            return  # it is gone; writing would create it again, perhaps on another file system
         try:
+            if not self.created:
+                if not self._named_by_user or status.get("state") == "done":
+                    return
+                if self._other_files() or is_locked(self.path):
+                    return
+            elif not self.path.is_dir():
+                return  # it is gone; writing would create it again, perhaps on another file system
             self.write_status(
                 state, step=status.get("step", 0) if step is None else step, exit_code=exit_code, message=message
             )

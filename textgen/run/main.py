@@ -11,7 +11,7 @@ from textgen.errors import Diverged, Preempted, UserError
 from textgen.run.allocator import preload_allocator
 from textgen.run.directory import RunDirectory
 from textgen.run.ending import start_ending
-from textgen.run.terminal import print_on_any_terminal
+from textgen.terminal import print_on_any_terminal
 
 
 class _RecipeConfig(Protocol):

@@ -2,6 +2,7 @@
 
 import platform
 import resource
+import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from textgen.config import as_utf8
+from textgen.redaction import redact_command
 from textgen.run.allocator import allocator
 from textgen.training.distributed.processes import precision_of
 
@@ -30,7 +33,7 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
         "precision": precision_of(accelerator),
         "allocator": allocator(),
         "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else f"cpu ({platform.machine()})",
-        "command": " ".join(sys.argv),
+        "command": as_utf8(shlex.join(redact_command(sys.argv))),
     }
 
 

@@ -44,12 +44,12 @@ def test_files_of_other_formats_are_counted_by_extension(write, tmp_path):
 
 
 def test_linked_directories_are_read_once_and_loops_end(write, tmp_path):
-    write("elsewhere/a.txt", "linked")
+    write("texts/.elsewhere/a.txt", "linked")
     write("texts/b.txt", "own")
-    (tmp_path / "texts/link").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "texts/link-2").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "texts/link").symlink_to(tmp_path / "texts/.elsewhere")
+    (tmp_path / "texts/link-2").symlink_to(tmp_path / "texts/.elsewhere")
     (tmp_path / "texts/up").symlink_to(tmp_path / "texts")
-    (tmp_path / "elsewhere/loop").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "texts/.elsewhere/loop").symlink_to(tmp_path / "texts/.elsewhere")
     assert names(tmp_path / "texts") == ["b.txt", "link/a.txt"]
     assert names(tmp_path / "texts" / "**" / "*.txt") == ["b.txt", "link/a.txt"]
 
@@ -57,8 +57,55 @@ def test_linked_directories_are_read_once_and_loops_end(write, tmp_path):
 def test_linked_files_are_files(write, tmp_path):
     (tmp_path / "texts").mkdir()
     for name in ("a.txt", "b.txt"):
-        (tmp_path / "texts" / name).symlink_to(write("blobs/0123", "x"))
+        (tmp_path / "texts" / name).symlink_to(write("texts/.blobs/0123", "x"))
     assert names(tmp_path / "texts") == ["a.txt", "b.txt"]
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "deep", "relative", "dangling"])
+@pytest.mark.parametrize("pattern", [False, True])
+def test_a_link_that_leaves_the_directory_is_refused_with_its_target(write, tmp_path, kind, pattern):
+    secret = write("elsewhere/a/secret.txt", "canary")
+    write("texts/own.txt", "own")
+    (tmp_path / "texts/b").mkdir()
+    links = {
+        "file": ("link.txt", secret),
+        "directory": ("link", secret.parent),
+        "deep": ("b/link", secret.parent.parent),
+        "relative": ("b/link.txt", Path("../../elsewhere/a/secret.txt")),
+        "dangling": ("link.txt", tmp_path / "nowhere.txt"),
+    }
+    name, target = links[kind]
+    link = tmp_path / "texts" / name
+    link.symlink_to(target)
+    message = error_message(tmp_path / "texts" / "**" / "*.txt" if pattern else tmp_path / "texts")
+    if kind == "dangling" and pattern:  # such a link matches no pattern
+        assert "canary" not in message
+        return
+    assert f"{link} leads to {os.path.realpath(link)}" in message
+    assert f"outside of {tmp_path / 'texts'}. Only files in the directory that was named are read." in message
+
+
+def test_a_link_that_the_user_names_leads_anywhere(write, tmp_path):
+    target = write("elsewhere/a.txt", "linked")
+    (tmp_path / "link.txt").symlink_to(target)
+    (tmp_path / "link").symlink_to(target.parent)
+    assert names(tmp_path / "link.txt") == ["link.txt"]
+    assert names(tmp_path / "link") == ["a.txt"]
+    assert names(tmp_path / "link" / "*.txt") == ["a.txt"]
+
+
+def test_a_link_to_something_that_is_not_read_is_not_looked_at(write, tmp_path):
+    write("texts/a.txt", "own")
+    (tmp_path / "texts/README.md").symlink_to(write("readme.md", "x"))
+    assert names(tmp_path / "texts") == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["../elsewhere/secret.arrow", "/etc/secret.arrow", "a/../../secret.arrow"])
+def test_a_saved_dataset_lists_no_files_of_other_directories(write, tmp_path, name):
+    write("elsewhere/secret.arrow", "x")
+    write("saved/dataset_info.json", "{}")
+    write("saved/state.json", json.dumps({"_data_files": [{"filename": name}]}))
+    assert f"outside of {tmp_path / 'saved'}" in error_message(tmp_path / "saved")
 
 
 def test_a_saved_dataset_is_the_files_that_it_lists(tmp_path):
@@ -83,7 +130,9 @@ def test_of_several_saved_splits_train_is_used_and_a_note_says_so(tmp_path):
     assert "none of its splits is called train (test, validation). Name the" in error_message(tmp_path / "saved")
 
 
-@pytest.mark.parametrize("state", ["", "[]", "{}", '{"_data_files": [5]}', '{"_data_files": null}'])
+@pytest.mark.parametrize(
+    "state", ["", "[]", "{}", '{"_data_files": ["a\\u0000.arrow"]}', '{"_data_files": [5]}', '{"_data_files": null}']
+)
 def test_a_damaged_saved_dataset_is_an_error(write, tmp_path, state):
     write("saved/dataset_info.json", "{}")
     path = write("saved/state.json", state)

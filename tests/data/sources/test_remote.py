@@ -133,6 +133,54 @@ def test_a_directory_or_pattern_of_a_file_system_is_all_data_files_in_it(memory)
     assert "no file with a supported extension" in error_message("memory://texts/b/*.csv")
 
 
+def test_what_is_secret_in_a_url_is_kept_nowhere_and_may_change(server):
+    _, served, address = server
+    (served / "plays.txt").write_text("one", encoding="utf-8")
+    secret = address.replace("http://", "http://someone:cAnArY@")
+    [(copy, name)] = fetch_files(f"{secret}/plays.txt?token=cAnArY").files
+    assert name == "plays.txt"
+    assert fetch_files(f"{secret}/plays.txt?token=another").files == [(copy, name)]
+    kept = [path for path in cache_directory("downloads").rglob("*") if path.is_file()]
+    assert kept
+    assert not any(b"cAnArY" in os.fsencode(path) + path.read_bytes() for path in kept)
+    message = error_message(f"{secret}/b.txt?token=cAnArY")
+    assert f"--data {address.replace('//', '//***@')}/b.txt?token=***: cannot be fetched: " in message
+    assert "cAnArY" not in message
+
+
+def test_a_file_without_a_version_is_fetched_again_for_the_sake_of_another_secret(server, monkeypatch):
+    from fsspec.implementations.http import HTTPFileSystem
+
+    _, served, address = server
+
+    async def info(*_: object, **__: object) -> dict[str, object]:
+        return {"type": "file", "size": 3}
+
+    monkeypatch.setattr(HTTPFileSystem, "_info", info)
+    monkeypatch.setattr(HTTPFileSystem, "cachable", False)
+    for content in ("one", "two"):
+        (served / "a.txt").write_text(content, encoding="utf-8")
+        assert texts(f"{address}/a.txt?key={content}") == {"a.txt#0": content}
+
+
+@pytest.mark.parametrize("name", ["../../escaped.txt", "b/../../escaped.txt", "/etc/escaped.txt"])
+def test_names_that_a_server_lists_do_not_lead_out_of_the_cache(memory, monkeypatch, name):
+    memory.pipe_file("/texts/a.txt", b"one")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "find", lambda *_, **__: [f"/texts/{name}"])
+        message = error_message("memory://texts")
+    assert "memory://texts: " in message
+    assert not list(cache_directory("downloads").parent.rglob("*escaped*"))
+    assert not Path("/etc/escaped.txt").exists()
+
+
+def test_a_data_file_may_be_called_index(server):
+    _, served, address = server
+    (served / "index.json").write_text('{"text": "one"}', encoding="utf-8")
+    for _ in range(2):
+        assert texts(f"{address}/index.json") == {"index.json#0": "one"}
+
+
 def test_a_protocol_whose_package_is_missing_names_it():
     fsspec.register_implementation("missing", "no_such_package.System", errtxt="Install no_such_package")
     assert error_message("missing://a.txt") == "--data missing://a.txt: cannot be fetched: Install no_such_package."

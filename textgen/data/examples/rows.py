@@ -82,7 +82,7 @@ def _from_sharegpt(messages: Any, where: str) -> Any:
 
 
 def _renamed(message: Mapping[str, Any], where: str) -> dict[str, Any]:
-    if message["from"] not in SHAREGPT_ROLES:
+    if not isinstance(message["from"], str) or message["from"] not in SHAREGPT_ROLES:
         raise UserError(
             f"column {SHAREGPT} of {where}: a message is from {message['from']!r}; known are "
             f"{', '.join(SHAREGPT_ROLES)}. Rename it, or provide the column {CHAT}."

@@ -37,13 +37,19 @@ def read_arrow(file: FileToRead) -> Iterator[Row]:
             if is_file:
                 table = pyarrow.ipc.open_file(source)
                 columns = _columns(file, table.schema)
-                yield from (table.get_batch(i).select(columns) for i in range(table.num_record_batches))
+                yield from (_checked(table.get_batch(i).select(columns)) for i in range(table.num_record_batches))
             else:
                 stream = pyarrow.ipc.open_stream(source)
                 columns = _columns(file, stream.schema)
-                yield from (batch.select(columns) for batch in stream)
+                yield from (_checked(batch.select(columns)) for batch in stream)
 
     return _rows(file, "Arrow", batches)
+
+
+def _checked(batch: "pyarrow.RecordBatch") -> "pyarrow.RecordBatch":
+    """The rows, after it is known that they lie in the file: Arrow believes what a damaged one says about that."""
+    batch.validate(full=True)
+    return batch
 
 
 def _rows(file: FileToRead, kind: str, batches: Callable[[], Iterator["pyarrow.RecordBatch"]]) -> Iterator[Row]:

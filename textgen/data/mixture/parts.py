@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textgen.errors import UserError
+from textgen.redaction import redact
 
 PERIOD = 1000
 """Blocks among which every part has exactly its share, up to rounding; so the smallest share is about 1 / PERIOD."""
@@ -88,12 +89,20 @@ def period_counts(weights: Sequence[float]) -> tuple[int, ...]:
 
 
 def data_name(data: str) -> str:
-    """A short name of what ``--data`` names, such as ``plays`` for ``texts/plays.txt``, for the name of a directory."""
+    """A short name of what ``--data`` names, such as ``plays`` for ``texts/plays.txt``, for the name of a directory.
+
+    It contains no secret, and of a URL not the part after the path.
+    """
+    data = redact(data)
     try:
         parts = [part.data for part in parse_mixture(data)]
     except UserError:  # which is reported when the data is looked for
         parts = []
-    return "+".join(Path(part).stem for part in parts)[:_LONGEST_NAME] if parts else Path(data).stem
+    return "+".join(map(_stem, parts))[:_LONGEST_NAME] if parts else _stem(data)
+
+
+def _stem(name: str) -> str:
+    return Path(re.split(r"[?#]", name)[0] if "://" in name else name).stem
 
 
 def _exists(data: str) -> bool:

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from textgen.config import as_utf8
 from textgen.data.config import DataConfig
 from textgen.data.formats.delimited import csv_separator
 from textgen.data.formats.file_to_read import FileToRead
@@ -21,6 +22,7 @@ from textgen.data.sources.remote import fetch_files, is_url
 from textgen.data.sources.source import DataSources, Source
 from textgen.errors import UserError, collect_problems
 from textgen.progress import progress
+from textgen.redaction import redact
 
 Parts = tuple[tuple[WeightedPart, list[Source]], ...]
 
@@ -96,7 +98,7 @@ def _find_parts(weighted: tuple[WeightedPart, ...], config: DataConfig) -> tuple
     parts = []
     for part, sources in zip(weighted, found, strict=True):
         if any(names[source.name] > 1 for source in sources):
-            sources = [replace(source, name=f"{part.data.rstrip('/')}/{source.name}") for source in sources]
+            sources = [replace(source, name=f"{redact(part.data).rstrip('/')}/{source.name}") for source in sources]
         parts.append((part, sources))
     return tuple(parts), notes
 
@@ -136,7 +138,7 @@ def _file_sources(listing: Listing, config: DataConfig, setting: str) -> list[So
             except UserError as error:
                 problems.append(f"{setting} {error}")
             else:
-                found.append(Source(name, file_format.kind, str(path), fingerprint))
+                found.append(Source(as_utf8(name), file_format.kind, str(path), fingerprint))
     if problems:
         raise UserError.of(problems)
     return found

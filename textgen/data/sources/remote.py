@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from textgen.checksums import read_sealed, write_sealed
+from textgen.config import as_utf8
 from textgen.data.cache import create_cache
 from textgen.data.formats.table import SUPPORTED, find_format
 from textgen.data.sources.file_checks import check_file
@@ -21,6 +22,7 @@ from textgen.data.sources.fingerprints import content_sha256
 from textgen.data.sources.listing import Listing
 from textgen.errors import UserError, first_line
 from textgen.hub import use_hub
+from textgen.redaction import redact
 
 # What file systems say about a file that changes when its content does.
 _VERSION: tuple[str, ...] = (
@@ -35,6 +37,8 @@ _VERSION: tuple[str, ...] = (
 )
 _VERSION += ("md5Hash", "generation", "blob_id", "xet_hash", "checksum")
 _SHA256 = "copy_sha256"  # of a copy's content, beside its version
+
+_INDEX = ".index.json"  # the files of a URL and their versions
 
 
 def is_url(data: str) -> bool:
@@ -52,10 +56,11 @@ def fetch_files(url: str, *, setting: str = "--data") -> Listing:
     """
     from filelock import FileLock
 
-    directory = create_cache("downloads") / hashlib.sha256(url.encode()).hexdigest()[:32]
+    # The name is that of the URL without its secrets, of which a hash would be a trace, and which may change.
+    directory = create_cache("downloads") / hashlib.sha256(redact(as_utf8(url)).encode()).hexdigest()[:32]
     directory.mkdir(exist_ok=True)
     offline = use_hub() if url.startswith("hf://") else ""
-    index = directory / "index.json"
+    index = directory / _INDEX
     with FileLock(directory / ".lock"):  # the first process copies, the others wait
         try:
             copies = _fetch(url, directory, read_sealed(index) or {})
@@ -83,9 +88,11 @@ def _fetch(url: str, directory: Path, copies: dict[str, Any]) -> dict[str, Any]:
     for name, remote in _remote_files(system, path, url).items():
         info = system.info(remote)
         found[name] = {key: str(info[key]) for key in _VERSION if info.get(key) is not None}
-        target = directory / name
+        target = _below(directory, name, url)
         known = copies.get(name, {})
-        if known == found[name] | {_SHA256: known.get(_SHA256)} and _is_intact(target, known):
+        # A size alone does not tell apart the contents of URLs that differ in what is not kept.
+        is_known = redact(url) == url or bool(found[name].keys() - {"size"})
+        if is_known and known == found[name] | {_SHA256: known.get(_SHA256)} and _is_intact(target, known):
             found[name] = known
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +119,18 @@ def _is_intact(copy: Path, known: dict[str, Any]) -> bool:
 def _content_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _below(directory: Path, name: str, url: str) -> Path:
+    """The path of a copy. Names come from a server, which may list some that lead out of the directory.
+
+    Raises:
+        UserError: this one does.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or ".." in parts or name.startswith("/") or "\0" in name or name == _INDEX:
+        raise UserError(f"{url}: lists a file that is not below it: {name}. Name the files that you want.")
+    return directory.joinpath(*parts)
 
 
 def _file_system(url: str) -> tuple[Any, str]:

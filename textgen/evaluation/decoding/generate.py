@@ -17,6 +17,7 @@ from textgen.evaluation.decoding.prompts import Prompt
 from textgen.evaluation.decoding.strategies import HUMAN, Strategy
 from textgen.evaluation.decoding.token_loop import Request
 from textgen.evaluation.loaded_model import LoadedModel
+from textgen.printable import counted
 
 # With the default 16 prompts there are two batches, so that two processes can share them and speed has an interval.
 _PROMPTS_PER_BATCH = 8
@@ -109,7 +110,7 @@ def generate_continuations(
     report_limits(amateur, "the amateur", [strategy for strategy in strategies if strategy.needs_amateur], say)
     if echo and strategies:
         names = ", ".join(strategy.name for strategy in strategies)
-        echo(f"generating continuations of {len(prompts)} prompts by {names}")
+        echo(f"generating continuations of {counted(len(prompts), 'prompt')} by {names}")
     samples = {strategy.name: samples_per_prompt if strategy.is_stochastic else 1 for strategy in strategies}
     share = dict(share_batches(loaded.accelerator, batches))
     mine: list[tuple[int, dict[str, _BatchOutput]]] = []

@@ -6,7 +6,8 @@ Of examples of a task, also how much was trained on.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from textgen.reporting.formatting import MISSING, count, interval_text, number, part_of, printable
+from textgen.printable import printable
+from textgen.reporting.formatting import MISSING, count, interval_text, number, part_of
 from textgen.reporting.results import RETAINED, moments
 from textgen.reporting.tables.metrics import Cells
 

@@ -15,6 +15,7 @@ from textgen.reporting.results import RunFiles
 from textgen.reporting.tracking.wandb_results import log_results
 from textgen.reporting.tracking.wandb_run import import_wandb, start_wandb_run, stop_service
 from textgen.reporting.tracking.wandb_tables import SamplesTable
+from textgen.terminal import shown
 
 _EARLY_EXIT = 10  # seconds that a program that ends before ``finish`` waits for W&B
 
@@ -71,7 +72,7 @@ class WandbMirror:
         not answer within ``init_timeout`` seconds, becomes offline, with a message to ``echo``; without ``fallback`` it
         is a problem instead. :meth:`finish` waits at most ``timeout`` seconds.
         """
-        init = {"dir": run_dir, "config": dict(config), "id": run_id, "project": project, "name": name}
+        init = {"dir": run_dir, "config": _shown(config), "id": run_id, "project": project, "name": shown(name)}
         import_wandb(mode)
         begin = partial(start_wandb_run, init, mode, echo, init_timeout, fallback=fallback)
         return cls(begin, run_dir, echo, timeout=timeout)
@@ -152,3 +153,8 @@ class WandbMirror:
                     self._run.finish(exit_code=1)  # so that W&B gets what was sent before
             if self._is_over:
                 return
+
+
+def _shown(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a page of W&B may show them."""
+    return {name: shown(value) if isinstance(value, str) else value for name, value in config.items()}

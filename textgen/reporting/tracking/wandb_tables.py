@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from textgen.printable import printable
 from textgen.reporting.columns import METRICS
-from textgen.reporting.formatting import printable
 from textgen.reporting.results import HUMAN, RunFiles, moments
 
 MAX_ROWS = 10_000
@@ -49,7 +49,7 @@ def decoding_table(run: RunFiles) -> tuple[list[str], list[list[Any]]]:
                 low, high = row.get(f"{metric.key}_interval") or (None, None)
                 # W&B wants one type per column.
                 values += [None if value is None else float(value) for value in (row.get(metric.key), low, high)]
-            rows.append([moment, str(row.get("strategy")), *values])
+            rows.append([moment, printable(row.get("strategy")), *values])
     return ["when", "strategy", *keys], rows[:MAX_ROWS]
 
 
@@ -59,10 +59,10 @@ def continuations_table(run: RunFiles) -> tuple[list[str], list[list[Any]]]:
     prompts: dict[tuple[str, int], dict[str, str]] = {}
     for row in run.continuations():
         is_human = row["strategy"] == HUMAN
-        column = HUMAN if is_human else f"{row['when']}/{row['strategy']}"
+        column = HUMAN if is_human else printable(f"{row['when']}/{row['strategy']}")
         if column not in columns:
             columns.insert(0, column) if is_human else columns.append(column)
-        texts = prompts.setdefault((str(row["prompt_id"]), int(row["sample"])), {})
+        texts = prompts.setdefault((printable(row["prompt_id"]), int(row["sample"])), {})
         texts |= {"prompt": printable(row["prompt"]), column: printable(row["text"])}
     rows: list[list[Any]] = [
         [prompt_id, sample, texts["prompt"], *(texts.get(column) for column in columns)]
