@@ -64,6 +64,7 @@ SUB_PACKAGES: dict[str, tuple[str, ...]] = {
         "textgen.evaluation.uncertainty",
     ),
     "textgen.evaluation.decoding": (
+        "textgen.evaluation.exchange",
         "textgen.evaluation.config",
         "textgen.evaluation.loaded_model",
         "textgen.evaluation.batching",
