@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from textgen.data.tokenization import tokenizer_fingerprint
 from textgen.errors import UserError
 from textgen.model.build import TrainableModel, build_model, load_frozen
 from textgen.model.config import AdapterConfig, ModelConfig
@@ -92,10 +93,11 @@ def test_other_optimizers_are_evaluated_with_the_trained_weights(accelerator):
         assert torch.equal(weights(prepared.model), trained)
 
 
-def test_fingerprints_are_of_the_base_weights_and_the_precision(accelerator):
+def test_fingerprints_are_of_the_base_weights_the_tokenizer_and_the_precision(accelerator):
     trainable = build()
     prepared = prepared_model(accelerator, trainable)
     expected = {"model": trainable.base_fingerprint, "precision": "fp32"}
+    expected["tokenizer"] = tokenizer_fingerprint(trainable.found.tokenizer)
     assert prepared.fingerprints() == expected
     take_steps(prepared, 1)
     assert prepared.fingerprints() == expected, "training does not change them"
