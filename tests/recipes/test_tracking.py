@@ -36,7 +36,7 @@ def test_a_server_changes_no_byte_and_is_waited_for_no_longer_than_was_said(
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == (plain / "metrics.jsonl").read_bytes()
     assert '"state": "done"' in (tmp_path / "run/status.json").read_text()
     assert "Traceback" not in ran.error
-    assert seconds < 60
+    assert seconds < 100
     if server == "works":
         assert steps(events) == [1, 2, 3, 4, 5, 6]
     else:

@@ -42,6 +42,7 @@ if action == "exit while starting":
     while not psutil.Process().children():
         time.sleep(0.1)
     time.sleep(0.5)
+    print("ENDING", time.time(), flush=True)
     sys.exit()
 for row in StepRecord(run_dir / "metrics.jsonl").read():
     mirror.log(row)
@@ -50,6 +51,7 @@ mirror.log({"step": 401, "train/loss": 9.9})
 while action == "exit early" and not mirror.has_started:
     time.sleep(0.1)
 print("LOGGED", time.monotonic() - began, flush=True)
+print("ENDING", time.time(), flush=True)
 if action != "exit early":
     mirror.finish(run_dir)
 """
@@ -76,12 +78,18 @@ def mirror(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert list(work.iterdir()) == []
     return done
+
+
+def ending(done: subprocess.CompletedProcess[str]) -> float:
+    """Seconds that the program took to end, from its last row: its start may take a minute on a busy machine."""
+    [began] = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("ENDING")]
+    return time.time() - began
 
 
 def messages(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -170,9 +178,8 @@ IN_MID_RUN = {
 @pytest.mark.parametrize("fault", IN_MID_RUN)
 def test_waiting_for_a_server_that_fails_in_mid_run_has_a_limit(run_dir, fault):
     with stub(*IN_MID_RUN[fault]) as (environment, events):
-        start = time.monotonic()
         done = mirror(run_dir, "online", timeout=4, **environment)
-        assert time.monotonic() - start < 60
+        assert ending(done) < 60
     assert any({"hanging", "failed", "history"} & event.keys() for event in events)
     [line] = messages(done)
     assert line.startswith("W&B did not finish within 4 s; continuing without it.")
@@ -181,24 +188,21 @@ def test_waiting_for_a_server_that_fails_in_mid_run_has_a_limit(run_dir, fault):
 
 def test_a_program_that_exits_early_does_not_hang_with_its_server(run_dir):
     with stub("--hang", "file_stream") as (environment, _):
-        start = time.monotonic()
         done = mirror(run_dir, "online", action="exit early", **environment)
-        assert time.monotonic() - start < 60
+        assert ending(done) < 60
     assert any("did not finish within 10 s" in line for line in messages(done))
 
 
 def test_a_program_that_exits_while_its_run_starts_does_not_hang(run_dir):
     with stub("--hang", "") as (environment, _):
-        start = time.monotonic()
-        mirror(run_dir, "online", action="exit while starting", **environment)
-        assert time.monotonic() - start < 40
+        done = mirror(run_dir, "online", action="exit while starting", **environment)
+        assert ending(done) < 60
 
 
 def test_a_service_that_is_killed_is_reported_and_waited_for_no_longer(run_dir):
     with stub() as (environment, _):
-        start = time.monotonic()
         done = mirror(run_dir, "online", timeout=20, action="kill the service", **environment)
-        assert time.monotonic() - start < 60
+        assert ending(done) < 60
     assert any(f"`textgen replay {run_dir}`" in line for line in messages(done))
 
 
