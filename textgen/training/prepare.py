@@ -80,7 +80,7 @@ class PreparedModel:
             scaler=self.accelerator.scaler,
             extra=extra,
             background=True,
-            warn=print if on_full_disk == "continue" else None,
+            warn=self.accelerator.print if on_full_disk == "continue" else None,
         )
 
     def fingerprints(self) -> dict[str, str]:
