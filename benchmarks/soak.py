@@ -74,7 +74,7 @@ class Soak:
         words = ("loop", "reads", "each", "block", "once", "and", "loss", "is", "summed", "over", "every", "token")
         texts = (" ".join(self.random.choices(words, k=50)) + f" {number}." for number in range(60))
         self._data = home / "texts.txt"
-        self._data.write_text("\n\n".join(texts) + "\n")
+        self._data.write_text("\n\n".join(texts) + "\n", encoding="utf-8")
 
     def run(self, layout: Layout, strike: Strike | None = None) -> Ended:
         """Run the layout's command to its end."""

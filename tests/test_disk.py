@@ -61,7 +61,10 @@ def test_inside_only_errors_of_the_disk_are_changed(tmp_path):
         with pytest.raises(expected) as caught, disk_errors(lambda: tmp_path):
             raise error
         assert type(caught.value) is expected
-    with pytest.raises(OSError, match="No space"), disk_errors(lambda: None):
+    with (
+        pytest.raises(DiskError, match=r"^a file: cannot be written: the disk is full\. Free"),
+        disk_errors(lambda: None),
+    ):
         raise os_error(errno.ENOSPC)
 
 

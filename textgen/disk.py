@@ -29,12 +29,13 @@ def disk_error(error: BaseException, directory: Path | None = None, *, needed: i
 
     Args:
         error: an ``OSError``, or the error of a library written in Rust, which has the system's number in its text.
-        directory: what was being written to, for errors that name no file; if it is gone, that is the error.
+        directory: what was being written to, if that is known, for errors that name no file; if it is gone, that is the
+            error.
         needed: how many bytes were to be written, if that is known.
     """
     number = _number(error)
     file = getattr(error, "filename", None) or directory
-    if number is None or file is None:
+    if number is None:
         return None
     if number in _GONE:
         if directory is None or directory.exists():
@@ -50,8 +51,8 @@ def disk_error(error: BaseException, directory: Path | None = None, *, needed: i
         reason += f" ({error.strerror})"
     if number in (errno.ENOSPC, errno.EDQUOT):
         about = f"about {in_words(needed)} is needed, and " if needed else ""
-        reason += f": {about}{in_words(free_bytes(Path(file)))} is free"
-    return DiskError(f"{file}: cannot be written: {reason}. {remedy}")
+        reason += f": {about}{in_words(free_bytes(Path(file)))} is free" if file else ""
+    return DiskError(f"{file or 'a file'}: cannot be written: {reason}. {remedy}")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from textgen.run.settings_file import parse_settings
 CHANGEABLE = (
     *LENGTH,
     *("learning_rate", "schedule", "warmup_steps", "weight_decay", "max_grad_norm", "microbatch_size"),
+    "max_skipped_steps",
     *("lora_plus_ratio", "dropout", "attention_dropout", "lora_dropout"),
     *("gradient_checkpointing", "compile", "exact", "trust_remote_code", "retain_data"),
     *("evaluate_every", "training_evaluation_tokens", "log_every", "sample_every"),

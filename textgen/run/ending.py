@@ -103,7 +103,7 @@ class Ending:
             self._end_without_main(gone)
         mine = News(FAILED, self.peers.rank, f"rank {self.peers.rank}: {_describe(error)}", 1, reported=True)
         news = self.peers.tell(mine)
-        if news.kind == STOP or signals.requested():
+        if news.kind == STOP or (news == mine and signals.requested()):
             self._leave_preempted(Preempted(signals.reason() if signals.requested() else news.message))
         if news == mine:
             traceback.print_exception(error)
@@ -149,8 +149,9 @@ class Ending:
     def _end_without_main(self, message: str) -> NoReturn:
         """End because the process that hosts the store is gone: the main one, unless its launcher does."""
         assert self.peers is not None
-        if self.directory is not None and self.directory.status().get("state") == "preempted":
-            _leave(Preempted.exit_code)  # the main process was told to stop, and said so
+        status = self.directory.status() if self.directory is not None else {}
+        if status.get("state") != "running" and self.peers.is_main(status):
+            _leave(status["exit_code"])  # the main process has said how it ended
         self._report(self.peers.rank == 1, "failed", 1, message)
         _leave(1)
 

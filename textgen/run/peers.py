@@ -100,12 +100,17 @@ class Peers:
         self._ended, self._gone = threading.Event(), threading.Event()  # this process; the store
         self._answered = time.monotonic()  # when the store last did
         self._beat = 0
+        self._main_name: str | None = None  # as long as it is unknown
 
     def start(self) -> None:
         """Show that this process lives, and watch the others, until :meth:`leave`."""
-        self._set(f"name/{self.rank}", f"{socket.gethostname()}, process {os.getpid()}")
+        self._set(f"name/{self.rank}", _process_name(socket.gethostname(), os.getpid()))
         for work in (self._watch, self._watch_store):
             threading.Thread(target=work, name="peers", daemon=True).start()
+
+    def is_main(self, status: Mapping[str, Any]) -> bool:
+        """Whether the main process wrote this ``status.json``."""
+        return self._main_name == _process_name(status.get("host"), status.get("process_id"))
 
     def leave(self) -> None:
         """This process ends as it should: nobody is to miss it."""
@@ -173,6 +178,7 @@ class Peers:
             try:
                 self._beat += 1
                 self._set(f"beat/{self.rank}", str(self._beat))
+                self._main_name = self._main_name or self._get("name/0")
                 if news := self._news():
                     if news.rank != self.rank:
                         self._on_news(news)
@@ -241,3 +247,7 @@ class Peers:
             if not answers:
                 self._gone.set()
         return answers[0] if answers else None
+
+
+def _process_name(host: object, process_id: object) -> str:
+    return f"{host}, process {process_id}"

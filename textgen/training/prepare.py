@@ -85,7 +85,7 @@ class PreparedModel:
             extra=extra,
             background=True,
             inputs=inputs or {},
-            warn=print if on_full_disk == "continue" else None,
+            warn=self.accelerator.print if on_full_disk == "continue" else None,
         )
 
     def fingerprints(self) -> dict[str, str]:
