@@ -35,7 +35,7 @@ from textgen.errors import UserError
 from textgen.launch_environment import is_main_process
 from textgen.progress import progress
 
-_FORMAT = 5  # version of an entry's layout; part of its key, so increase it whenever the layout changes
+_FORMAT = 6  # version of an entry's layout; part of its key, so increase it whenever the layout changes
 _HEAD_START = 1.0  # seconds for which other processes let the main one go first, since it shows the progress
 
 
