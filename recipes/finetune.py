@@ -61,6 +61,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.plan.dry_run import print_plan
     from textgen.plan.probe_models import probe_models
     from textgen.plan.resolve import resolve_blocks, resolve_schedule
+    from textgen.printable import counted
     from textgen.reporting.run_log import RunLog
     from textgen.training.distributed.processes import compute_dtype, describe_launch, start_process
     from textgen.training.microbatch_size import resolve_microbatch_size
@@ -159,10 +160,8 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
 
     if sampler and state.step == 0:
         sample(0)
-    echo(
-        f"training for {total_steps:,} steps on {describe_launch(accelerator, config.engine.precision)}, "
-        f"into {directory.path}"
-    )
+    launched = describe_launch(accelerator, config.engine.precision)
+    echo(f"training for {counted(total_steps, 'step')} on {launched}, into {directory.path}")
     try:
         for step in signals.deferred(range(state.first_step, total_steps + 1)):
             # a single training step: forward, backward, clip and update are in textgen/training/step.py
