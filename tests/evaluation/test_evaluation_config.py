@@ -22,10 +22,6 @@ from textgen.model.config import ModelConfig
             {"judge": "gpt2", "skip_decoding": True},
             "--judge gpt2: with --skip-decoding there is nothing to judge. Omit one of them.",
         ),
-        (
-            {"amateur": "gpt2", "skip_decoding": True},
-            "--amateur gpt2: with --skip-decoding nothing uses it. Omit one of them.",
-        ),
     ],
 )
 def test_an_invalid_setting_is_named(invalid, message):

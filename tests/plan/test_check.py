@@ -66,10 +66,10 @@ def test_the_number_of_processes_is_checked_against_the_batch(checked, monkeypat
         checked(*flags)
 
 
-def test_strategies_are_only_checked_if_they_are_used(checked, no_data):
-    checked("--strategies", "gready", "--skip-decoding")
-    with pytest.raises(UserError, match="gready"):
-        checked("--strategies", "gready")
+def test_strategies_are_checked_even_if_they_are_skipped(checked):
+    for more in ([], ["--skip-decoding"]):
+        with pytest.raises(UserError, match="gready"):
+            checked("--strategies", "gready", *more)
 
 
 def test_several_problems_of_strategies_are_separate(checked):

@@ -16,6 +16,7 @@ from textgen.reporting.formatting import interval_text, number, part_of
         (None, 2, "–"),
         (math.nan, 2, "–"),
         (math.inf, 2, "–"),
+        (10**400, 2, "–"),
         ("1", 2, "–"),
         (True, 2, "–"),
     ],

@@ -62,8 +62,6 @@ class EvaluationConfig:
             found.append(f"--interval-width {self.interval_width}: must be a positive fraction, such as 0.1.")
         if self.judge is not None and self.skip_decoding:
             found.append(f"--judge {self.judge}: with --skip-decoding there is nothing to judge. Omit one of them.")
-        if self.amateur is not None and self.skip_decoding:
-            found.append(f"--amateur {self.amateur}: with --skip-decoding nothing uses it. Omit one of them.")
         with collect_problems(found):
             parse_strategies(self.strategies, amateur=self.amateur is not None or self.skip_decoding)
         return found

@@ -1,6 +1,6 @@
 """Numbers and intervals as they are shown in the report, the model card and on the console."""
 
-import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +9,9 @@ MISSING = "–"
 
 def finite(value: Any) -> float | None:
     """The value if it is a finite number, otherwise None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value
+    return value if -sys.float_info.max <= value <= sys.float_info.max else None  # an integer may be any size
 
 
 def number(value: Any, digits: int = 2) -> str:
