@@ -40,6 +40,7 @@ SAMPLE = {
     ("during", "samples.jsonl", "emptied"),
     ("during", "evaluation/perplexity.json", "array"),
     ("during", "model/config.json", "digit"),
+    ("during", "status.json", "flipped"),
 }
 
 

@@ -231,6 +231,7 @@ class RunLog:
         self._accelerator.wait_for_everyone()  # a launcher may end all processes once one has ended
 
     def _mend(self) -> None:
+        self.directory.write_status("running", step=self.total_steps)
         mended = self.directory.mend() + [f"evaluation/{name}" for name in self.results.files.mend()]
         for name in mended:
             self._accelerator.print(f"{self.directory.path / name}: damaged during the run, so it is written again")
