@@ -191,6 +191,8 @@ def _become(request: dict[str, Any], rank: int, port: int) -> None:
     """Turn this forked process into one that runs the script; does not return."""
     code = 1
     try:
+        for number in (signal.SIGHUP, signal.SIGINT):  # ignored if the tests run under nohup or in the background
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         sys.stdin.close()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for stream, descriptor in (("out", 1), ("err", 2)):

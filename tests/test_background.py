@@ -33,7 +33,7 @@ def test_an_error_is_raised_once():
     assert task.wait() == 1
 
 
-@pytest.mark.parametrize("end", ["pass", "sys.exit(3)", "finish_background_work(); os._exit(3)"])
+@pytest.mark.parametrize("end", ["pass", "sys.exit(3)", "finish_background_work(10); os._exit(3)"])
 def test_a_process_that_ends_finishes_its_work(end):
     program = (
         "import os, sys, time\n"

@@ -199,7 +199,7 @@ def test_a_bad_value_in_yaml_is_an_error_like_the_flag(write, capsys):
 
 
 @given(
-    steps=st.integers(),
+    steps=st.integers(1 - 2**63, 2**63 - 1),
     rate=st.floats(allow_nan=False),
     limit=st.none() | st.floats(allow_nan=False),
     fast=st.booleans(),

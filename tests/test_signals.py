@@ -20,6 +20,7 @@ def end(why):
     print("ended by", why, flush=True)
     os._exit(75)
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if the tests run under nohup
 signals.listen(end)
 """
 WAIT = "print('ready', flush=True)\nwhile True: time.sleep(0.05)\n"

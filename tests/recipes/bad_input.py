@@ -250,9 +250,9 @@ ADAPTERS = [
 RESUME = "--resume {run}/checkpoints/step-00000006 --run-dir {here}/new"
 CHECKPOINTS = [
     Bad("--resume {run}", "not a checkpoint"),
-    Bad(f"{RESUME} --steps 9", "steps: 6 (existing) vs 9"),
+    Bad(f"{RESUME} --seed 1", "seed: 0 (existing) vs 1"),
     Bad(f"{RESUME} --data {{here}}/a.jsonl", "this checkpoint was written with other settings", {"a.jsonl": ROWS}),
-    Bad("--run-dir {run} --steps 9", "holds a run with other settings. steps: 6 (existing) vs 9 (requested)"),
+    Bad("--run-dir {run} --steps 9", "cannot go on to 9 steps. Its steps so far would have had other learning rates"),
     Bad("--run-dir {run} --learning-rate 0.5", "learning_rate"),
 ]
 

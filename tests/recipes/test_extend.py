@@ -144,7 +144,8 @@ def test_what_changed_is_named(run_recipe, text_file, tmp_path) -> None:
     (data / "more.txt").write_text("Some more of it.\n")
     flags = [*FLAGS, "--steps", 2, "--data", data, "--model", model, "--run-dir", run]
     run_recipe("finetune", *flags)
-    (run / "status.json").unlink()
+    for name in ("status.json", "manifest.json"):  # as if it had been killed
+        (run / name).unlink()
 
     def refused() -> str:
         ended = run_recipe("finetune", *flags, check=False)

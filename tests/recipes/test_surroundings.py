@@ -1,6 +1,7 @@
 """Machines as they are: terminals without UTF-8, homes that cannot be written, and a second run at the same time."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ def test_a_run_in_a_directory_that_is_in_use_is_refused(run_recipe, text_file, t
     for more in ([], ["--dry-run"]):
         ran = run_recipe("finetune", *flags, *more, check=False)
         assert ran.code == 2
-        assert "another process is writing to it" in ran.error
+        assert f"process {os.getpid()} on {socket.gethostname()} is writing to it" in ran.error
     assert list(tree(tmp_path / "run")) == [".lock"]
 
 
@@ -36,11 +37,11 @@ def test_a_finished_run_is_planned_and_left_alone(run_recipe, plain, text_file) 
 
 def test_a_checkpoint_of_other_settings_is_refused_by_the_dry_run_too(run_recipe, plain, text_file, tmp_path) -> None:
     checkpoint = plain / "checkpoints/step-00000006"
-    flags = (*LIGHT, "--data", text_file, "--run-dir", tmp_path / "more", "--steps", 9, "--resume", checkpoint)
+    flags = (*LIGHT, "--data", text_file, "--run-dir", tmp_path / "more", "--seed", 9, "--resume", checkpoint)
     for more in ([], ["--dry-run"]):
         ran = run_recipe("finetune", *flags, *more, check=False)
         assert ran.code == 2
-        assert "steps: 6 (existing) vs 9 (requested)" in ran.error
+        assert "seed: 0 (existing) vs 9 (requested)" in ran.error
 
 
 def test_shared_documents_are_said_loudly(run_recipe, text_file, tmp_path) -> None:

@@ -28,7 +28,7 @@ class Group:
         self.news: list[list[News]] = [[] for _ in range(size)]
         self.peers = [
             Peers(
-                self._client(), rank=rank, world_size=size, session="one", silent_seconds=silent_seconds,
+                self._client(), rank=rank, world_size=size, session="one", main_name="", silent_seconds=silent_seconds,
                 on_news=self.news[rank].append,
             )
             for rank in range(size)

@@ -94,6 +94,8 @@ class OutputConfig:
 
 def _is_checkpoint(path: str) -> bool:
     try:
-        return (user_path(path, setting="--resume") / "manifest.json").is_file()
+        directory = user_path(path, setting="--resume")
+        # A finished run has a manifest, too.
+        return (directory / "manifest.json").is_file() and not (directory / "status.json").is_file()
     except (UserError, OSError):
         return False

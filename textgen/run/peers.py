@@ -73,6 +73,11 @@ def silent_seconds(environment: Mapping[str, str] = os.environ) -> float:
     raise UserError(f"{VARIABLE} {given}: must be a number of seconds, at least {_LEAST_SECONDS:.0f}.")
 
 
+def process_name() -> str:
+    """How messages call this process."""
+    return f"{socket.gethostname()}, process {os.getpid()}"
+
+
 class Peers:
     """This process among all of a run.
 
@@ -81,6 +86,7 @@ class Peers:
         rank: index of this process.
         world_size: number of processes.
         session: name of this run of the program, the same in all its processes and in no other.
+        main_name: the :func:`process_name` of the main process.
         silent_seconds: after this time without a sign of life, a process is taken for lost.
         on_news: called with the first news, in another thread than the main one, unless it came from this process.
     """
@@ -92,25 +98,25 @@ class Peers:
         rank: int,
         world_size: int,
         session: str,
+        main_name: str,
         silent_seconds: float,
         on_news: Callable[[News], None],
     ) -> None:
         self.rank, self.world_size, self._silent_seconds = rank, world_size, silent_seconds
-        self._store, self._session, self._on_news = store, session, on_news
+        self._store, self._session, self._main_name, self._on_news = store, session, main_name, on_news
         self._ended, self._gone = threading.Event(), threading.Event()  # this process; the store
         self._answered = time.monotonic()  # when the store last did
         self._beat = 0
-        self._main_name: str | None = None  # as long as it is unknown
 
     def start(self) -> None:
         """Show that this process lives, and watch the others, until :meth:`leave`."""
-        self._set(f"name/{self.rank}", _process_name(socket.gethostname(), os.getpid()))
+        self._set(f"name/{self.rank}", process_name())
         for work in (self._watch, self._watch_store):
             threading.Thread(target=work, name="peers", daemon=True).start()
 
     def is_main(self, status: Mapping[str, Any]) -> bool:
         """Whether the main process wrote this ``status.json``."""
-        return self._main_name == _process_name(status.get("host"), status.get("process_id"))
+        return self._main_name == f"{status.get('host')}, process {status.get('process_id')}"
 
     def leave(self) -> None:
         """This process ends as it should: nobody is to miss it."""
@@ -178,7 +184,6 @@ class Peers:
             try:
                 self._beat += 1
                 self._set(f"beat/{self.rank}", str(self._beat))
-                self._main_name = self._main_name or self._get("name/0")
                 if news := self._news():
                     if news.rank != self.rank:
                         self._on_news(news)
@@ -247,7 +252,3 @@ class Peers:
             if not answers:
                 self._gone.set()
         return answers[0] if answers else None
-
-
-def _process_name(host: object, process_id: object) -> str:
-    return f"{host}, process {process_id}"

@@ -80,7 +80,7 @@ def test_a_copy_is_taken_once_for_each_version(server):
     assert texts(f"{address}/plays.txt") == {"plays.txt#0": "two"}
 
 
-@pytest.mark.parametrize("name", ["plays.txt", "index.json"])
+@pytest.mark.parametrize("name", ["plays.txt", ".index.json"])
 @pytest.mark.parametrize("content", [None, b"", b"[]", b"onf two", b"on\xe9 two"])
 def test_a_damaged_copy_is_fetched_again_or_refused(server, name, content):
     process, served, address = server

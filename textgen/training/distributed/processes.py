@@ -21,7 +21,7 @@ from accelerate.utils import (
 from textgen.errors import UserError
 from textgen.launch_environment import launcher_uses, on_cpu, world_size
 from textgen.run.ending import this_process
-from textgen.run.peers import Peers, silent_seconds
+from textgen.run.peers import Peers, process_name, silent_seconds
 from textgen.training.distributed import deepspeed_zero
 from textgen.training.precision import COMPUTE_DTYPES, describe, resolve_precision
 
@@ -98,7 +98,7 @@ def _meet_peers(accelerator: Accelerator) -> None:
     ending = this_process()
     if ending is None or accelerator.num_processes == 1 or not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
         return
-    session = [uuid.uuid4().hex]
+    session = [uuid.uuid4().hex, process_name()]
     broadcast_object_list(session)
     seconds = silent_seconds()
     store = torch.distributed.TCPStore(
@@ -107,7 +107,7 @@ def _meet_peers(accelerator: Accelerator) -> None:
     )  # fmt: skip
     peers = Peers(
         store, rank=accelerator.process_index, world_size=accelerator.num_processes, session=session[0],
-        silent_seconds=seconds, on_news=ending.on_news,
+        main_name=session[1], silent_seconds=seconds, on_news=ending.on_news,
     )  # fmt: skip
     ending.meet(peers)
 
