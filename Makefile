@@ -28,6 +28,7 @@ lint: .venv/installed-test  ## check style and types
 
 soak: .venv/installed-test  ## kill runs and damage their files, 400 times, and print what became of them: about half an hour
 	$(BIN)/python benchmarks/soak.py --kills 200 --damages 200
+	$(PYTEST) -q -m exhaustive
 
 docs: .venv/installed  ## write docs/code.md and docs/flags.md anew from the code
 	$(BIN)/python docs/generate.py

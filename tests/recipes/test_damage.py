@@ -27,6 +27,7 @@ UNFINISHED = ["config.yaml", "environment.json", *(f"evaluation/{name}" for name
 UNFINISHED += ["evaluation/records/process-0.jsonl", "metrics.jsonl", "samples.jsonl", "status.json", "timing.jsonl"]
 FINISHED = [*UNFINISHED, "manifest.json", *(f"model/{name}" for name in MODEL)]
 DURING = [name for name in FINISHED if name != "manifest.json"]
+EXHAUSTIVE = [pytest.mark.slow, pytest.mark.exhaustive]
 SITUATIONS = {"resumed": UNFINISHED, "repeated": FINISHED, "during": DURING}
 
 # Of the cases, those that run by default: each file that is handled in a way of its own.
@@ -93,7 +94,7 @@ def prepared(python: Prefork, text_file: Path, tmp_path_factory: pytest.TempPath
 def cases() -> list[Any]:
     every = [(where, name, kind) for where, names in SITUATIONS.items() for name in names for kind in DAMAGES]
     assert set(every) >= SAMPLE
-    return [pytest.param(*case, marks=[] if case in SAMPLE else pytest.mark.slow) for case in every]
+    return [pytest.param(*case, marks=[] if case in SAMPLE else EXHAUSTIVE) for case in every]
 
 
 def test_every_file_is_among_the_cases(prepared):
