@@ -215,15 +215,19 @@ def main() -> int:
     parser.add_argument("--layouts", type=int, default=len(LAYOUTS), help="use the first N layouts only")
     options = parser.parse_args()
     start = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as home, Prefork() as python:
         soak = Soak(python, Path(home), options.seed)
-        for number, layout in enumerate(LAYOUTS[: options.layouts]):
-            kills = options.kills // options.layouts + (number < options.kills % options.layouts)
-            if kills:
-                soak.kill(layout, kills)
-        if options.damages:
-            shutil.rmtree(soak.run_dir, ignore_errors=True)
-            soak.damage(options.damages)
+        try:
+            for number, layout in enumerate(LAYOUTS[: options.layouts]):
+                kills = options.kills // options.layouts + (number < options.kills % options.layouts)
+                if kills:
+                    soak.kill(layout, kills)
+            if options.damages:
+                shutil.rmtree(soak.run_dir, ignore_errors=True)
+                soak.damage(options.damages)
+        except KeyboardInterrupt:
+            print("interrupted: what was counted until then", file=sys.stderr)
         soak.print_table()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     print(f"\n{time.monotonic() - start:.0f} s, commit {commit.strip() or 'unknown'}: {' '.join(sys.argv)}")
