@@ -52,6 +52,15 @@ def test_a_directory_that_is_gone_is_named_and_a_missing_file_is_a_bug(tmp_path)
     assert disk_error(os_error(errno.EACCES, "x"), tmp_path) is None
 
 
+@pytest.mark.parametrize("number", [errno.EISDIR, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM])
+def test_what_is_in_the_way_in_the_directory_is_named(tmp_path, number):
+    file = str(tmp_path / "deep" / "x")
+    for error in (os_error(number, file), OSError(number, "", str(tmp_path / ".x.tmp"), None, file)):
+        assert str(disk_error(error, tmp_path)).startswith(f"{file}: cannot be written or read: ")
+    assert disk_error(os_error(number, str(tmp_path.parent / "x")), tmp_path) is None, "elsewhere, it is a bug"
+    assert disk_error(os_error(number, file)) is None
+
+
 def test_inside_only_errors_of_the_disk_are_changed(tmp_path):
     for error, expected in [
         (os_error(errno.ENOSPC), DiskError),

@@ -1,6 +1,7 @@
 """Disks that are full, read-only or gone: one message that says what could not be written, and why."""
 
 import errno
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ _REASONS = {
     errno.EIO: ("the disk reported an error", f"Check it, {_AGAIN}"),
 }
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
+# Of one file, since something else has its name, or it belongs to somebody else.
+_OTHERS = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.EACCES, errno.EPERM)
 
 
 class DiskError(UserError):
@@ -34,9 +37,14 @@ def disk_error(error: BaseException, directory: Path | None = None, *, needed: i
         needed: how many bytes were to be written, if that is known.
     """
     number = _number(error)
-    file = getattr(error, "filename", None) or directory
+    file = getattr(error, "filename2", None) or getattr(error, "filename", None) or directory
     if number is None:
         return None
+    if number in _OTHERS and directory and file and directory.exists() and directory in Path(os.fsdecode(file)).parents:
+        return DiskError(
+            f"{os.fsdecode(file)}: cannot be written or read: {os.strerror(number).lower()}. Move what is there away, "
+            "or make it accessible, and run the same command again."
+        )
     if number in _GONE:
         if directory is None or directory.exists():
             return None

@@ -11,6 +11,7 @@ from wandb_server import KEY, ROOT, no_server, without_account
 
 from textgen.commands.replay import ReplayConfig, UploadConfig, check_is_run, main
 from textgen.errors import UserError
+from textgen.reporting.tracking.replay import read_run
 from textgen.run.lock import LOCK_FILE
 
 
@@ -38,6 +39,15 @@ def test_what_is_no_run_is_refused(tmp_path):
 
 def test_the_time_limit_must_be_positive(run_dir):
     assert refused(str(run_dir), None, "offline", 0).startswith("--wandb-timeout 0: must be at least 1.")
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_record_without_the_last_steps_of_a_finished_run_is_refused(run_dir, kept):
+    (run_dir / "status.json").write_text('{"state": "done", "step": 2}')
+    read_run(run_dir)
+    rows = (run_dir / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run_dir / "metrics.jsonl").write_bytes(b"".join(rows[:kept]))
+    assert refused(str(run_dir)).startswith(f"{run_dir / 'metrics.jsonl'}: damaged: it ends at step {kept}, and")
 
 
 def test_a_run_that_another_process_writes_is_left_alone(run_dir):

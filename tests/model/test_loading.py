@@ -150,6 +150,22 @@ def test_an_adapter_whose_weights_are_pickled_or_missing_is_refused(saved, token
     assert "adapter_model.safetensors is missing" in refusal(tmp_path / "adapter")
 
 
+@pytest.mark.parametrize("where", ["configuration", "weights"])
+def test_an_adapter_with_magnitudes_in_only_one_of_its_files_is_refused(saved, tokenizer, tmp_path, where):
+    adapted(saved, tokenizer, tmp_path / "adapter")
+    config, weights = (tmp_path / "adapter" / f"adapter_{name}" for name in ("config.json", "model.safetensors"))
+    if where == "configuration":
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": True}))
+    else:
+        tensors = load_file(weights)
+        name = next(name for name in tensors if ".lora_B." in name)
+        magnitude = name.replace(".lora_B.weight", ".lora_magnitude_vector")
+        save_file(tensors | {magnitude: torch.ones(len(tensors[name]))}, weights)
+    message = refusal(tmp_path / "adapter")
+    assert "adapter_model.safetensors does not have the tensors that adapter_config.json says" in message
+    assert "lora_magnitude_vector" in message
+
+
 def test_pickled_weights_are_never_opened(saved, tmp_path):
     class Bomb:
         def __reduce__(self) -> tuple[Any, tuple[str]]:

@@ -78,8 +78,9 @@ def test_an_adapter_without_its_base_is_refused(tmp_path, content, message):
     assert message in found
 
 
-def test_an_adapter_with_a_truncated_configuration_is_refused(tmp_path):
-    (tmp_path / "adapter_config.json").write_text('{"base_model_na')
+@pytest.mark.parametrize("text", ['{"base_model_na', "[" * 100_000])
+def test_an_adapter_with_a_damaged_configuration_is_refused(tmp_path, text):
+    (tmp_path / "adapter_config.json").write_text(text)
     assert "does not name a base model" in refusal(str(tmp_path))
 
 

@@ -1,12 +1,17 @@
 """Measurements: written and read back, replaced if incomplete; damaged files are errors that name file and line."""
 
 import json
+from copy import deepcopy
 from dataclasses import asdict, replace
+from functools import reduce
+from operator import getitem
+from typing import Any
 
 import pytest
 
 from textgen.data.mask_coverage import MaskCoverage
 from textgen.data.overlap.contamination import Contamination, SharedText
+from textgen.data.overlap.near_duplicates import NearDuplicate, NearDuplicates
 from textgen.errors import UserError
 from textgen.evaluation.balance import RetainedText
 from textgen.evaluation.decoding.generate import Continuation
@@ -98,12 +103,33 @@ def test_what_was_trained_on_is_written_beside(results, tmp_path):
         without_checksums(results).mask()
 
 
-@pytest.mark.parametrize("content", ['{"documents": 3}', '{"documents": [{}]}', "[]"])
+@pytest.mark.parametrize("content", ['{"documents": 3}', '{"documents": [{}]}', "[]", "[" * 100_000])
 def test_a_damaged_contamination_is_an_error(results, content):
     results.directory.mkdir()
     (results.directory / "contamination.json").write_text(content)
     with pytest.raises(UserError, match=r"contamination\.json"):
         results.contamination()
+
+
+def test_a_contamination_without_what_the_report_shows_is_an_error(results):
+    shared = SharedText("d", 20, 15, "t", "words", 15)
+    near = NearDuplicates(9, 1, (NearDuplicate("a", "b", 0.9),))
+    whole = json.loads(json.dumps(asdict(Contamination(13, 90, 3, (shared,), near))))
+    results.directory.mkdir()
+    path = results.directory / "contamination.json"
+    path.write_text(json.dumps(whole))
+    assert without_checksums(results).contamination() == whole
+    places: list[list[Any]] = [[], ["documents", 0], ["near_duplicates"], ["near_duplicates", "examples", 0]]
+    for place in places:
+        for name in reduce(getitem, place, whole):
+            for wrong in (None, [3], {"a": 1}):
+                damaged = deepcopy(whole)
+                reduce(getitem, place, damaged)[name] = wrong
+                if damaged == whole or name == "training_data" or (name == "near_duplicates" and wrong is None):
+                    continue
+                path.write_text(json.dumps(damaged))
+                with pytest.raises(UserError, match=r"contamination\.json: does not contain"):
+                    without_checksums(results).contamination()
 
 
 def test_both_readers_give_the_same(results, tmp_path):

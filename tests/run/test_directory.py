@@ -168,6 +168,12 @@ def test_creating_an_unwritable_directory_is_a_user_error(tmp_path):
         directory(tmp_path / "file.txt" / "run").create()
 
 
+def test_a_directory_in_place_of_the_settings_is_named(tmp_path):
+    (tmp_path / "run" / "config.yaml").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"--run-dir .*config\.yaml: cannot be written: Is a directory"):
+        directory(tmp_path / "run").create()
+
+
 def test_status_reads_what_was_written_and_is_empty_for_a_damaged_file():
     mine = directory(Path("mine"))
     assert mine.status() == {}

@@ -34,7 +34,7 @@ def test_an_edited_manifest_does_not_match_its_checksum(checkpoint, change):
     assert find_damage(checkpoint) == "manifest.json does not match its checksum"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", "1"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", "1", "[" * 100_000])
 def test_what_is_not_a_manifest_cannot_be_read(checkpoint, text):
     (checkpoint / "manifest.json").write_text(text)
     assert find_damage(checkpoint) == "manifest.json cannot be read"

@@ -278,10 +278,17 @@ def _load_adapter(model: Any, location: Location, setting: str) -> Any:
         raise UserError(f"{mismatch}: {first_line(error)}") from None
     # If only some layers differ, peft skips or initializes them, with at most a warning.
     with safe_open(location.adapter / "adapter_model.safetensors", "pt") as file:
-        saved = _lora_matrices(file.keys())
-    loaded = _lora_matrices(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    if differing := sorted(saved ^ loaded):
+        saved = set(file.keys())
+    loaded = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False).keys()
+    matrices = _lora_matrices(saved), _lora_matrices(loaded)
+    if differing := sorted(matrices[0] ^ matrices[1]):
         raise UserError(f"{mismatch}: {len(differing)} of its layers differ, the first is {differing[0]}.")
+    unused = {name for name in saved - loaded if ".lora_" in name}  # magnitudes of dora, say
+    if differing := sorted(unused | (loaded - saved)):
+        raise UserError(
+            f"{setting} {location.adapter}: adapter_model.safetensors does not have the tensors that "
+            f"adapter_config.json says: {len(differing)} differ, the first is {differing[0]}. Copy both again."
+        )
     return adapted
 
 

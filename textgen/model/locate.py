@@ -213,7 +213,7 @@ def _use_hub(place: str) -> str:
 def _base_of(adapter: Path, setting: str) -> str:
     try:
         base = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (ValueError, KeyError, TypeError):  # not JSON, or not an object with this key
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # not JSON, or not an object with this key
         base = None
     if not isinstance(base, str) or not base:
         raise UserError(f"{setting} {adapter}: its adapter_config.json does not name a base model.")

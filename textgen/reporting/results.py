@@ -1,12 +1,14 @@
 """Reads and writes what was measured in a run, and reads the other files that its report shows."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from textgen.checksums import check_seal
+from textgen.data.overlap.contamination import Contamination
+from textgen.data.overlap.near_duplicates import NearDuplicates
 from textgen.errors import UserError
 from textgen.evaluation.decoding import strategies
 from textgen.evaluation.measure_model import Measurement
@@ -105,8 +107,8 @@ class EvaluationResults:
         """The contents of ``contamination.json``; empty if contaminated documents were not looked for."""
         path = self.directory / "contamination.json"
         value = self._json(path.name)
-        rows = value.get("documents", [])
-        if not _is_table(rows) or not all(isinstance(row.get("id"), str) for row in rows):
+        near = value.get("near_duplicates")
+        if value and not (_has(value, Contamination) and (near is None or _has(near, NearDuplicates))):
             raise UserError(f"{path}: does not contain what textgen writes there. {self._remedy}")
         return value
 
@@ -282,6 +284,22 @@ def _check_finished(run_dir: Path) -> None:
             f"{run_dir / damaged[0]}: damaged: it is not what the run wrote. Run the command of the run again to "
             "restore it, or restore the file."
         )
+
+
+def _has(value: Any, kind: type) -> bool:
+    """Whether a JSON value has every field of a data class that has no default, of its type; so have rows in it."""
+    if not isinstance(value, dict):
+        return False
+    types = get_type_hints(kind)
+    required = {field.name: types[field.name] for field in fields(kind) if field.default is MISSING}
+    for name, expected in required.items():
+        found = value.get(name)
+        if get_origin(expected) is tuple:
+            if not isinstance(found, list) or not all(_has(row, get_args(expected)[0]) for row in found):
+                return False
+        elif not isinstance(found, int | float if expected is float else expected):
+            return False
+    return True
 
 
 def _is_table(value: Any) -> bool:

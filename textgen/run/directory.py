@@ -204,7 +204,8 @@ class RunDirectory:
             (self.path / MANIFEST).unlink(missing_ok=True)  # of a run that is finished again
             self.write_file("config.yaml", settings_text(self.settings | {self._setting: as_utf8(str(self.path))}))
         except OSError as error:
-            raise UserError(f"{self._flag} {self.path}: cannot be written: {error.strerror}.") from None
+            file = error.filename2 or error.filename or self.path
+            raise UserError(f"{self._flag} {file}: cannot be written: {error.strerror}.") from None
         self.created = True
 
     def write_file(self, name: str, data: bytes) -> None:

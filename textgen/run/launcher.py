@@ -72,7 +72,7 @@ def _processes_in(config_file: str | None) -> int | None:
         config_file = str(Path(home, "accelerate", "default_config.yaml"))
     try:
         loaded = yaml.safe_load(Path(config_file).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError, RuntimeError, yaml.YAMLError):  # RuntimeError: there is no home directory
+    except (OSError, ValueError, RuntimeError, yaml.YAMLError):  # RuntimeError: no home directory, or nested too deeply
         return None
     number = loaded.get("num_processes") if isinstance(loaded, dict) else None
     return number if isinstance(number, int) else None

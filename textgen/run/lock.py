@@ -51,7 +51,7 @@ def lock_holder(directory: Path) -> tuple[str, int] | None:
     try:
         written = json.loads((directory / LOCK_FILE).read_text(encoding="utf-8"))
         return str(written["host"]), int(written["process_id"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

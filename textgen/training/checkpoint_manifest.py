@@ -50,7 +50,7 @@ def find_damage(path: Path) -> str | None:
                 return f"{name} is missing"
             if file.stat().st_size != expected["size"] or _sha256(file) != expected["sha256"]:
                 return f"{name} does not match its checksum"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "manifest.json cannot be read"
     return None
 

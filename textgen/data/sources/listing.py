@@ -169,7 +169,7 @@ def _read(path: Path, key: str, setting: str) -> list[str]:
         names = [value["filename"] if isinstance(value, dict) else value for value in values]
         if all(isinstance(name, str) and "\0" not in name for name in names):
             return names
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     raise UserError(f"{setting} {path}: damaged. Save the dataset again with save_to_disk, or name its .arrow files.")
 

@@ -20,6 +20,7 @@ def read_run(path: Path) -> RunFiles:
         UserError: one is damaged.
     """
     run = RunFiles.read(path)
+    _check_steps(run)
     for number, row in enumerate(run.samples(), start=1):
         if missing := [name for name in SAMPLE_COLUMNS if name not in row]:
             raise UserError(f"{path / 'samples.jsonl'}, line {number}: has no {missing[0]!r}. {RESTORE}")
@@ -28,6 +29,16 @@ def read_run(path: Path) -> RunFiles:
     if (path / "report.html").exists():
         read_utf8(path / "report.html")
     return run
+
+
+def _check_steps(run: RunFiles) -> None:
+    """Check that the record reaches the step that the run had when it ended."""
+    ended, last = run.status.get("step", 0), int(run.metrics[-1]["step"]) if run.metrics else 0
+    if run.status.get("state") == "done" and isinstance(ended, int) and last < ended:
+        raise UserError(
+            f"{run.path / 'metrics.jsonl'}: damaged: it ends at step {last}, and the run at step {ended}. Run the "
+            "command of the run again to restore it, or restore the file."
+        )
 
 
 def tracking_id(run: RunFiles) -> str:
