@@ -10,6 +10,8 @@ from pathlib import Path
 
 from textgen.errors import UserError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""The system's numbers of these errors: the disk is full, or the quota is used up."""
 _AGAIN = "and run the same command again: what was saved before is whole, and it goes on from there."
 _REASONS = {
     errno.ENOSPC: ("the disk is full", f"Free some space, {_AGAIN}"),
@@ -57,7 +59,7 @@ def disk_error(error: BaseException, directory: Path | None = None, *, needed: i
     reason, remedy = _REASONS[number]
     if number == errno.EIO and isinstance(error, OSError) and error.strerror:
         reason += f" ({error.strerror})"
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    if number in FULL:
         about = f"about {in_words(needed)} is needed, and " if needed else ""
         reason += f": {about}{in_words(free_bytes(Path(file)))} is free" if file else ""
     return DiskError(f"{file or 'a file'}: cannot be written: {reason}. {remedy}")

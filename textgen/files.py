@@ -75,6 +75,16 @@ def write_bytes(path: Path, data: bytes) -> None:
     sync(path.parent)
 
 
+def overwrite(path: Path, data: bytes) -> None:
+    """Replace the contents of an existing small file in place, which needs no space: only for a disk that is full.
+
+    A machine that breaks down meanwhile leaves a mixture of both contents.
+    """
+    with path.open("r+b") as file:
+        file.write(data)
+        file.truncate()
+
+
 def mend(path: Path, data: bytes | bytearray) -> bool:
     """Give a file the contents that it should have, if it has others; returns whether it had others."""
     try:

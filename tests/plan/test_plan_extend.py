@@ -7,8 +7,9 @@ import pytest
 
 from textgen.errors import UserError
 from textgen.files import write_json
-from textgen.plan.extend import check_length, other_lengths
+from textgen.plan.extend import check_length, check_steps_left, other_lengths
 from textgen.run.directory import RunDirectory
+from textgen.training.checkpoint_manifest import write_manifest
 from textgen.training.config import TrainingConfig
 
 CONSTANT = TrainingConfig(steps=40, learning_rate=1e-3, warmup_steps=4, schedule="constant")
@@ -103,3 +104,23 @@ def test_without_a_directory_runs_of_another_length_are_pointed_out():
     assert other_lengths(short) == other_lengths(named(seed=2)) == []
     chosen = RunDirectory(asdict(CONSTANT) | {"run_dir": "mine"}, path="mine", name="x")
     assert other_lengths(chosen) == []
+
+
+def test_a_checkpoint_of_another_run_must_leave_steps_to_train():
+    begun(CONSTANT, 20)
+    checkpoint = Path("run/checkpoints/step-00000020")
+    write_manifest(checkpoint, step=20, files={}, fingerprints={})
+
+    def check_left(steps: int | None, resume: str = str(checkpoint), run: str = "new") -> None:
+        training = replace(CONSTANT, steps=steps)
+        check_steps_left(resume, training, RunDirectory(asdict(training), path=run, name="run"), steps)
+
+    check_left(21)
+    check_left(None)  # not known yet
+    check_left(20, "auto")
+    check_left(20, run="run")  # what follows its last step may be missing
+    for steps in (15, 20):
+        with pytest.raises(UserError, match=rf"--steps {steps}: --resume .* goes on after step 20, .*: ask for more"):
+            check_left(steps)
+    (checkpoint / "manifest.json").write_text("{", encoding="utf-8")
+    check_left(15)  # damaged: the message comes when it is loaded

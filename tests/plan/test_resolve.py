@@ -17,6 +17,7 @@ from textgen.errors import UserError
 from textgen.model.locate import find_model
 from textgen.plan.resolve import model_learning_rate, resolve_blocks, resolve_schedule
 from textgen.run.directory import RunDirectory
+from textgen.training.checkpoint_manifest import write_manifest
 
 TEXTS = SimpleNamespace(token_count=10**6, counts=Counts())
 Resolved = tuple[Any, RunDirectory, list[str]]
@@ -94,3 +95,11 @@ def test_a_model_of_unknown_size_needs_a_learning_rate():
     config: Any = parse(CONFIG_CLASSES["finetune"], ["--model", "org/own-code"])
     with pytest.raises(UserError, match="--learning-rate auto: how many parameters org/own-code has"):
         model_learning_rate(config, SimpleNamespace(parameters=0))
+
+
+def test_epochs_too_must_leave_steps_to_train_after_a_checkpoint_of_another_run(resolved, tmp_path):
+    checkpoint = tmp_path / "other/checkpoints/step-00000200"
+    checkpoint.mkdir(parents=True)
+    write_manifest(checkpoint, step=200, files={}, fingerprints={})
+    with pytest.raises(UserError, match=r"--epochs 2\.0: --resume .* after step 200, so of 200 steps none is left"):
+        resolved("--epochs", "2", "--resume", str(checkpoint))

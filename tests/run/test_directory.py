@@ -1,5 +1,6 @@
 """The run directory: its name, its owner, its settings and its state."""
 
+import errno
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -310,6 +311,23 @@ def test_a_failure_is_recorded_with_the_last_step():
     mine.record_end("failed", 3, "loss nan")
     expected = {"state": "failed", "exit_code": 3, "message": "loss nan", "step": 12}
     assert mine.status().items() >= expected.items()
+
+
+@pytest.mark.parametrize("state", ["failed", "preempted"])
+def test_a_full_disk_does_not_keep_the_end_from_being_recorded(monkeypatch, state):
+    mine = directory()
+    mine.create()
+    mine.write_status("running", step=12)
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("textgen.run.directory.write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        mine.write_status("running", step=13)
+    for message in ("the disk is full, and there is more to say", "the disk is full"):
+        mine.record_end(state, 2, message)
+        assert mine.status().items() >= {"state": state, "exit_code": 2, "message": message, "step": 12}.items()
 
 
 def test_a_failure_before_the_start_is_recorded_only_in_a_directory_that_the_user_named():

@@ -20,6 +20,15 @@ def test_a_run_can_resume_from_a_checkpoint(tmp_path):
     assert RunConfig(resume=str(tmp_path)).problems() == []
 
 
+def test_a_run_directory_in_place_of_a_checkpoint_is_told_which_ones_it_has(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")  # that of a finished run
+    for step in ("step-00000005", "step-00000010"):
+        (tmp_path / "checkpoints" / step).mkdir(parents=True)
+    [problem] = RunConfig(resume=str(tmp_path)).problems()
+    assert "not a checkpoint but a run directory. Use one of its checkpoints, such as " in problem
+    assert problem.endswith("step-00000010.")
+
+
 def test_invalid_settings_of_an_evaluations_output_are_named():
     assert OutputConfig().problems() == []
     assert OutputConfig(threads=-1).problems() == ["--threads -1: must be at least 0."]

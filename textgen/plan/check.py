@@ -26,7 +26,7 @@ from textgen.plan.check_examples import (
     template_problems,
 )
 from textgen.plan.disk_space import DiskNeeds, check_disk_space, disk_needs
-from textgen.plan.extend import check_length, other_lengths
+from textgen.plan.extend import check_length, check_steps_left, other_lengths
 from textgen.plan.inputs import run_inputs
 from textgen.plan.resume import check_restorable, check_resume
 from textgen.plan.sample_data import sample_data
@@ -106,6 +106,7 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
     with collect_problems(problems):
         notes = check_resume(config.run.resume, directory, checked.sources.fingerprint, inputs)
         check_length(config.training, directory, config.training.steps)
+        check_steps_left(config.run.resume, config.training, directory, config.training.steps)
         check_restorable(directory)
     if checked.model.location.adapter:
         problems.append(

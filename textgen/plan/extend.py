@@ -10,8 +10,10 @@ from dataclasses import fields, replace
 from typing import Any
 
 from textgen.errors import UserError
+from textgen.files import user_path
 from textgen.plan.resume import read_settings, settings_of
 from textgen.run.directory import LENGTH, RunDirectory, differing_settings
+from textgen.training.checkpoint_manifest import read_manifest
 from textgen.training.config import TrainingConfig
 from textgen.training.extend import first_other_rate, resolved
 from textgen.training.schedule import SCHEDULES, learning_rate_at
@@ -61,6 +63,34 @@ def check_length(training: TrainingConfig, directory: RunDirectory, total_steps:
             )
         raise UserError(
             f"{_length(training)}: the run in {place} cannot go on to {total_steps:,} steps. {reason} {remedy}"
+        )
+
+
+def check_steps_left(resume: str, training: TrainingConfig, directory: RunDirectory, total_steps: int | None) -> None:
+    """Check that ``--resume CHECKPOINT``, of another run, leaves steps to train.
+
+    Args:
+        resume: ``--resume``; only the path of a checkpoint is checked.
+        training: the settings that are requested.
+        directory: the run directory.
+        total_steps: the number of steps; None as long as it is not known, and nothing is checked.
+
+    Raises:
+        UserError: the checkpoint has as many steps already.
+    """
+    if resume in ("auto", "never") or total_steps is None:
+        return
+    checkpoint = user_path(resume, setting="--resume")
+    if checkpoint.parent.resolve() == (directory.path / "checkpoints").resolve():
+        return
+    try:
+        done = int(read_manifest(checkpoint)["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # damaged: the message comes when it is loaded
+    if total_steps <= done:
+        raise UserError(
+            f"{_length(training)}: --resume {resume} goes on after step {done:,}, so of {total_steps:,} steps none is "
+            "left. Steps count from the start of the earlier run: ask for more."
         )
 
 

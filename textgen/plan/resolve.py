@@ -11,7 +11,7 @@ from textgen.errors import UserError
 from textgen.model.build import TrainableModel
 from textgen.model.locate import FoundModel
 from textgen.plan.audit import describe_examples
-from textgen.plan.extend import check_length
+from textgen.plan.extend import check_length, check_steps_left
 from textgen.run.directory import RunDirectory
 from textgen.training.auto import auto_learning_rate, auto_warmup_steps
 
@@ -68,6 +68,7 @@ def resolve_schedule(config: Any, directory: RunDirectory, model: FoundModel, to
         UserError: the run in the directory has another learning rate or warm-up, or cannot go on to so many steps.
     """
     check_length(config.training, directory, total_steps)
+    check_steps_left(config.run.resume, config.training, directory, total_steps)
     found: dict[str, Any] = {}
     if config.training.learning_rate == "auto":
         found["learning_rate"] = model_learning_rate(config, model)

@@ -60,11 +60,8 @@ class RunConfig:
         """Invalid settings, one message each."""
         least = {"evaluate_every": 0, "training_evaluation_tokens": 1, "checkpoint_every": 0}
         found = at_least(self, least | {"keep_checkpoints": 1, "log_every": 1, "sample_every": 0})
-        if self.resume not in ("auto", "never") and not _is_checkpoint(self.resume):
-            found.append(
-                f"--resume {self.resume}: not a checkpoint (no manifest.json there). Use auto, never, or the path of a "
-                "checkpoint directory."
-            )
+        if self.resume not in ("auto", "never") and (reason := _no_checkpoint(self.resume)):
+            found.append(f"--resume {self.resume}: not a checkpoint {reason}")
         return found
 
 
@@ -92,10 +89,14 @@ class OutputConfig:
         return at_least(self, {"threads": 0, "seed": 0})
 
 
-def _is_checkpoint(path: str) -> bool:
+def _no_checkpoint(path: str) -> str | None:
+    """Why a path is not that of a checkpoint, and what to use instead; None if it may be one."""
     try:
-        directory = user_path(path, setting="--resume")
-        # A finished run has a manifest, too.
-        return (directory / "manifest.json").is_file() and not (directory / "status.json").is_file()
+        place = user_path(path, setting="--resume")
+        if newest := max((place / "checkpoints").glob("step-*"), default=None):
+            return f"but a run directory. Use one of its checkpoints, such as {newest}."
+        if (place / "manifest.json").is_file() and not (place / "status.json").is_file():  # a finished run has both
+            return None
     except (UserError, OSError):
-        return False
+        pass
+    return "(no manifest.json there). Use auto, never, or the path of a checkpoint directory."

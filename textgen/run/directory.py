@@ -15,8 +15,9 @@ from typing import Any
 
 from textgen.checksums import check_seal, read_sealed, sha256_of
 from textgen.config import as_utf8, flag
+from textgen.disk import FULL
 from textgen.errors import UserError
-from textgen.files import json_bytes, mend, read_json, user_path, write_bytes
+from textgen.files import json_bytes, mend, overwrite, read_json, user_path, write_bytes
 from textgen.launch_environment import is_main_process
 from textgen.run.config import NOT_FINGERPRINTED
 from textgen.run.copies import newest_copy
@@ -235,8 +236,14 @@ class RunDirectory:
 
     def write_status(self, state: str, *, step: int = 0, exit_code: int | None = None, message: str = "") -> None:
         """Write ``status.json``."""
-        status = self._status(state, step=step, exit_code=exit_code, message=shown(message))
-        write_bytes(self.path / "status.json", json_bytes(status))
+        path = self.path / "status.json"
+        data = json_bytes(self._status(state, step=step, exit_code=exit_code, message=shown(message)))
+        try:
+            write_bytes(path, data)
+        except OSError as error:
+            if state not in ("failed", "preempted") or error.errno not in FULL:
+                raise
+            overwrite(path, data)
         self._damage = None
 
     def record_end(self, state: str, exit_code: int, message: str, *, step: int | None = None) -> None:

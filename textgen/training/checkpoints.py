@@ -285,8 +285,8 @@ def _check_finite(model: torch.nn.Module, step: int) -> None:
         finite = found.bool()
     if not finite:
         raise Diverged(
-            f"step {step}: its update left weights that are not finite. Lower --learning-rate or --max-grad-norm. The "
-            "newest checkpoint is from before."
+            f"step {step}: its update left weights that are not finite. Lower --learning-rate or --max-grad-norm. "
+            "Every checkpoint is from before."
         )
 
 

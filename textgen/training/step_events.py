@@ -82,7 +82,7 @@ def check_skipped(state: TrainState, result: StepResult, limit: int) -> None:
         skipped = "" if state.skipped == 1 else f", the last of {state.skipped} skipped steps in a row"
         raise Diverged(
             f"step {state.step}: loss {result.loss}, gradient norm {result.grad_norm}{skipped}. Lower --learning-rate "
-            "or --max-grad-norm, or look at the documents in events.jsonl. The newest checkpoint is from before."
+            "or --max-grad-norm, or look at the documents in events.jsonl. Every checkpoint is from before."
         )
 
 
