@@ -24,6 +24,8 @@ from textgen.terminal import styled
 
 T = TypeVar("T")
 
+MOST_THREADS = 4096  # of --threads: more than any machine has cores
+
 _LARGEST = (1 << 63) - 1
 _SWITCHES = {"--no-packing": "--packing=none"}
 
@@ -129,6 +131,16 @@ def at_least(config: object, minimums: Mapping[str, float]) -> list[str]:
         f"{flag(name)} {value}: must be at least {minimums[name]}."
         for name, value in values.items()
         if isinstance(value, int | float) and value < minimums[name]
+    ]
+
+
+def at_most(config: object, maximums: Mapping[str, float]) -> list[str]:
+    """The same for settings that are above their maximum."""
+    values = {name: getattr(config, name) for name in maximums}
+    return [
+        f"{flag(name)} {value}: must be at most {maximums[name]}."
+        for name, value in values.items()
+        if isinstance(value, int | float) and value > maximums[name]
     ]
 
 

@@ -105,6 +105,15 @@ def test_an_unreadable_configuration_is_refused(tmp_path, content):
         model_config(locate(str(tmp_path)), ModelConfig())
 
 
+@pytest.mark.parametrize("length", ["x", [1]])
+def test_a_tokenizer_that_loads_and_cannot_be_used_is_refused(tmp_path, tokenizer, length):
+    tokenizer.save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": length}))
+    with pytest.raises(UserError, match=f"--model {tmp_path}: the tokenizer cannot be loaded: "):
+        load_tokenizer(Location(str(tmp_path)), ModelConfig())
+
+
 def test_a_tilde_is_the_home_directory_and_names_may_be_too_long(tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text("{}", encoding="utf-8")

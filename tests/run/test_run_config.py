@@ -32,3 +32,4 @@ def test_a_run_directory_in_place_of_a_checkpoint_is_told_which_ones_it_has(tmp_
 def test_invalid_settings_of_an_evaluations_output_are_named():
     assert OutputConfig().problems() == []
     assert OutputConfig(threads=-1).problems() == ["--threads -1: must be at least 0."]
+    assert OutputConfig(threads=10**9).problems() == ["--threads 1000000000: must be at most 4096."]

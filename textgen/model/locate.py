@@ -189,6 +189,8 @@ def load_tokenizer(location: Location, config: ModelConfig, *, setting: str = "-
         )
         is_empty = len(tokenizer) <= len(set(tokenizer.all_special_tokens))
         check_templates(tokenizer.chat_template)
+        if not is_empty:
+            tokenizer("a")  # some values of a wrong type do no harm until then
     except Exception as error:  # for a damaged file or a value of the wrong type, nearly any
         reason = f"{first_line(error)}{offline}"
         raise UserError(f"{setting} {place}: the tokenizer cannot be loaded: {reason}") from None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from textgen.config import at_least
+from textgen.config import MOST_THREADS, at_least, at_most
 from textgen.errors import UserError
 from textgen.files import user_path
 
@@ -86,7 +86,7 @@ class OutputConfig:
 
     def problems(self) -> list[str]:
         """Invalid settings, one message each."""
-        return at_least(self, {"threads": 0, "seed": 0})
+        return at_least(self, {"threads": 0, "seed": 0}) + at_most(self, {"threads": MOST_THREADS})
 
 
 def _no_checkpoint(path: str) -> str | None:

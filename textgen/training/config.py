@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from textgen.config import at_least, flag
+from textgen.config import MOST_THREADS, at_least, at_most, flag
 from textgen.launch_environment import launcher_uses
 
 DEFAULT_EPOCHS = 1.0
@@ -107,7 +107,7 @@ class EngineConfig:
             training: batch sizes and optimizer.
             world_size: number of processes.
         """
-        found = at_least(self, {"threads": 0})
+        found = at_least(self, {"threads": 0}) + at_most(self, {"threads": MOST_THREADS})
         if training.optimizer != "adamw" and launcher_uses("DEEPSPEED"):
             found.append(
                 f"--optimizer {training.optimizer} with DeepSpeed: ZeRO flattens and concatenates parameters, and only "
