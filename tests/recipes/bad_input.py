@@ -264,6 +264,10 @@ ENVIRONMENT = [
     environment("there is no home directory", TEXTGEN_CACHE="~nobody-here/cache"),
     environment("WORLD_SIZE x: this environment variable must be a number from 1 on", WORLD_SIZE="x", RANK="0"),
     environment("WORLD_SIZE 0: this environment variable must be a number from 1 on", WORLD_SIZE="0"),
+    environment(
+        "Accelerate cannot start: … of the variables ACCELERATE_GRAD", ACCELERATE_GRADIENT_ACCUMULATION_STEPS="x"
+    ),
+    environment("'JUNK' is not a valid DynamoBackend", ACCELERATE_DYNAMO_BACKEND="junk"),
     environment("RANK x: this environment variable must be a number from 0 on", WORLD_SIZE="2", RANK="x"),
     environment("LOCAL_RANK -1: this environment variable must be a number", LOCAL_RANK="-1"),
 ]

@@ -36,6 +36,7 @@ def run_recipe(config_class: type[C], main: Callable[[C, RunDirectory], None], *
     """
     print_on_any_terminal()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or a process that ends shows how its connections break
+    os.environ["MPLBACKEND"] = "agg"  # figures go to files; a notebook's backend may not even be there
     ending = start_ending()
     try:
         preload_allocator(main.__code__.co_filename)

@@ -5,6 +5,7 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from accelerate.utils import (
     broadcast_object_list,
 )
 
-from textgen.errors import UserError
+from textgen.errors import UserError, first_line
 from textgen.launch_environment import launcher_uses, on_cpu, world_size
 from textgen.run.ending import this_process
 from textgen.run.peers import Peers, process_name, silent_seconds
@@ -57,15 +58,17 @@ def start_process(threads: int = 0, *, precision: str = "fp32", exact: bool = Fa
         deepspeed_zero.check_settings(resolved)
     # Accelerate refuses fp16 on a CPU, and with DeepSpeed would convert the weights as well.
     outside_accelerate = launcher_uses("DEEPSPEED") or (cpu and mixed_precision == "fp16")
-    accelerator = Accelerator(
-        cpu=cpu,
-        mixed_precision="no" if outside_accelerate else mixed_precision,
-        # Otherwise DDP stores gradients twice: in its buckets and in the parameters' own tensors.
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True), *_after_restart()],
-    )
+    with _environment_errors():
+        accelerator = Accelerator(
+            cpu=cpu,
+            mixed_precision="no" if outside_accelerate else mixed_precision,
+            # Otherwise DDP stores gradients twice: in its buckets and in the parameters' own tensors.
+            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True), *_after_restart()],
+        )
     accelerator.resolved_precision = resolved
     if cpu:
-        _enable_gpu_features_on_cpu(accelerator, mixed_precision)
+        with _environment_errors():
+            _enable_gpu_features_on_cpu(accelerator, mixed_precision)
     if accelerator.num_processes != world_size():
         raise UserError(
             f"the launcher announced {world_size()} processes, but {accelerator.num_processes} started. "
@@ -110,6 +113,23 @@ def _meet_peers(accelerator: Accelerator) -> None:
         main_name=session[1], silent_seconds=seconds, on_news=ending.on_news,
     )  # fmt: skip
     ending.meet(peers)
+
+
+@contextmanager
+def _environment_errors() -> Iterator[None]:
+    """Accelerate reads its settings from the environment, where a launcher put them, or somebody else."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, KeyError) as error:
+        found = sorted(name for name in os.environ if name.startswith(("ACCELERATE_", "FSDP_")))
+        if not found:
+            raise
+        raise UserError(
+            f"Accelerate cannot start: {first_line(error)}. Correct or unset what is wrong of the variables "
+            f"{', '.join(found)}."
+        ) from None
 
 
 def _configure_allocator() -> None:
