@@ -23,6 +23,8 @@ CODE = "import pathlib\npathlib.Path({canary!r}).touch()\n"
 FILES = ("modeling_evil", "configuration_evil", "tokenization_evil", "evil")
 WRONG = (None, [], {}, "x", "../../x", -1, 0, 1.5, True, 10**30, [[1]], {"a": {"b": 1}}, [None], float("nan"))
 
+EXHAUSTIVE = [pytest.mark.slow, pytest.mark.exhaustive]
+
 
 @pytest.fixture
 def hostile(tmp_path, monkeypatch):
@@ -184,7 +186,7 @@ ADAPTER_KEYS = ("base_model_name_or_path", "peft_type", "task_type", "r", "lora_
 ADAPTER_KEYS += ("target_modules", "modules_to_save", "init_lora_weights", "rank_pattern", "use_dora", "revision")
 
 
-@pytest.mark.parametrize("key", [pytest.param(k, marks=[] if k == "r" else pytest.mark.slow) for k in ADAPTER_KEYS])
+@pytest.mark.parametrize("key", [pytest.param(k, marks=[] if k == "r" else EXHAUSTIVE) for k in ADAPTER_KEYS])
 def test_wrong_types_in_an_adapter_are_messages(saved_adapter, key):
     path = saved_adapter / "adapter_config.json"
     content = json.loads(path.read_text())
@@ -214,7 +216,7 @@ KEYS = sorted(AutoConfig.from_pretrained(BUNDLED_MODELS["tiny-gpt2"]).to_dict())
 KEYS += ["quantization_config", "torch_dtype", "text_config", "auto_map", "attn_implementation", "rope_parameters"]
 
 
-@pytest.mark.parametrize("key", [pytest.param(k, marks=[] if k in DECISIVE else pytest.mark.slow) for k in KEYS])
+@pytest.mark.parametrize("key", [pytest.param(k, marks=[] if k in DECISIVE else EXHAUSTIVE) for k in KEYS])
 def test_wrong_types_in_config_json_are_messages(hostile, tmp_path, key):
     for value in WRONG:
         directory = hostile()
