@@ -61,8 +61,8 @@ class BackgroundTask:
             self._error = error
 
 
-def finish_background_work(seconds: float) -> None:
-    """Wait for what is still running, that long at most, before a process ends by ``os._exit``, which does not wait."""
+def finish_background_work(seconds: float | None = None) -> None:
+    """Wait for what is still running, that long at most if a time is given, before a process ends by ``os._exit``, which does not wait."""
     for thread in threading.enumerate():
         if thread.name == _NAME:
             thread.join(seconds)

@@ -20,6 +20,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 def main() -> None:
     import damage
 
+    from textgen.background import finish_background_work
     from textgen.reporting.figures import svg
     from textgen.reporting.run_log import RunLog
     from textgen.training import step as step_module
@@ -30,6 +31,7 @@ def main() -> None:
 
     def end_at_step_6(*arguments: Any, step: int, **others: Any) -> Any:
         if step == 6:
+            finish_background_work()  # otherwise it is a matter of time which checkpoints are left
             os._exit(9)
         return training_step(*arguments, step=step, **others)
 

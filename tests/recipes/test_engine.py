@@ -19,6 +19,7 @@ def unfinished(done: Path, directory: Path, step: int) -> Path:
             shutil.rmtree(path)
     shutil.rmtree(directory / "model")
     (directory / "status.json").write_text(json.dumps({"state": "running", "step": step}))
+    (directory / "manifest.json").unlink()
     shutil.rmtree(directory / "evaluation" / "records", ignore_errors=True)
     for path in (directory / "evaluation").iterdir():
         content = path.read_text()

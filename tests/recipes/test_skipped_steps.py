@@ -61,6 +61,7 @@ def test_an_interrupted_run_with_skipped_steps_ends_with_the_same_bytes(poisoned
     shutil.rmtree(stopped / "checkpoints" / "step-00000006")
     shutil.rmtree(stopped / "model")
     (stopped / "status.json").write_text('{"state": "running"}')
+    (stopped / "manifest.json").unlink()
     assert "after step 4" in poisoned(faults, stopped).out
     for name in ("metrics.jsonl", "events.jsonl"):
         assert (stopped / name).read_bytes() == (whole / name).read_bytes()

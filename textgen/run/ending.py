@@ -85,6 +85,8 @@ class Ending:
     def preempted(self, error: Preempted) -> NoReturn:
         """End because this process may, after a signal to any of them."""
         self._begin()
+        if not signals.requested() and self.peers and (news := self.peers.first_news()):
+            error = Preempted(news.message, error.saved)  # the signal that another process got
         self._leave_preempted(error)
 
     def bug(self, error: Exception) -> NoReturn:
