@@ -62,7 +62,11 @@ class BackgroundTask:
 
 
 def finish_background_work(seconds: float | None = None) -> None:
-    """Wait for what is still running, that long at most if a time is given, before a process ends by ``os._exit``, which does not wait."""
+    """Wait for what is still running, before a process ends by ``os._exit``, which does not wait.
+
+    Args:
+        seconds: the longest time to wait; None: without limit.
+    """
     for thread in threading.enumerate():
         if thread.name == _NAME:
             thread.join(seconds)

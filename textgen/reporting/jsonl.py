@@ -4,6 +4,7 @@ The process that writes a record keeps it in memory, about 250 bytes for a row o
 copy of it. So a file that is damaged, during a run or between two, gets the contents again that it had.
 """
 
+import errno
 import json
 import os
 import re
@@ -42,6 +43,8 @@ class StepRecord:
         size = len(self.content)
         self.content += line
         is_new = not self.path.exists()
+        if is_new and not self.path.parent.is_dir():  # gone: writing the rows anew would create it again
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
         if size != (0 if is_new else self.path.stat().st_size):
             write_bytes(self.path, bytes(self.content))
             return
