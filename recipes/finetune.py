@@ -67,7 +67,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     from textgen.training.microbatch_size import resolve_microbatch_size
     from textgen.training.prepare import prepare
     from textgen.training.schedule import learning_rate_at
-    from textgen.training.step import training_step
+    from textgen.training.step import settle_gradient_buckets, training_step
     from textgen.training.step_events import check_skipped, state_after, step_event
 
     accelerator = start_process(config.engine.threads, precision=config.engine.precision, exact=config.engine.exact)
@@ -162,6 +162,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
         sample(0)
     launched = describe_launch(accelerator, config.engine.precision)
     echo(f"training for {counted(total_steps, 'step')} on {launched}, into {directory.path}")
+    settle_gradient_buckets(accelerator, prepared.training_model, batches)
     try:
         for step in signals.deferred(range(state.first_step, total_steps + 1)):
             # a single training step: forward, backward, clip and update are in textgen/training/step.py

@@ -133,6 +133,18 @@ def test_the_death_of_a_process_ends_the_others_which_name_it(disturb, tmp_path,
     assert [row["step"] for row in read_lines(run_dir / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
+def test_four_processes_resume_to_the_same_bytes(run_recipe, text_file, tmp_path):
+    """Sums of four terms depend on their order, which must not depend on when the run was started."""
+    flags = [*QUICK, "--skip-decoding", "--data", text_file, "--evaluate-every", 0, "--microbatch-size", 1]
+    run_recipe("finetune", *flags, "--run-dir", tmp_path / "whole", processes=4)
+    strike = Strike(signal.SIGKILL, file=str(tmp_path / "run/metrics.jsonl"), lines=3)
+    run_recipe("finetune", *flags, "--run-dir", tmp_path / "run", processes=4, strike=strike, check=False)
+    assert not (tmp_path / "run/model").exists()
+    run_recipe("finetune", *flags, "--run-dir", tmp_path / "run", processes=4)
+    same_results(tmp_path / "run", tmp_path / "whole", "metrics.jsonl")
+
+
 def launch(command: list[str], run_dir: Path, *flags: object) -> subprocess.Popen[str]:
     """Start the recipe through a launcher, in a session of its own, and wait until it trains."""
     environment = os.environ | {"TEXTGEN_CACHE": str(run_dir.parent / "cache"), "OMP_NUM_THREADS": "1"}
