@@ -121,9 +121,10 @@ def training_step(
 def settle_gradient_buckets(accelerator: Accelerator, model: torch.nn.Module, batches: GlobalBatches) -> None:
     """Let DDP sum gradients in its final order from the first step on.
 
-    After its first backward pass, DDP groups gradients anew, by when they arrived. On three or more processes, the order
-    in which the terms of a sum are added depends on these groups; so the first step of a resumed run would have other
-    bits than the same step of a run that was not interrupted. Here the first backward pass is one that changes nothing.
+    After its first backward pass, DDP groups gradients anew, by when they arrived. On three or more processes, the
+    order in which the terms of a sum are added depends on these groups; so the first step of a resumed run would have
+    other bits than that step of a run that was not interrupted. Here the first backward pass is one that changes
+    nothing.
     """
     if isinstance(model, torch.nn.parallel.DistributedDataParallel):
         microbatch = next(iter(batches.process_share(1, accelerator.process_index, accelerator.num_processes)))
