@@ -175,7 +175,9 @@ IN_MID_RUN = {
 }
 
 
-@pytest.mark.parametrize("fault", IN_MID_RUN)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(name, marks=[] if name == "dies" else pytest.mark.exhaustive) for name in IN_MID_RUN]
+)
 def test_waiting_for_a_server_that_fails_in_mid_run_has_a_limit(run_dir, fault):
     with stub(*IN_MID_RUN[fault]) as (environment, events):
         done = mirror(run_dir, "online", timeout=4, **environment)
