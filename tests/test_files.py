@@ -16,14 +16,13 @@ from hypothesis import strategies as st
 from textgen.errors import UserError
 from textgen.files import (
     json_line,
+    parse_jsonl,
     read_bytes,
     read_json,
-    read_jsonl,
     sync,
     user_path,
     write_bytes,
     write_json,
-    write_jsonl,
 )
 
 
@@ -35,19 +34,17 @@ def test_a_json_file_is_written_completely_or_not_at_all(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(path, {"x": math.nan})
     with pytest.raises(TypeError):
-        write_jsonl(path, [{"x": 1}, {"x": object()}])
+        write_json(path, {"x": object()})
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_jsonl_is_one_line_per_row(tmp_path):
-    path = tmp_path / "x.jsonl"
+def test_jsonl_is_one_line_per_row():
     rows = [{"text": "two\nlines\u2028\r"}, {"text": "🙂"}]
-    write_jsonl(path, rows)
-    lines = path.read_bytes().split(b"\n")
+    lines = b"".join(map(json_line, rows)).split(b"\n")
     assert [json.loads(line) for line in lines[:-1]] == rows
     assert lines[-1] == b""
-    assert list(read_jsonl(path)) == rows
+    assert list(parse_jsonl(lines[:-1], Path("x.jsonl"))) == rows
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
@@ -118,7 +115,6 @@ def test_sync_flushes_a_file_or_directory_and_closes_it(tmp_path, monkeypatch):
 
 def test_a_missing_file_reads_as_empty(tmp_path):
     assert read_json(tmp_path / "x.json") == {}
-    assert list(read_jsonl(tmp_path / "x.jsonl")) == []
 
 
 def test_a_json_file_without_an_object_is_named(tmp_path):
@@ -127,7 +123,7 @@ def test_a_json_file_without_an_object_is_named(tmp_path):
         read_json(tmp_path / "x.json")
 
 
-@pytest.mark.parametrize("read", [read_json, read_bytes, lambda path: list(read_jsonl(path))])
+@pytest.mark.parametrize("read", [read_json, read_bytes])
 def test_what_cannot_be_read_is_named(tmp_path, read):
     (tmp_path / "x.json").mkdir()
     with pytest.raises(UserError, match=r"x\.json: cannot be read: Is a directory"):
@@ -143,10 +139,8 @@ def test_a_damaged_json_file_is_named(tmp_path, content):
 
 
 @pytest.mark.parametrize("damaged", [b'{"x": \n', b'{"x": "\xff"}\n', b"\x00\x00"])
-def test_a_damaged_line_of_jsonl_is_named_with_its_number_after_the_rows_before_it(tmp_path, damaged):
-    path = tmp_path / "x.jsonl"
-    path.write_bytes(b'{"x": 1}\n{"x": 2}\n' + damaged)
-    rows = read_jsonl(path)
+def test_a_damaged_line_of_jsonl_is_named_with_its_number_after_the_rows_before_it(damaged):
+    rows = parse_jsonl([b'{"x": 1}\n', b'{"x": 2}\n', damaged], Path("x.jsonl"))
     assert [next(rows), next(rows)] == [{"x": 1}, {"x": 2}]
     with pytest.raises(UserError, match=r"x\.jsonl, line 3: not valid JSON"):
         next(rows)

@@ -45,11 +45,6 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(*_ENCODING)
 
 
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write one JSON value per line, atomically."""
-    write_bytes(path, b"".join(json_line(row) for row in rows))
-
-
 def json_line(row: Mapping[str, Any]) -> bytes:
     """A row as one line of JSON, including the newline; floats read back bit for bit."""
     return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode(*_ENCODING)
@@ -159,26 +154,16 @@ def parse_json(data: bytes, path: Path, remedy: str = RESTORE) -> dict[str, Any]
     return value
 
 
-def read_jsonl(path: Path, remedy: str = RESTORE) -> Iterator[dict[str, Any]]:
-    """The rows of a JSON Lines file, one at a time; none if the file does not exist.
+def parse_jsonl(lines: Iterable[bytes], path: Path, remedy: str = RESTORE) -> Iterator[dict[str, Any]]:
+    """The rows in the lines of a JSON Lines file, one at a time.
 
     Args:
-        path: the file.
+        lines: bytes, so that invalid UTF-8 is found by ``json.loads``.
+        path: the file that they come from.
         remedy: what error messages tell the user to do.
 
     Raises:
-        UserError: it cannot be read, or a line is not JSON; the message contains its number.
-    """
-    if not path.exists():
-        return
-    with _open(path, remedy) as file:
-        yield from parse_jsonl(file, path, remedy)
-
-
-def parse_jsonl(lines: Iterable[bytes], path: Path, remedy: str = RESTORE) -> Iterator[dict[str, Any]]:
-    """The rows in the lines of a JSON Lines file; arguments and errors as for :func:`read_jsonl`.
-
-    Lines are bytes, so that invalid UTF-8 is found by ``json.loads``.
+        UserError: a line is not JSON; the message contains its number.
     """
     for number, line in enumerate(lines, start=1):
         try:

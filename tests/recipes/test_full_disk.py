@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 
 # Almost full: less than a checkpoint is free, of 16 MB, but enough for the record.
 FILL = 'fallocate -l $(($(df --output=avail -k "{0}" | tail -1) - 2000))K "{0}/filler"'
+FILL_ALL = 'dd if=/dev/zero of="{0}/filler" bs=4k 2> /dev/null || true'
 
 
 @pytest.fixture
@@ -39,8 +40,8 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 def faulty(python: Prefork, tmp_path: Path, text_file: Path) -> Callable[..., Ended]:
     """``faulty("3 rm -r run", directory, *flags)``: a run before whose third step a command is run."""
 
-    def run(at: str, directory: Path, *flags: object, check: bool = False) -> Ended:
-        environment = os.environ | {"TEXTGEN_CACHE": str(tmp_path / "cache"), "AT": at, "OMP_NUM_THREADS": "1"}
+    def run(at: str, directory: Path, *flags: object, cache: Path | None = None, check: bool = False) -> Ended:
+        environment = os.environ | {"TEXTGEN_CACHE": str(cache or tmp_path / "cache"), "AT": at, "OMP_NUM_THREADS": "1"}
         command = [ROOT / "tests" / "recipes" / "poisoned.py", *LIGHT, "--data", text_file, *flags]
         return python.run([*command, "--run-dir", directory], cwd=tmp_path, env=environment, check=check)
 
@@ -85,7 +86,7 @@ def test_a_full_disk_is_survived_without_checkpoints_if_the_flag_says_so(small_d
 def test_what_cannot_be_written_is_named(small_disk, faulty, kind):
     disk = small_disk("100m")
     command = {
-        "record": f"3 dd if=/dev/zero of={disk}/filler bs=1M 2> /dev/null || true",
+        "record": f"3 {FILL_ALL.format(disk)}",
         # Another mount on top: that of the run's open lock file cannot become read-only.
         "read-only": f"3 mount --bind {disk} {disk} && mount -o remount,ro,bind {disk}",
         "model": f"6 {FILL.format(disk)}",
@@ -107,6 +108,41 @@ def test_what_cannot_be_written_is_named(small_disk, faulty, kind):
         assert ran.out.count("warning: training continues without a checkpoint") == 1
     else:
         assert find_damage(disk / "run" / "checkpoints" / "step-00000002") is None
+
+
+@pytest.mark.parametrize(
+    ("work", "file"),
+    [("evaluation", "run/evaluation/"), ("report", "run/report.html")],
+)
+def test_the_evaluation_and_the_report_are_done_again_once_there_is_space(small_disk, faulty, tmp_path, work, file):
+    disk = small_disk("100m")
+    ran = faulty(f"{work} {FILL_ALL.format(disk)}", disk / "run")
+    assert (ran.code, "Traceback" in ran.error) == (2, False)
+    assert f"{file}" in ran.error
+    assert "cannot be written: the disk is full" in ran.error
+    assert leftovers(disk / "run") == []
+
+    (disk / "filler").unlink()
+    faulty("", disk / "run", check=True)
+    faulty("", tmp_path / "run", check=True)
+    for name in ("model", "evaluation"):
+        assert tree(disk / "run" / name).keys() == tree(tmp_path / "run" / name).keys()
+    assert tree(disk / "run" / "model") == tree(tmp_path / "run" / "model")
+    assert (disk / "run" / "report.html").stat().st_size > 10_000
+
+
+def test_a_full_disk_under_the_cache_is_named_before_training(small_disk, faulty, tmp_path, text_file):
+    disk = small_disk("64k")
+    text_file.write_text("\n\n".join(f"{number} {text_file.read_text()}" for number in range(100)))
+    ran = faulty("", tmp_path / "run", cache=disk / "cache")
+    assert (ran.code, "Traceback" in ran.error) == (2, False)
+    assert f"$TEXTGEN_CACHE {disk}/cache/" in ran.error
+    assert "Free some space" in ran.error
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
+    faulty("", tmp_path / "run", cache=disk / "cache", check=True)
+    faulty("", tmp_path / "whole", check=True)
+    assert tree(tmp_path / "run" / "model") == tree(tmp_path / "whole" / "model")
 
 
 def test_a_run_directory_that_vanishes_is_not_created_again(faulty, tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from textgen.files import read_json, write_json, write_jsonl
+from textgen.files import json_line, read_json, write_bytes, write_json
 from textgen.reporting.jsonl import StepRecord
 
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -171,6 +171,10 @@ def sample_entries(*steps: int) -> list[dict[str, Any]]:
     ]
 
 
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    write_bytes(path, b"".join(map(json_line, rows)))
+
+
 def write_run(run_dir: Path) -> Path:
     """A finished fine-tuning run."""
     config = {"model": "tiny-gpt2", "data": "plays", "method": "lora", "steps": 400, "learning_rate": 3e-4, "seed": 0}
@@ -201,7 +205,7 @@ def write_run(run_dir: Path) -> Path:
     difference = {"bits_per_byte": -0.51, "bits_per_byte_interval": [-0.55, -0.47]}
     write_json(run_dir / "evaluation" / "perplexity.json", stated | {"difference": difference})
     write_json(run_dir / "evaluation" / "decoding.json", {"before": decoding_entry(1), "after": decoding_entry(2)})
-    write_jsonl(run_dir / "evaluation" / "continuations.jsonl", continuation_rows(("before", "after"), 14))
+    write_rows(run_dir / "evaluation" / "continuations.jsonl", continuation_rows(("before", "after"), 14))
     (run_dir / "model").mkdir()
     write_json(run_dir / "model" / "config.json", {"model_type": "gpt2"})
     return run_dir
@@ -216,7 +220,7 @@ def write_evaluation(output_dir: Path) -> Path:
     difference = {"bits_per_byte": -0.01, "bits_per_byte_interval": [-0.04, 0.02]}
     write_json(output_dir / "evaluation" / "perplexity.json", stated | {"difference": difference})
     write_json(output_dir / "evaluation" / "decoding.json", {"baseline": decoding_entry(1), "model": decoding_entry(2)})
-    write_jsonl(output_dir / "evaluation" / "continuations.jsonl", continuation_rows(("baseline", "model"), 3))
+    write_rows(output_dir / "evaluation" / "continuations.jsonl", continuation_rows(("baseline", "model"), 3))
     return output_dir
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from textgen.data.blocks import GlobalBatches
 from textgen.data.token_stream import TokenStream
@@ -26,7 +27,8 @@ from textgen.model.loss import ModelWithLoss
 from textgen.training import checkpoint_writer as writer_module
 from textgen.training import checkpoints as checkpoints_module
 from textgen.training.checkpoint_manifest import find_damage, read_manifest
-from textgen.training.checkpoints import Checkpoints, load_checkpoint, newest_checkpoint
+from textgen.training.checkpoint_reader import load_checkpoint
+from textgen.training.checkpoints import Checkpoints, newest_checkpoint
 from textgen.training.config import TrainingConfig
 from textgen.training.optimizers import build_optimizer
 from textgen.training.precision import loss_scale, restore_loss_scale
@@ -306,6 +308,37 @@ def test_a_checkpoint_from_before_skipped_steps_were_counted_is_loaded(tmp_path)
     old = {"step": 1, "targets": 5, "best_step": None, "best_value": None, "loss_scale": None}
     path.write_text(json.dumps(old))
     assert load_checkpoint(path.parent, *small()) == TrainState(1, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"step": "1"}, "a count is not a whole number"),
+        ({"step": True}, "a count is not a whole number"),
+        ({"targets": -5}, "a count is not a whole number"),
+        ({"metrics": {"train/loss": None}}, "a value is not a number"),
+        ({"metrics": [1]}, "no attribute 'values'"),
+        ({"losses": 7}, "not iterable"),
+        ({"unknown": 1}, "unexpected keyword argument 'unknown'"),
+        ({"loss_scale": "high"}, "could not convert string to float"),
+        ({"loss_scale": []}, "index out of range"),
+    ],
+)
+def test_a_state_that_textgen_did_not_write_is_refused(tmp_path, change, named):
+    path = save(tmp_path, 1) / "state.json"
+    write_json(path, json.loads(path.read_text()) | change)
+    with pytest.raises(UserError, match=f"step-00000001: its checksums match, but .*state.json: .*{named}"):
+        load_checkpoint(path.parent, *small())
+
+
+def test_tensors_of_another_model_are_refused(tmp_path):
+    path = save(tmp_path, 1)
+    model, optimizer = small()
+    with pytest.raises(UserError, match="other parameters than those that are trained"):
+        load_checkpoint(path, torch.nn.Linear(3, 2), optimizer)
+    save_file({"weigth/step": torch.ones(1)}, path / "optimizer.safetensors")
+    with pytest.raises(UserError, match="optimizer: weigth/step"):
+        load_checkpoint(path, model, optimizer)
 
 
 class SlowDisk:

@@ -7,7 +7,8 @@ import torch
 
 from textgen.model.adapters.lora import add_adapters
 from textgen.model.config import AdapterConfig
-from textgen.training.checkpoints import Checkpoints, load_checkpoint
+from textgen.training.checkpoint_reader import load_checkpoint
+from textgen.training.checkpoints import Checkpoints
 from textgen.training.config import TrainingConfig
 from textgen.training.optimizers import OPTIMIZERS, build_optimizer, evaluation_weights, parameter_groups
 from textgen.training.train_state import TrainState

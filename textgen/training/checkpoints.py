@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,15 +30,15 @@ from textgen.files import user_path
 from textgen.run.changes import Files as InputFiles
 from textgen.run.changes import name_changes
 from textgen.training.checkpoint_manifest import find_damage, read_manifest
+from textgen.training.checkpoint_reader import NUMBER_SUFFIX, load_checkpoint, trainable_parameters
 from textgen.training.checkpoint_writer import CheckpointWriter, Files, Place, own_copy, remove_unfinished
-from textgen.training.distributed.deepspeed_zero import gather_state, is_zero_optimizer, load_state
-from textgen.training.distributed.sharding import ShardedTensors, is_sharded, local_shard, shard_as, shards_to_save
+from textgen.training.distributed.deepspeed_zero import gather_state, is_zero_optimizer
+from textgen.training.distributed.sharding import is_sharded, local_shard, shards_to_save
 from textgen.training.microbatch_size import available_bytes
-from textgen.training.precision import loss_scale, restore_loss_scale
+from textgen.training.precision import loss_scale
 from textgen.training.tensor_files import safetensors_pieces
 from textgen.training.train_state import TrainState
 
-NUMBER_SUFFIX = " (number)"
 _SPARE = 1.25  # so much free memory, in sizes of a checkpoint, is needed to copy its tensors
 
 
@@ -91,7 +90,7 @@ class Checkpoints:
         optimizer_tensors = _optimizer_tensors(self.model, self.optimizer)  # with ZeRO, all processes gather them
         if rank > 0 and not sharded:
             return place.final
-        parameters = _trainable(self.model)
+        parameters = trainable_parameters(self.model)
         in_background = self.background and _copies_fit([*parameters.values(), *optimizer_tensors.values()], sharded)
         own = own_copy if in_background else None
         suffix = f"-{rank + 1:05d}-of-{dist.get_world_size():05d}" if sharded else ""
@@ -210,61 +209,6 @@ def newest_checkpoint(directory: Path, echo: Callable[[str], None]) -> Path | No
     return None
 
 
-def load_checkpoint(
-    path: Path,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler | None = None,
-) -> TrainState:
-    """Load an intact checkpoint into model, optimizer and gradient scaler, and return the rest of its state."""
-    parameters = _trainable(model)
-    saved = ShardedTensors(sorted(path.glob("parameters*.safetensors")))
-    assert saved.shapes.keys() == parameters.keys(), "equal fingerprints imply equal parameters"
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            local_shard(parameter).copy_(saved.read(name, parameter))
-    states = _read_optimizer_states(path, parameters)
-    if is_zero_optimizer(optimizer):
-        load_state(optimizer, states)
-    else:
-        for parameter, state in states.items():
-            optimizer.state[parameter] = state
-    rest = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    restore_loss_scale(scaler, rest.pop("loss_scale", None))
-    return TrainState.from_json(rest)
-
-
-def _read_optimizer_states(
-    path: Path, parameters: Mapping[str, torch.nn.Parameter]
-) -> dict[torch.nn.Parameter, dict[str, Any]]:
-    saved = ShardedTensors(sorted(path.glob("optimizer*.safetensors")))
-    states: dict[torch.nn.Parameter, dict[str, Any]] = {}
-    for name in saved.shapes:
-        parameter_name, key = name.rsplit("/", 1)
-        parameter = parameters[parameter_name]
-        state = states.setdefault(parameter, {})
-        value = saved.read(name, parameter)
-        if key.endswith(NUMBER_SUFFIX):
-            state[key.removesuffix(NUMBER_SUFFIX)] = value.item()
-            continue
-        value = value.to(_device(parameter, value))
-        has_shape_of_parameter = (
-            saved.shapes[name] == list(parameter.shape) and value.shape == local_shard(parameter).shape
-        )
-        state[key] = shard_as(value, parameter) if has_shape_of_parameter else value
-    return states
-
-
-def _device(parameter: torch.Tensor, value: torch.Tensor) -> torch.device:
-    # Counters in float64 are those of schedule_free.py, which reads them on the CPU in every step. torch's own
-    # optimizers keep theirs on the parameter's device.
-    return torch.device("cpu") if value.dtype == torch.float64 else parameter.device
-
-
-def _trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}  # tied parameters appear once
-
-
 def _copies_fit(tensors: Sequence[torch.Tensor], sharded: bool) -> bool:
     """Whether there is memory for copies, with something left; all processes that write agree."""
     needed = sum(shard.numel() * shard.element_size() for shard in map(local_shard, tensors))
@@ -277,7 +221,7 @@ def _copies_fit(tensors: Sequence[torch.Tensor], sharded: bool) -> bool:
 
 def _check_finite(model: torch.nn.Module, step: int) -> None:
     # A sum is not finite if any of its terms is not, and takes one pass over the memory.
-    sums = torch.stack([local_shard(p).detach().sum().float() for p in _trainable(model).values()])
+    sums = torch.stack([local_shard(p).detach().sum().float() for p in trainable_parameters(model).values()])
     finite = sums.isfinite().all()
     if is_sharded(model):
         found = finite.int()
@@ -294,7 +238,7 @@ def _optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer)
     """The optimizer's state as "parameter/key"; numbers become tensors whose key ends in :data:`NUMBER_SUFFIX`."""
     tensors = {}
     states = gather_state(optimizer) if is_zero_optimizer(optimizer) else optimizer.state
-    for name, parameter in _trainable(model).items():
+    for name, parameter in trainable_parameters(model).items():
         for key, value in states.get(parameter, {}).items():
             if isinstance(value, torch.Tensor):
                 tensors[f"{name}/{key}"] = value.detach()

@@ -34,8 +34,22 @@ class TrainState:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "TrainState":
-        """The state that JSON has as the result of ``dataclasses.asdict``."""
-        return cls(**{**saved, "losses": tuple(saved.get("losses", ()))})
+        """The state that JSON has as the result of ``dataclasses.asdict``.
+
+        Raises:
+            ValueError: it has other fields, or values of other types.
+        """
+        try:
+            state = cls(**{**saved, "losses": tuple(saved.get("losses", ()))})
+            numbers = [*state.losses, *state.metrics.values(), state.best_value or 0.0]
+        except (TypeError, AttributeError) as error:
+            raise ValueError(str(error)) from None
+        counts = (state.step, state.targets, state.skipped, state.best_step or 0)
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError("a count is not a whole number")
+        if not all(type(number) in (int, float) for number in numbers):
+            raise ValueError("a value is not a number")
+        return state
 
     def after(
         self, step: int, targets: int, loss: float | None = None, metrics: Mapping[str, float] | None = None

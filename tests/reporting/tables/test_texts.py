@@ -1,6 +1,6 @@
 """Samples of several steps, and continuations of several strategies, side by side."""
 
-from textgen.files import write_jsonl
+from textgen.files import json_line, write_bytes
 from textgen.reporting.results import RunFiles
 from textgen.reporting.tables.texts import PROMPTS_SHOWN, continuations_by_strategy, samples_by_step
 
@@ -29,7 +29,7 @@ def continuation(prompt, strategy, text, when="model", sample=0):
 
 
 def tables_of(tmp_path, rows):
-    write_jsonl(tmp_path / "evaluation" / "continuations.jsonl", rows)
+    write_bytes(tmp_path / "evaluation" / "continuations.jsonl", b"".join(map(json_line, rows)))
     return continuations_by_strategy(RunFiles.read(tmp_path))
 
 

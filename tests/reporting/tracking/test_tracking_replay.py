@@ -10,7 +10,7 @@ import pytest
 from wandb_server import ROOT, Events, steps, stub, without_account
 
 from textgen.errors import UserError
-from textgen.files import write_json, write_jsonl
+from textgen.files import json_line, write_bytes, write_json
 from textgen.reporting.tracking.replay import read_run, tracking_id
 from textgen.run.directory import RunDirectory
 
@@ -39,7 +39,7 @@ def operations(events: Events, name: str) -> list[dict[str, Any]]:
 @pytest.fixture
 def recorded(run_dir: Path, sample_rows) -> Path:
     """A finished run with samples and a report, whose tracking was switched off."""
-    write_jsonl(run_dir / "samples.jsonl", sample_rows(0, 50))
+    write_bytes(run_dir / "samples.jsonl", b"".join(map(json_line, sample_rows(0, 50))))
     (run_dir / "report.html").write_text("<h1>report</h1>")
     write_json(run_dir / "status.json", {"state": "done"})
     environment = json.loads((run_dir / "environment.json").read_text())
