@@ -1,7 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# With the variable set, accelerate prints no advice about threads; textgen sets their number itself.
-LAUNCH := OMP_NUM_THREADS=$$(getconf _NPROCESSORS_ONLN) $(BIN)/accelerate launch --quiet --config_file launch/cpu.yaml
+LAUNCH := $(BIN)/accelerate launch --quiet --config_file launch/one_process.yaml
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help

@@ -20,7 +20,9 @@ SCRIPTS = {
     "recipes/finetune.py": "recipes.finetune",
     "recipes/evaluate.py": "recipes.evaluate",
     "recipes/make_tokenizer.py": "recipes.make_tokenizer",
+    "textgen doctor": "textgen.commands.doctor",
     "textgen replay": "textgen.commands.replay",
+    "textgen completion": "textgen.commands.completion",
 }
 FOLDERS = ("recipes", "textgen", "launch", "benchmarks", "docs")
 

@@ -37,13 +37,12 @@ def use_hub() -> str:
     return f" {host} cannot be reached: check the network, or name a local path."
 
 
-@cache
-def _unreachable() -> str:
-    """The hub's host if it cannot be reached within seconds; empty if it can, or if a proxy is between."""
+def unreachable_host(address: str) -> str:
+    """The host of an address if it cannot be reached within seconds; empty if it can, or if a proxy is between."""
     if any(os.environ.get(name) or os.environ.get(name.lower()) for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")):
         return ""
-    endpoint = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    host, port = endpoint.hostname or "", endpoint.port or (80 if endpoint.scheme == "http" else 443)
+    parts = urlsplit(address)
+    host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
     reached = threading.Event()
 
     def connect() -> None:
@@ -57,4 +56,10 @@ def _unreachable() -> str:
     thread = threading.Thread(target=connect, daemon=True)  # looking up a name has no timeout of its own
     thread.start()
     thread.join(_SECONDS)
-    return "" if reached.is_set() else host
+    return "" if reached.is_set() else host or address
+
+
+@cache
+def _unreachable() -> str:
+    """The hub's host if it cannot be reached."""
+    return unreachable_host(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")

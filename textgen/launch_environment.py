@@ -50,6 +50,14 @@ def check_launch_variables(environment: Mapping[str, str] = os.environ) -> None:
             problems.append(f"{name} {value}: this environment variable must be a number from {least} on. {_UNSET}")
     if problems:
         raise UserError.of(problems)
+    for rank, size in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):
+        if rank in environment and size in environment and int(environment[rank]) >= int(environment[size]):
+            problems.append(
+                f"{rank} {environment[rank]}: this environment variable must be below {size}, which is "
+                f"{environment[size]}. {_UNSET}"
+            )
+    if problems:
+        raise UserError.of(problems)
 
 
 def started_by_launcher(environment: Mapping[str, str] = os.environ) -> bool:

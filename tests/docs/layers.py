@@ -23,6 +23,7 @@ OUTSIDE = ("recipes", "tests", "benchmarks", "docs", "launch")
 
 # Sub-package → what it may import of its own package: modules, or whole sub-packages.
 SUB_PACKAGES: dict[str, tuple[str, ...]] = {
+    "textgen.commands.checkup": (),
     "textgen.data.formats": (),
     "textgen.data.mixture": (
         "textgen.data.document",

@@ -30,7 +30,7 @@ def test_a_config_passes_every_check(path: Path, run_recipe, tmp_path) -> None:
 MEANT = {
     "cpu": ("NO", 1, 1),
     "multi_cpu": ("MULTI_GPU", 1, 2),
-    "single_gpu": ("NO", 1, 1),
+    "one_process": ("NO", 1, 1),
     "multi_gpu": ("MULTI_GPU", 1, 2),
     "multi_node": ("MULTI_GPU", 2, 16),
     "fsdp2": ("FSDP", 1, 2),

@@ -42,7 +42,7 @@ def launched(launch_file: str, *flags: object, run_dir: Path) -> Path:
     ids=" ".join,
 )
 def test_training_on_a_gpu_lowers_the_loss(text_file, tmp_path, flags):
-    run = launched("single_gpu", "--data", text_file, *flags, run_dir=tmp_path / "run")
+    run = launched("one_process", "--data", text_file, *flags, run_dir=tmp_path / "run")
     perplexity = json.loads((run / "evaluation" / "perplexity.json").read_text())
     assert perplexity["after"]["nll_sum"] < perplexity["before"]["nll_sum"]
     environment = json.loads((run / "environment.json").read_text())
@@ -55,7 +55,7 @@ def test_training_on_a_gpu_lowers_the_loss(text_file, tmp_path, flags):
 @pytest.mark.parametrize("launch_file", ["multi_gpu", "fsdp2", "deepspeed_zero2"])
 def test_two_gpus_give_the_curve_of_one(text_file, tmp_path, launch_file):
     flags = ["--data", text_file, "--precision", "fp32"]
-    one = launched("single_gpu", *flags, run_dir=tmp_path / "one")
+    one = launched("one_process", *flags, run_dir=tmp_path / "one")
     two = launched(launch_file, *flags, run_dir=tmp_path / "two")
     same_numbers(curve(two), curve(one), 1e-4)
 
@@ -63,5 +63,5 @@ def test_two_gpus_give_the_curve_of_one(text_file, tmp_path, launch_file):
 @several
 def test_exact_runs_leave_the_same_bytes_on_one_gpu_and_on_two(text_file, tmp_path):
     flags = ["--data", text_file, "--precision", "fp32", "--exact"]
-    runs = [launched(name, *flags, run_dir=tmp_path / name) for name in ("single_gpu", "multi_gpu")]
+    runs = [launched(name, *flags, run_dir=tmp_path / name) for name in ("one_process", "multi_gpu")]
     assert runs[0].joinpath("metrics.jsonl").read_bytes() == runs[1].joinpath("metrics.jsonl").read_bytes()

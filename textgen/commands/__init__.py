@@ -1,4 +1,4 @@
-"""The commands of ``textgen``, for work on runs that are there already; training and evaluation are recipes.
+"""The commands of ``textgen``: recipes by their names, and work on machines and on runs that are there already.
 
 Read ``table.py`` first, which names them all.
 """

@@ -24,7 +24,11 @@ class Command:
 
 
 COMMANDS = {
+    "finetune": Command("textgen.commands.recipe", "run recipes/finetune.py on what this machine has"),
+    "evaluate": Command("textgen.commands.recipe", "run recipes/evaluate.py on what this machine has"),
+    "doctor": Command("textgen.commands.doctor", "check that this machine is ready, and say how to mend what is not"),
     "replay": Command("textgen.commands.replay", "upload the record of a run to Weights & Biases, now or again"),
+    "completion": Command("textgen.commands.completion", "print what lets bash or zsh complete this command"),
 }
 
 
@@ -38,7 +42,7 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "Training and evaluation are recipes: accelerate launch recipes/finetune.py --help",
+            "The recipes also run as in `accelerate launch recipes/finetune.py`, with any launch file.",
         ]
     )
 

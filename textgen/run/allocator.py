@@ -20,7 +20,7 @@ VARIABLE = "TEXTGEN_ALLOCATOR"  # environment variable: "none" for the system's 
 _RESTARTED = "_TEXTGEN_RESTARTED"  # set in a process that was restarted
 _GPUS = ("/dev/nvidiactl", "/dev/kfd")  # on a GPU, the large arrays are not in this memory
 
-# Best first: system packages, which torch's own launcher for Xeons looks for too; then that of the extra "allocator".
+# Best first: system packages, which torch's own launcher for Xeons looks for too; then a package of PyPI.
 _LIBRARIES = ("libtcmalloc_minimal.so*", "libtcmalloc.so*", "cmeel.prefix/lib/libmimalloc.so")
 
 # mimalloc: keep freed memory forever, instead of returning it within milliseconds. tcmalloc keeps it by default; return

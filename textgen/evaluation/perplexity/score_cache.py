@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from textgen.disk import naming
 from textgen.evaluation.exchange import gather, on_main
 from textgen.evaluation.perplexity.document_sums import TokenSums, WindowScore
 from textgen.evaluation.perplexity.token_windows import TokenWindow, TokenWindows
@@ -67,7 +68,7 @@ class ScoreCache:
         if not lines:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab+") as file:
+        with naming(self.path), self.path.open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":  # a line cut off by a kill must not corrupt the next one
