@@ -3,15 +3,17 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from running import LIGHT, ROOT, curve, same_numbers
+from running import LIGHT, ROOT, curve, read_lines, same_numbers, tree
 
 pytestmark = pytest.mark.slow
 
@@ -83,3 +85,36 @@ def test_two_hosts_are_one_run(text_file, tmp_path, plain, hosts):
     inside = [["ip", "netns", "exec", name] for name in hosts]
     launch_on_both(text_file, tmp_path / "run", 29500, address="10.77.0.1", inside=inside, GLOO_SOCKET_IFNAME="cable")
     same_numbers(curve(tmp_path / "run"), curve(plain), 1e-5)
+
+
+@pytest.mark.exhaustive  # torchrun waits half a minute for another machine to come
+@pytest.mark.parametrize("what", ["machine", "launcher"])
+def test_with_elastic_launchers_a_run_goes_on_with_fewer_machines(text_file, tmp_path, run_recipe, what):
+    """Another machine, or its launcher only, is killed; the other one goes on to the same bytes."""
+    flags = [*LIGHT, "--steps", "60", "--checkpoint-every", "4", "--exact", "--data", str(text_file)]
+    torchrun = [str(Path(sys.executable).with_name("torchrun")), "--nnodes", "1:2", "--nproc_per_node", "1"]
+    torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--max-restarts", "3"]
+    command = [*torchrun, str(ROOT / "recipes" / "finetune.py"), *flags, "--run-dir", str(tmp_path / "run")]
+    environment = os.environ | {"TEXTGEN_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / name).open("wb") as log:
+            return subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
+
+    first = start("first.log")  # it has the store in which they meet
+    time.sleep(5)
+    second = start("second.log")
+    deadline = time.monotonic() + 120
+    while not (record := tmp_path / "run" / "metrics.jsonl").exists() or len(read_lines(record)) < 12:
+        assert first.poll() is None, (tmp_path / "first.log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(second.pid, signal.SIGKILL) if what == "machine" else second.kill()
+    second.wait()
+    assert first.wait(timeout=200) == 0, (tmp_path / "first.log").read_text()
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["processes"] == 1
+    run_recipe("finetune", *flags, "--run-dir", tmp_path / "whole")
+    assert tree(tmp_path / "run" / "model") == tree(tmp_path / "whole" / "model")
+    assert record.read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
