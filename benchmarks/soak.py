@@ -114,6 +114,8 @@ class Soak:
             found = "lost" if ended.code else "survived" if contents(self.run_dir) == expected else "undetected"
             for name in killed:
                 self.count(f"{layout.name}: {name}", found)
+            if ended.code:
+                print(f"exit code {ended.code}\n{ended.out}\n{ended.error}", file=sys.stderr, flush=True)
             done += max(1, len(killed))
             print(f"{layout.name}: {done} of {kills} kills", file=sys.stderr, flush=True)
 
@@ -212,15 +214,16 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200, help="number of kills, over all layouts")
     parser.add_argument("--damages", type=int, default=200, help="number of damaged files")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
-    parser.add_argument("--layouts", type=int, default=len(LAYOUTS), help="use the first N layouts only")
+    parser.add_argument("--layout", default="", help="kill runs of the layouts only whose names contain this")
     options = parser.parse_args()
     start = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as home, Prefork() as python:
         soak = Soak(python, Path(home), options.seed)
         try:
-            for number, layout in enumerate(LAYOUTS[: options.layouts]):
-                kills = options.kills // options.layouts + (number < options.kills % options.layouts)
+            layouts = [layout for layout in LAYOUTS if options.layout in layout.name]
+            for number, layout in enumerate(layouts):
+                kills = options.kills // len(layouts) + (number < options.kills % len(layouts))
                 if kills:
                     soak.kill(layout, kills)
             if options.damages:
