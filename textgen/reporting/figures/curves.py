@@ -54,9 +54,14 @@ def _add_tokens_axis(axes: Axes, seen: Sequence[Point]) -> None:
     last = seen[-1]  # and beyond it at the same rate, since the axis has a margin
     steps = [0.0, *(point.x for point in seen), 2 * last.x]
     tokens = [0.0, *(point.y for point in seen), 2 * last.y]
-    top = axes.secondary_xaxis(
-        "top", functions=(lambda x: np.interp(x, steps, tokens), lambda y: np.interp(y, tokens, steps))
-    )
+
+    def tokens_at(step: Any) -> Any:
+        return np.interp(step, steps, tokens)
+
+    def step_of(number: Any) -> Any:
+        return np.interp(number, tokens, steps)
+
+    top = axes.secondary_xaxis("top", functions=(tokens_at, step_of))
     top.set_xlabel("tokens", color=FAINT)
     top.spines["top"].set_visible(False)
     top.xaxis.set_major_formatter(EngFormatter(sep=""))
