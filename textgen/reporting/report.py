@@ -1,5 +1,7 @@
 """The report: one HTML page with a run's settings, curves, results and texts; self-contained, no network needed."""
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,11 +36,14 @@ def write_report(run_dir: Path) -> Path:
 def render(run: RunFiles) -> str:
     """The HTML of the page."""
     prompts, prompts_note = continuations_by_strategy(run)
+    script = render_template("report.js.j2", {})
     columns = shown_metrics(run.decoding)
     return render_template(
         "report.html.j2",
         {"printable": printable, "setting": metrics.setting_text},
         run=run,
+        script=Markup(script),  # ours, and the only one that the page's policy lets a browser run
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
         title=title(run),
         headline=headline(run),
         incomplete=_incomplete(run),

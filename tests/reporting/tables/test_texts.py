@@ -2,7 +2,8 @@
 
 from textgen.files import json_line, write_bytes
 from textgen.reporting.results import RunFiles
-from textgen.reporting.tables.texts import PROMPTS_SHOWN, continuations_by_strategy, samples_by_step
+from textgen.reporting.tables import texts
+from textgen.reporting.tables.texts import continuations_by_strategy, samples_by_step
 
 
 def test_samples_of_a_prompt_are_side_by_side(sample_rows):
@@ -50,11 +51,14 @@ def test_continuations_of_two_models_are_in_the_order_of_the_comparison(tmp_path
     assert table["rows"] == [("greedy", ["earlier", "later"]), ("top_p", [None, "alone"])]
 
 
-def test_the_first_prompts_and_the_first_samples_are_shown_and_the_note_says_so(tmp_path):
+def test_the_first_prompts_and_the_first_samples_are_shown_and_the_note_says_so(tmp_path, monkeypatch):
     rows = [continuation(n, "top_p", f"{n}.{sample}", sample=sample) for n in range(15) for sample in range(2)]
+    monkeypatch.setattr(texts, "SHOWN", sum(len(row["prompt"] + row["text"]) for row in rows[:24:2]))
     tables, note = tables_of(tmp_path, rows)
-    assert [table["rows"] for table in tables] == [[("top_p", [f"{n}.0"])] for n in range(PROMPTS_SHOWN)]
+    assert [table["rows"] for table in tables] == [[("top_p", [f"{n}.0"])] for n in range(12)]
     assert note.startswith("12 of 15 prompts, first sample of each strategy. ")
+    monkeypatch.setattr(texts, "SHOWN", 0)
+    assert tables_of(tmp_path, rows)[1].startswith("1 of 15 prompts"), "a single long one is shown all the same"
 
 
 def test_a_long_prompt_is_shortened_in_its_heading(tmp_path):

@@ -3,11 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
+
 from textgen.reporting.figures.svg import (
     FAINT,
     HUMAN_COLOR,
     MOMENT_COLOR,
     SECOND,
+    Point,
     as_svg,
     draw_line,
     new_figure,
@@ -34,11 +39,32 @@ def loss_curve(metrics: Sequence[Mapping[str, Any]]) -> str | None:
         draw_line(bottom, learning_rates, color=FAINT, linewidth=1.2, marker=dot, markersize=3)
         bottom.set(ylabel="learning rate", xlabel="step")
         bottom.set_ylim(bottom=0)
+        _add_tokens_axis(top, points(metrics, "step", "train/tokens"))
         bottom.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
         bottom.xaxis.get_major_locator().set_params(integer=True)
         last = train or evaluated
         title = f"Loss over {len(last)} logged steps, final value {number(last[-1].y, 3)}; learning rate below"
         return as_svg(figure, "loss", title)
+
+
+def _add_tokens_axis(axes: Axes, seen: Sequence[Point]) -> None:
+    """Above the steps, the number of target tokens trained on by then."""
+    if len({point.y for point in seen}) < 2:
+        return
+    last = seen[-1]  # and beyond it at the same rate, since the axis has a margin
+    steps = [0.0, *(point.x for point in seen), 2 * last.x]
+    tokens = [0.0, *(point.y for point in seen), 2 * last.y]
+
+    def tokens_at(step: Any) -> Any:
+        return np.interp(step, steps, tokens)
+
+    def step_of(number: Any) -> Any:
+        return np.interp(number, tokens, steps)
+
+    top = axes.secondary_xaxis("top", functions=(tokens_at, step_of))
+    top.set_xlabel("tokens", color=FAINT)
+    top.spines["top"].set_visible(False)
+    top.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def perplexity_bars(perplexity: Mapping[str, Mapping[str, Any]]) -> str | None:

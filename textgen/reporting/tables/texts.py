@@ -1,12 +1,14 @@
 """Texts side by side: what a model wrote at several steps of training, and the continuations of each strategy."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from textgen.reporting.results import HUMAN, MOMENT_PAIRS, RunFiles
 
 STEPS_SHOWN = 5
-PROMPTS_SHOWN = 12
+SHOWN = 1_000_000
+"""Characters of continuations that the report shows, so that a browser opens it at once."""
 _BEGINNING = 90  # characters of a prompt that are shown while its table is closed
 
 
@@ -39,13 +41,18 @@ def _evenly_spaced(steps: Sequence[int]) -> list[int]:
 
 
 def continuations_by_strategy(run: RunFiles) -> tuple[list[dict[str, Any]], str]:
-    """For each of the first :data:`PROMPTS_SHOWN` prompts a table: ``moments``, and ``rows`` of (strategy, its text for
-    each of these moments or None), one sample of each; and a note about what is not shown."""
-    prompts: dict[Any, dict[str, Any]] = {}
-    several_samples, ids = False, set()
+    """For each of the first prompts, up to :data:`SHOWN` characters, a table: ``moments``, and ``rows`` of (strategy,
+    its text for each of these moments or None), one sample of each; and a note about what is not shown."""
+    sizes: dict[Any, int] = {}
     for row in run.continuations():
-        ids.add(row["prompt_id"])
-        if row["prompt_id"] not in prompts and len(prompts) == PROMPTS_SHOWN:
+        size = sizes.get(row["prompt_id"], len(row["prompt"]))
+        sizes[row["prompt_id"]] = size + (len(row["text"]) if row["sample"] == 0 else 0)
+    chosen = {prompt_id for prompt_id, end in zip(sizes, accumulate(sizes.values()), strict=True) if end <= SHOWN}
+    chosen |= set(list(sizes)[:1])
+    prompts: dict[Any, dict[str, Any]] = {}
+    several_samples = False
+    for row in run.continuations():
+        if row["prompt_id"] not in chosen:
             continue
         prompt = prompts.setdefault(row["prompt_id"], {"text": row["prompt"], "human": None, "texts": {}})
         if row["strategy"] == HUMAN:
@@ -69,5 +76,5 @@ def continuations_by_strategy(run: RunFiles) -> tuple[list[dict[str, Any]], str]
                 "rows": [(name, [texts.get(moment) for moment in moments]) for name, texts in prompt["texts"].items()],
             }
         )
-    note = f"{len(tables)} of {len(ids)} prompts" + (", first sample of each strategy" if several_samples else "")
+    note = f"{len(tables)} of {len(sizes)} prompts" + (", first sample of each strategy" if several_samples else "")
     return tables, f"{note}. All continuations are in evaluation/continuations.jsonl."
