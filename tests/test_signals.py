@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from textgen.errors import UserError
+from textgen.signals import time_limit
+
 ROOT = Path(__file__).parents[1]
 LISTEN = """
 import os, signal, sys, time
@@ -154,3 +157,13 @@ def _wait(until: Callable[[], bool]) -> None:
     while not until():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_what_takes_too_long_is_an_error_and_the_limit_ends_with_it():
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(UserError, match="too slow"), time_limit(0.05, "too slow"):
+        time.sleep(60)
+    with time_limit(0.05, "too slow"):
+        pass
+    time.sleep(0.1)
+    assert signal.getsignal(signal.SIGALRM) is before

@@ -45,9 +45,13 @@ def _load(path: Path) -> dict[Any, Any]:
     import yaml
 
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"--config {path}: this is not a file. See recipes/configs/ for examples.")
         if not path.is_file():
             raise UserError(f"--config {path}: there is no such file. See recipes/configs/ for examples.")
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        loaded = yaml.safe_load(text)
+        twice = _keys_given_twice(yaml.compose(text, Loader=yaml.SafeLoader))
     except OSError as error:
         raise UserError(f"--config {path}: cannot be read: {error.strerror}.") from None
     except UserError:
@@ -60,7 +64,16 @@ def _load(path: Path) -> dict[Any, Any]:
         return {}
     if not isinstance(loaded, dict):
         raise UserError(f"--config {path}: expected lines of 'setting: value', found a {type(loaded).__name__}.")
+    if twice:
+        places = [f"--config {path}: '{_one_line(key)}'" for key in twice]
+        raise UserError.of([f"{place} is there twice. Leave out one of the two." for place in places])
     return loaded
+
+
+def _keys_given_twice(node: Any) -> list[str]:
+    """The keys that a mapping in YAML has more than once: the parser would silently take the last."""
+    keys = [str(key.value) for key, _ in node.value] if node is not None and node.id == "mapping" else []
+    return sorted({key for key in keys if keys.count(key) > 1})
 
 
 def _setting(name: str, value: Any, kind: Any, start: str) -> tuple[str, str | None]:

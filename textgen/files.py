@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -90,6 +91,14 @@ def mend(path: Path, data: bytes | bytearray) -> bool:
             return False
     write_bytes(path, bytes(data))
     return True
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link, or a directory with all that is in it, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

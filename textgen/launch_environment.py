@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from textgen.errors import UserError
 
+_LARGEST_PORT = 65_535
 _UNSET = "Start the processes with accelerate launch or torchrun, or unset it to start one."
 
 
@@ -33,8 +34,10 @@ def world_size() -> int:
 
 def is_main_process() -> bool:
     """Whether this is the process that prints and writes; known before torch.distributed is set up."""
-    rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
-    return rank == "0" or not rank.isdecimal()  # an invalid rank is an error, which somebody has to print
+    rank, size = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")), os.environ.get("WORLD_SIZE", "1")
+    if not rank.isdecimal() or ("RANK" in os.environ and size.isdecimal() and int(rank) >= int(size)):
+        return True  # an invalid rank is an error, which somebody has to print
+    return rank == "0"
 
 
 def check_launch_variables(environment: Mapping[str, str] = os.environ) -> None:
@@ -48,6 +51,9 @@ def check_launch_variables(environment: Mapping[str, str] = os.environ) -> None:
         value = environment.get(name, str(least))
         if not value.isdecimal() or int(value) < least:
             problems.append(f"{name} {value}: this environment variable must be a number from {least} on. {_UNSET}")
+    port = environment.get("MASTER_PORT", "0")
+    if not port.isdecimal() or int(port) > _LARGEST_PORT:
+        problems.append(f"MASTER_PORT {port}: this environment variable must be the number of a port. {_UNSET}")
     if problems:
         raise UserError.of(problems)
     for rank, size in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):

@@ -279,5 +279,6 @@ def test_what_was_damaged_while_an_entry_was_built_is_not_read(config, tokenizer
     with monkeypatch.context() as patched:
         patched.setattr(build_module.Journal, "append", damaged)
         load_held_out(settings)
-        load_corpus(settings, tokenizer)
+        with pytest.raises(UserError, match=r"tokens\.bin: this file of the cache is damaged"):
+            load_corpus(settings, tokenizer)
     assert everything(settings, tokenizer) == expected

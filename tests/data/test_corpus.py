@@ -162,11 +162,14 @@ def test_a_tokenizer_without_a_fast_backend_works(config):
     assert corpus.tokens[0] == tokenizer.eos_token_id == 1
 
 
-def test_all_of_it_is_memory_mapped(config, tokenizer):
+def test_what_happens_to_the_cache_after_it_was_opened_changes_nothing(config, tokenizer):
     corpus = load_corpus(config(), tokenizer)
-    assert isinstance(corpus.tokens, np.memmap)
-    assert isinstance(corpus.offsets, np.memmap)
-    assert isinstance(corpus.validation.split_hashes, np.memmap)
+    before = [corpus.tokens[:].tolist(), corpus.offsets.tolist(), list(corpus.validation)]
+    files = [path for path in corpus.entry.parents[1].rglob("*") if path.suffix in (".bin", ".jsonl")]
+    assert len(files) >= 8
+    for path in files:
+        path.write_bytes(b"")
+    assert [corpus.tokens[:].tolist(), corpus.offsets.tolist(), list(corpus.validation)] == before
 
 
 def test_blocks_are_counted_once(config, tokenizer, monkeypatch):

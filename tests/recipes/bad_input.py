@@ -180,6 +180,8 @@ FLAGS = [
 
 YAML = [
     settings("lerning_rate: 1", "did you mean 'learning_rate'?"),
+    settings("steps: 3\nseed: 1\nsteps: 4", "c.yaml: 'steps' is there twice"),
+    Bad("--config {here}", "this is not a file"),
     settings("steps: [", "not valid YAML"),
     settings("- steps", "found a list"),
     settings("5", "found a int"),
@@ -269,6 +271,17 @@ ENVIRONMENT = [
     ),
     environment("'JUNK' is not a valid DynamoBackend", ACCELERATE_DYNAMO_BACKEND="junk"),
     environment("RANK x: this environment variable must be a number from 0 on", WORLD_SIZE="2", RANK="x"),
+    environment("RANK 3: this environment variable must be below WORLD_SIZE, which is 1", WORLD_SIZE="1", RANK="3"),
+    environment("MASTER_PORT x: this environment variable must be the number of a port", MASTER_PORT="x"),
+    environment("TEXTGEN_RANK_TIMEOUT soon: must be a number of seconds", TEXTGEN_RANK_TIMEOUT="soon"),
+    Bad("--run-dir ' '", "--run-dir ' ': must be the name of a directory"),
+    Bad(
+        "--model {here}/m",
+        "generation_config.json is not a JSON object",
+        {"m/generation_config.json": "[]"},
+        model=True,
+    ),
+    Bad("--model {here}/m", "special_tokens_map.json is not a JSON object", {"m/special_tokens_map.json": "[1]"}, True),
     environment("LOCAL_RANK -1: this environment variable must be a number", LOCAL_RANK="-1"),
 ]
 

@@ -5,6 +5,7 @@ A small recipe runs in two real processes. Signals and deaths of whole runs: tes
 
 import json
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ def recipe(config: Recipe, directory: RunDirectory) -> None:
 
     from textgen.training.distributed.processes import start_process
 
+    if config.settings.what == "early" and os.environ["RANK"] == str(config.settings.rank):
+        assert directory.is_complete()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
     accelerator = start_process(1)
     directory.created = True
     if accelerator.is_main_process:
@@ -59,6 +64,8 @@ def recipe(config: Recipe, directory: RunDirectory) -> None:
     torch.distributed.all_reduce(torch.ones(1))
     accelerator.wait_for_everyone()
     print(f"process {accelerator.process_index} is done")
+    if what == "finish" and accelerator.is_main_process:
+        directory.finish({}, step=0)
 
 
 @pytest.fixture
@@ -116,6 +123,14 @@ def test_an_error_of_both_is_reported_once(end):
     assert printed.count("error:") == 1
     assert "Traceback" not in printed
     assert status["exit_code"] == 2
+
+
+def test_a_signal_before_the_processes_met_ends_all_of_them_also_if_nothing_is_left_to_do(end):
+    assert end("finish")[2]["state"] == "done"
+    code, printed, status = end("early", 0)
+    assert code != 0
+    assert printed.count("stopped by SIGTERM") == 1, printed
+    assert status["state"] == "done"
 
 
 if __name__ == "__main__":

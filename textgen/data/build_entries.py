@@ -10,8 +10,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from textgen.data.cache import cache_directory, create_cache
+from textgen.data.cache import cache_directory, cache_lock, create_cache
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
 from textgen.data.examples.encode import EncodedDocument, check_documents, encode_documents
@@ -54,20 +53,11 @@ def held_out_entry(config: DataConfig, sources: DataSources) -> Path:
     return _complete(_held_out_place(config, sources), config, sources, None)
 
 
-@contextmanager
-def locked(entry: Path) -> Iterator[None]:
-    """Let one process at a time write to an entry."""
-    from filelock import FileLock
-
-    with FileLock(f"{entry}.lock"):
-        yield
-
-
 def _complete(entry: Path, config: DataConfig, sources: DataSources, tokenizer: PreTrainedTokenizerBase | None) -> Path:
     if not is_intact(entry):
         if not is_main_process():
             time.sleep(_HEAD_START)
-        with locked(entry):
+        with cache_lock(entry):
             if not is_intact(entry):
                 _build(entry, config, sources, tokenizer)
     return entry
@@ -114,7 +104,7 @@ def _build(entry: Path, config: DataConfig, sources: DataSources, tokenizer: Pre
         publish(scratch / "held-out", entry)
     else:
         held_out = _held_out_place(config, sources)
-        with locked(held_out):
+        with cache_lock(held_out):
             publish(scratch / "tokens", entry)  # first, since they take the longest
             publish(scratch / "held-out", held_out)
     shutil.rmtree(scratch)

@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from textgen.data.block_size import SHORTEST
 from textgen.data.blocks import count_blocks, count_lengths
-from textgen.data.build_entries import held_out_entry, locked, token_entry
+from textgen.data.build_entries import held_out_entry, token_entry
+from textgen.data.cache import cache_lock
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
 from textgen.data.examples.encode import encode_documents
@@ -22,7 +23,7 @@ from textgen.data.split import is_held_out, split_hash
 from textgen.data.token_stream import TokenStream
 from textgen.data.tokenization import document_marks
 from textgen.data.tokens.build import EDGES, OFFSETS, PLACES, ROW_BITS, TOKENS, Counts
-from textgen.data.tokens.entry import facts_of, map_array, map_derived, open_array, save_derived
+from textgen.data.tokens.entry import facts_of, open_array, read_derived, save_derived
 from textgen.data.tokens.held_out import HeldOut
 from textgen.errors import UserError
 from textgen.printable import counted
@@ -110,13 +111,13 @@ class Corpus:
     def block_counts(self, block_size: int) -> list[np.ndarray]:
         """What :func:`textgen.data.blocks.count_blocks` returns, as the only element of a list.
 
-        Counted once, then memory-mapped by every process.
+        Counted once, then read by every process.
         """
         path = self.entry / f"blocks-{block_size}.bin"
-        counts = map_derived(path)
+        counts = read_derived(path)
         if counts is None:
-            with locked(self.entry):
-                counts = map_derived(path)  # another process has counted meanwhile
+            with cache_lock(self.entry):
+                counts = read_derived(path)  # another process has counted meanwhile
                 if counts is None:
                     stream = self.stream
                     counts = count_blocks(len(stream.ids), block_size, stream.offsets, shared_mark=stream.shared_mark)
@@ -161,8 +162,8 @@ def load_entry(config: DataConfig, tokenizer: PreTrainedTokenizerBase, sources: 
     assert facts, "token_entry completes it"
     validation = HeldOut(held_out_entry(config, sources))
     tokens = open_array(entry / TOKENS, facts.pop("dtype"))
-    offsets, edges = (map_array(entry / name, np.int64) for name in (OFFSETS, EDGES))
-    places, names = map_array(entry / PLACES, np.int64), tuple(source.name for source in sources.train)
+    offsets, edges = (open_array(entry / name, np.int64) for name in (OFFSETS, EDGES))
+    places, names = open_array(entry / PLACES, np.int64), tuple(source.name for source in sources.train)
     return Corpus(tokens, offsets, edges, Counts(**facts), validation, sources.fingerprint, entry, places, names)
 
 

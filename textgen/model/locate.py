@@ -21,6 +21,7 @@ from textgen.model.config import ModelConfig
 from textgen.model.quantized_checkpoint import QuantizedCheckpoint, forget_quantization, quantized_checkpoint
 from textgen.model.untrusted import (
     check_config_values,
+    check_objects,
     check_templates,
     check_weight_files,
     forget_code,
@@ -86,6 +87,7 @@ def find_model(config: ModelConfig, *, setting: str = "--model") -> FoundModel:
     location = locate(config.model, config.revision, setting=setting)
     if not config.from_scratch:
         check_weight_files(Path(location.base), f"{setting} {location.base}")
+        check_objects(Path(location.base), f"{setting} {location.base}")
     architecture = model_config(location, config, setting=setting)
     place = f"{setting} {location.base}"
     quantized = None if config.from_scratch else quantized_checkpoint(architecture, setting, location.base)

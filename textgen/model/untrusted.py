@@ -16,6 +16,7 @@ _MOST_LAYERS = 10_000  # more than any model has; building the layers of a damag
 _LARGEST = 1 << 53
 _CODE = ("auto_map", "custom_pipelines")  # keys that name Python files
 _BUILT_IN = ("eager", "sdpa", "grouped_mm", "batched_mm")
+_OBJECTS = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
 _INDEX = "model.safetensors.index.json"
 _REMEDY = "Correct it, or copy it again from where the model came."
 
@@ -102,12 +103,21 @@ def forget_code(architecture: Any) -> None:
     left = [architecture]
     while left:
         config = left.pop()
+        for name in list(vars(config)):
+            config.__dict__[name] = _without_code(config.__dict__[name])
         for key in _CODE:
             config.__dict__.pop(key, None)
         left += [value for value in vars(config).values() if hasattr(value, "sub_configs")]
         for name in ("_attn_implementation_internal", "_experts_implementation_internal"):
             if config.__dict__.get(name) not in (None, *_BUILT_IN):
                 config.__dict__[name] = None
+
+
+def _without_code(value: Any) -> Any:
+    """A value of a configuration without the keys that name code, at any depth of plain mappings."""
+    if type(value) is not dict:
+        return value
+    return {key: _without_code(inner) for key, inner in value.items() if key not in _CODE}
 
 
 def forget_tokenizer_code(tokenizer: Any) -> None:
@@ -122,6 +132,21 @@ def forget_adapter_code(config: Any) -> None:
     for name in ("auto_mapping", "megatron_config", "prompt_tuning_init_state_dict_path"):
         if hasattr(config, name):
             setattr(config, name, None)
+
+
+def check_objects(directory: Path, place: str) -> None:
+    """Check that the JSON files beside config.json are objects: transformers' own message names no file.
+
+    Raises:
+        UserError: one is something else.
+    """
+    for name in _OBJECTS:
+        try:
+            value = json.loads((directory / name).read_bytes())
+        except (OSError, ValueError, RecursionError):  # absent, or for transformers to say
+            continue
+        if not isinstance(value, dict):
+            raise UserError(f"{place}: {name} is not a JSON object. {_REMEDY}")
 
 
 def check_weight_files(directory: Path, place: str) -> None:

@@ -33,6 +33,7 @@ from textgen.plan.sample_data import sample_data
 from textgen.run.changes import Files
 from textgen.run.directory import RunDirectory
 from textgen.run.launcher import check_launcher
+from textgen.run.peers import silent_seconds
 
 if TYPE_CHECKING:  # imports torch
     from textgen.model.adapters.targets import AdapterTargets
@@ -81,6 +82,7 @@ def check_finetuning(config: Any, directory: RunDirectory) -> Checked:
         UserError: something is wrong; every problem that was found is in the message.
     """
     check_launch_variables()
+    silent_seconds()
     checked = _check(
         config,
         directory,
@@ -143,6 +145,7 @@ def check_method(found: FoundModel, adapters: AdapterConfig) -> "AdapterTargets 
 def check_evaluation(config: Any, directory: RunDirectory) -> Checked:
     """Check the settings and inputs of an evaluation; as :func:`check_finetuning`, for ``recipes/evaluate.py``."""
     check_launch_variables()
+    silent_seconds()
     models = {"model": config.model}
     if config.output.baseline:  # measured first, as "before" is
         models = {"baseline": replace(config.model, model=config.output.baseline, revision=None, from_scratch=False)}

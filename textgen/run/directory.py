@@ -81,6 +81,8 @@ class RunDirectory:
         self.written: dict[str, bytes | bytearray] = {}
         self._damage: list[str] | None = None  # of a finished run, once it was looked for
         self._named_by_user = path is not None
+        if path is not None and not path.strip():
+            raise UserError(f"{self._flag} '{path}': must be the name of a directory.")
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"
         default = Path("runs") / f"{plain}-{self.fingerprint[:8]}"
         self.path = default if path is None else user_path(path, setting=self._flag)

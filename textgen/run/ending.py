@@ -16,7 +16,7 @@ from typing import NoReturn
 from textgen import signals
 from textgen.background import finish_background_work
 from textgen.errors import Diverged, Preempted, UserError
-from textgen.launch_environment import is_main_process
+from textgen.launch_environment import is_main_process, world_size
 from textgen.run.directory import RunDirectory
 from textgen.run.peers import FAILED, STOP, News, Peers
 
@@ -118,7 +118,9 @@ class Ending:
     def _stop_now(self, reason: str) -> None:
         """End because of a signal, where nothing would be lost; called in a thread."""
         self._begin()
-        if self.directory is not None and self.directory.is_complete():
+        # Of several processes that have not met yet, some would wait for one that left as if all was well.
+        together = self.peers is not None or world_size() == 1
+        if together and self.directory is not None and self.directory.is_complete():
             _leave(0)
         # A launcher also sends SIGTERM when another process has died or failed.
         self._end_if_lost()

@@ -9,10 +9,9 @@ from textgen.data.tokens.entry import (
     CheckedArray,
     facts_of,
     is_intact,
-    map_array,
-    map_derived,
     open_array,
     publish,
+    read_derived,
     save_derived,
     seal,
 )
@@ -71,14 +70,6 @@ def test_a_complete_entry_is_kept_and_a_damaged_one_replaced(sealed, tmp_path):
     assert facts_of(entry) == {"number": 2}
 
 
-def test_arrays_are_mapped_not_read(sealed):
-    directory = sealed("one")
-    mapped = map_array(directory / "a.bin", np.uint16)
-    assert isinstance(mapped, np.memmap)
-    assert mapped.tolist() == np.frombuffer(bytes(range(8)), np.uint16).tolist()
-    assert map_array(directory / "empty.bin", np.int64).shape == (0,)
-
-
 @pytest.fixture
 def journaled(tmp_path):
     """A sealed directory with checksums: 300 kB of numbers in tokens.bin."""
@@ -125,27 +116,60 @@ def test_a_large_file_is_checked_where_it_is_read(journaled, monkeypatch):
     assert facts_of(journaled) is None, "the next start builds it again"
 
 
-def test_an_intact_chunk_is_checked_once(journaled, monkeypatch):
-    monkeypatch.setattr(entry_module, "CHECKED_AT_ONCE", 10)
-    checked = []
-    monkeypatch.setattr(entry_module, "first_damage", lambda data, sums, chunks: checked.append(chunks))
-    found = open_array(journaled / "tokens.bin", np.uint16)
-    for begin in (0, 5, CHUNK // 2 - 1, 7):
-        found[begin : begin + 2]
-    assert checked == [range(1), range(2)]
+@pytest.mark.parametrize("damage", ["flipped", "cut", "emptied", "deleted"])
+@pytest.mark.parametrize("at_once", [10, 1 << 26])
+def test_what_happens_to_a_file_after_it_was_opened_is_not_used(journaled, monkeypatch, damage, at_once):
+    monkeypatch.setattr(entry_module, "CHECKED_AT_ONCE", at_once)
+    path = journaled / "tokens.bin"
+    numbers = np.arange(150_000, dtype=np.uint16)
+    found = open_array(path, np.uint16)
+    assert found[70_000:70_010].tolist() == numbers[70_000:70_010].tolist()
+    if damage == "flipped":
+        flip(path, 200_000)
+    elif damage == "deleted":
+        path.unlink()
+    else:
+        with path.open("r+b") as file:
+            file.truncate(0 if damage == "emptied" else 150_000)
+    if at_once == 10 and damage != "deleted":
+        with pytest.raises(UserError, match=r"tokens\.bin: this file of the cache is damaged near byte 196,608"):
+            found[100_000:100_010]
+    else:
+        assert found[100_000:100_010].tolist() == numbers[100_000:100_010].tolist()
+
+
+def test_a_file_that_is_damaged_while_its_entry_is_opened_is_refused(journaled):
+    assert is_intact(journaled)
+    flip(journaled / "offsets.bin", 9)
+    with pytest.raises(UserError, match=r"offsets\.bin: this file of the cache is damaged near byte 0"):
+        open_array(journaled / "offsets.bin", np.int64)
+    assert facts_of(journaled) is None
+
+
+def test_what_is_in_the_place_of_an_entry_makes_way(sealed, tmp_path):
+    entry = tmp_path / "cache" / "entry"
+    entry.parent.mkdir()
+    entry.write_text("a file")
+    publish(sealed("one", 1), entry)
+    assert facts_of(entry) == {"number": 1}
+    derived = entry / "blocks.bin"
+    (derived / "x").mkdir(parents=True)
+    assert read_derived(derived) is None
+    save_derived(derived, np.array([1]))
+    assert read_derived(derived) == [1]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"1234567", b"12345678"])
 def test_derived_numbers_are_read_back_unless_they_are_damaged(tmp_path, content):
     path = tmp_path / "blocks.bin"
-    assert map_derived(path) is None
+    assert read_derived(path) is None
     save_derived(path, np.array([0, 3, 9]))
     assert list(tmp_path.iterdir()) == [path]
-    found = map_derived(path)
+    found = read_derived(path)
     assert found is not None
     assert found.tolist() == [0, 3, 9]
     path.unlink() if content is None else path.write_bytes(content)
-    assert map_derived(path) is None
+    assert read_derived(path) is None
     save_derived(path, np.array([0, 3, 9]))
     flip(path, 8)
-    assert map_derived(path) is None
+    assert read_derived(path) is None

@@ -8,6 +8,7 @@ import pytest
 from textgen.data.document import Document
 from textgen.data.split import split_hash
 from textgen.data.tokens import held_out
+from textgen.data.tokens.chunk_sums import SUFFIX, ChunkSums
 from textgen.data.tokens.held_out import HeldOut, line
 
 DOCUMENTS = [Document(f"a#{i}", "a", text) for i, text in enumerate(["one\n", "zwölf \u2028", "three", "one"] * 4)]
@@ -16,10 +17,16 @@ DOCUMENTS = [Document(f"a#{i}", "a", text) for i, text in enumerate(["one\n", "z
 def write(directory: Path, documents: list[Document]) -> HeldOut:
     directory.mkdir(exist_ok=True)
     lines = [line(document) for document in documents]
-    (directory / "documents.jsonl").write_bytes(b"".join(lines))
-    np.cumsum([len(one) for one in lines], dtype=np.int64).tofile(directory / "ends.bin")
-    np.array([split_hash(document) for document in documents], np.float64).tofile(directory / "hashes.bin")
-    np.array([document.bytes for document in documents], np.int64).tofile(directory / "bytes.bin")
+    files = {
+        "documents.jsonl": b"".join(lines),
+        "ends.bin": np.cumsum([len(one) for one in lines], dtype=np.int64).tobytes(),
+        "hashes.bin": np.array([split_hash(document) for document in documents], np.float64).tobytes(),
+        "bytes.bin": np.array([document.bytes for document in documents], np.int64).tobytes(),
+    }
+    for name, data in files.items():
+        sums = ChunkSums()
+        (directory / name).write_bytes(data)
+        (directory / f"{name}{SUFFIX}").write_bytes(sums.append(data) + sums.rest())
     return HeldOut(directory)
 
 

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from textgen.errors import UserError, first_line
+from textgen.signals import time_limit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_SECONDS = 10  # that a template gets for a chat: it comes with a model, and Jinja has loops
 
 Part = tuple[str, bool]  # a piece of text, and whether it is scored
 
@@ -67,6 +70,8 @@ def write_chat(
         )
     try:
         return _apply(tokenizer, messages, prompt_for_answer=prompt_for_answer)
+    except UserError:
+        raise
     except Exception as error:  # templates raise errors of their own, such as "roles must alternate"
         check_template(tokenizer)
         raise UserError(
@@ -94,6 +99,8 @@ def check_template(tokenizer: PreTrainedTokenizerBase, setting: str = "the chat 
     except TemplateSyntaxError as error:
         reason = (error.message or "").removesuffix(".")
         raise UserError(f"{setting}: line {error.lineno} is not valid Jinja: {reason}. Correct the template.") from None
+    except UserError:
+        raise
     except Exception:  # about this chat
         return
 
@@ -101,8 +108,9 @@ def check_template(tokenizer: PreTrainedTokenizerBase, setting: str = "the chat 
 def _apply(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]], *, prompt_for_answer: bool
 ) -> str:
-    written = tokenizer.apply_chat_template(
-        [dict(message) for message in messages], tokenize=False, add_generation_prompt=prompt_for_answer
-    )
+    with time_limit(_SECONDS, f"the chat template does not end within {_SECONDS} s. Correct it."):
+        written = tokenizer.apply_chat_template(
+            [dict(message) for message in messages], tokenize=False, add_generation_prompt=prompt_for_answer
+        )
     assert isinstance(written, str)
     return written

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from textgen.checksums import read_sealed, write_sealed
-from textgen.data.cache import create_cache
+from textgen.checksums import read_sealed
+from textgen.data.cache import cache_lock, create_cache, write_to_cache
 from textgen.data.config import DataConfig
 from textgen.data.document import Document
 from textgen.data.overlap.contamination import Contamination, find_contamination
@@ -37,12 +37,10 @@ def load_contamination(
     Raises:
         UserError: the data cannot be read.
     """
-    from filelock import FileLock
-
     if not n:
         return None
     path = create_cache("contamination") / f"{_key(config, sources, held_out, n)}.json"
-    with FileLock(f"{path}.lock"):
+    with cache_lock(path):
         contamination = _read(path)
         if contamination is None:
             with progress("looking for held-out text in the training text", unit="bytes") as advance:
@@ -50,7 +48,7 @@ def load_contamination(
                 training = near_duplicates.watch(_counted(training_documents(config, sources), advance))
                 contamination = find_contamination(held_out, training, n)
                 contamination = replace(contamination, near_duplicates=near_duplicates.result())
-            write_sealed(path, asdict(contamination))
+            write_to_cache(path, asdict(contamination))
     return contamination
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 
-from textgen.checksums import read_sealed, write_sealed
-from textgen.data.cache import create_cache
+from textgen.checksums import read_sealed
+from textgen.data.cache import cache_lock, create_cache, write_to_cache
 from textgen.data.config import DataConfig
 from textgen.data.readers import training_documents
 from textgen.data.sources import DataSources, Source, read_documents
@@ -71,18 +71,16 @@ def check_overlap(config: DataConfig, sources: DataSources, echo: Callable[[str]
     Raises:
         UserError: all documents of one of them are trained on.
     """
-    from filelock import FileLock
-
     for text in _untrained(config, sources):
         settings = [config.text_column, config.one_document, config.validation_fraction]
         key = json.dumps([_FORMAT, sources.fingerprint, *settings, text.setting, [s.fingerprint for s in text.sources]])
         path = create_cache("overlap") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-        with FileLock(f"{path}.lock"):  # the first process counts, the others wait
+        with cache_lock(path):  # the first process counts, the others wait
             if known := read_sealed(path):
                 found = Overlap(**known)
             else:
                 found = count_overlap(config, sources, text)
-                write_sealed(path, asdict(found))
+                write_to_cache(path, asdict(found))
         if found.documents and found.documents_in_train == found.documents:
             raise UserError(_all_shared(config, text))
         if found.documents_in_train:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from textgen.checksums import read_sealed, write_sealed
 from textgen.config import as_utf8
-from textgen.data.cache import create_cache
+from textgen.data.cache import cache_lock, create_cache
 from textgen.data.formats.table import SUPPORTED, find_format
 from textgen.data.sources.file_checks import check_file
 from textgen.data.sources.fingerprints import content_sha256
@@ -54,14 +54,12 @@ def fetch_files(url: str, *, setting: str = "--data") -> Listing:
     Raises:
         UserError: there are no such files, or they cannot be fetched.
     """
-    from filelock import FileLock
-
     # The name is that of the URL without its secrets, of which a hash would be a trace, and which may change.
     directory = create_cache("downloads") / hashlib.sha256(redact(as_utf8(url)).encode()).hexdigest()[:32]
     directory.mkdir(exist_ok=True)
     offline = use_hub() if url.startswith("hf://") else ""
     index = directory / _INDEX
-    with FileLock(directory / ".lock"):  # the first process copies, the others wait
+    with cache_lock(directory):  # the first process copies, the others wait
         try:
             copies = _fetch(url, directory, read_sealed(index) or {})
         except UserError:

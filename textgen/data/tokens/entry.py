@@ -1,12 +1,13 @@
 """Entries of the cache: directories that are complete or absent.
 
 An entry is written elsewhere, sealed with the size of each of its files, and moved to its place. One whose files are
-not what was written counts as absent, and is built again. Files up to 64 MiB are checked whenever an entry is opened. A
-larger file of tokens or texts is checked where it is read (:class:`CheckedArray`): opening it takes no time, and the
-check reads little more of it than the run does.
+not what was written counts as absent, and is built again. Files up to 64 MiB are checked whenever an entry is opened,
+and read into memory. A larger file of tokens or texts is checked where it is read (:class:`CheckedArray`): opening it
+takes no time, and the check reads little more of it than the run does. So nothing that happens to a file during a run
+changes what the run reads. (The exception is an index of more than eight million documents, which is memory-mapped.)
 """
 
-import shutil
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from textgen.checksums import read_sealed, write_sealed
 from textgen.data.tokens.chunk_sums import CHUNK, SUFFIX, chunks_in, first_damage, read_sums
 from textgen.errors import UserError
-from textgen.files import sync
+from textgen.files import remove, sync
 
 _SEAL = "meta.json"
 CHECKED_AT_ONCE = 1 << 26  # bytes of a file that are checked when its entry is opened: hundredths of a second
@@ -55,28 +56,37 @@ def publish(directory: Path, entry: Path) -> None:
     The caller holds the entry's lock.
     """
     if not is_intact(entry):
-        shutil.rmtree(entry, ignore_errors=True)  # damaged
+        remove(entry)  # damaged
         entry.parent.mkdir(parents=True, exist_ok=True)
         directory.rename(entry)
         sync(entry.parent)
 
 
-def map_array(path: Path, dtype: str | type) -> np.ndarray:
-    """The numbers in a file, memory-mapped: only what is used is read, and processes share it."""
-    if not path.stat().st_size:
-        return np.empty(0, dtype)
-    return np.memmap(path, dtype, mode="r")
-
-
 def open_array(path: Path, dtype: str | type) -> Any:
-    """As :func:`map_array`, for a file of an intact entry; a large one is checked where slices of it are read."""
-    return CheckedArray(path, dtype) if _is_lazy(path) else map_array(path, dtype)
+    """The numbers in a file of an intact entry: an array in memory, or for a large one what reads and checks slices.
+
+    Raises:
+        UserError: the file was damaged since the entry was found intact.
+    """
+    try:
+        if _is_lazy(path):
+            return CheckedArray(path, dtype)
+        if path.stat().st_size > CHECKED_AT_ONCE:
+            return np.memmap(path, dtype, mode="r")
+        data, sums = np.fromfile(path, np.uint8), read_sums(path)
+    except OSError:
+        raise _damage(path, 0) from None
+    damaged = first_damage(data, sums, range(len(sums))) if len(sums) == chunks_in(len(data)) else 0
+    if damaged is not None:
+        raise _damage(path, damaged)
+    return data.view(dtype)
 
 
 class CheckedArray:
-    """Numbers in a file, memory-mapped, of which every chunk is checked when a slice first reads it.
+    """Numbers in a file, of which every chunk is checked whenever a slice reads it.
 
-    It has a length, and is indexed by slices and numbers.
+    It has a length, and is indexed by slices and numbers. The file is read, not memory-mapped: of a mapped one that is
+    cut, the system would kill the process.
 
     Args:
         path: a file of an entry, with its checksums beside it.
@@ -84,50 +94,63 @@ class CheckedArray:
     """
 
     def __init__(self, path: Path, dtype: str | type) -> None:
-        self._path = path
-        self._numbers, self._bytes = map_array(path, dtype), map_array(path, np.uint8)
+        self._path, self._type = path, np.dtype(dtype)
+        self._file = path.open("rb", buffering=0)
+        self._length = path.stat().st_size // self._type.itemsize
         self._sums = read_sums(path)
-        self._is_known = np.zeros(len(self._sums), bool)
+        self._last: tuple[range, bytes] = (range(0), b"")  # the chunks that were read last
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return self._length
 
     def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            begin, end, _ = index.indices(len(self))
-        else:
-            begin = range(len(self))[index]
-            end = begin + 1
-        if end > begin:
-            self._check(begin * self._numbers.itemsize, end * self._numbers.itemsize)
-        return self._numbers[index]
+        if not isinstance(index, slice):
+            place = range(len(self))[index]
+            return self[place : place + 1][0]
+        begin, end, step = index.indices(len(self))
+        assert step == 1, "a slice of neighbors"
+        if end <= begin:
+            return np.empty(0, self._type)
+        first, last = begin * self._type.itemsize, end * self._type.itemsize
+        chunks = range(first // CHUNK, chunks_in(last))
+        data, start = self._read(chunks), first - chunks.start * CHUNK
+        return np.frombuffer(data, self._type, end - begin, start)
 
-    def _check(self, begin: int, end: int) -> None:
-        chunks = range(begin // CHUNK, chunks_in(end))
-        if self._is_known[chunks.start : chunks.stop].all():
-            return
-        damaged = first_damage(self._bytes, self._sums, chunks)
-        if damaged is not None:
-            (self._path.parent / _SEAL).unlink(missing_ok=True)  # so that the next start builds the entry again
-            raise UserError(
-                f"{self._path}: this file of the cache is damaged near byte {damaged * CHUNK:,}. Run the same command "
-                "again: it tokenizes the data anew."
-            )
-        self._is_known[chunks.start : chunks.stop] = True
+    def _read(self, chunks: range) -> bytes:
+        known, data = self._last
+        if chunks != known:
+            data = os.pread(self._file.fileno(), len(chunks) * CHUNK, chunks.start * CHUNK)
+            size = min(chunks.stop * CHUNK, self._length * self._type.itemsize) - chunks.start * CHUNK
+            own = self._sums[chunks.start : chunks.stop]
+            damaged = first_damage(np.frombuffer(data, np.uint8), own, range(len(chunks))) if len(data) >= size else 0
+            if damaged is not None:
+                raise _damage(self._path, chunks.start + damaged)
+            self._last = chunks, data
+        return data
+
+
+def _damage(path: Path, chunk: int) -> UserError:
+    (path.parent / _SEAL).unlink(missing_ok=True)  # so that the next start builds the entry again
+    return UserError(
+        f"{path}: this file of the cache is damaged near byte {chunk * CHUNK:,}. Run the same command again: it reads "
+        "the data anew."
+    )
 
 
 def save_derived(path: Path, numbers: np.ndarray) -> None:
     """Write int64 numbers that were computed from an entry into a file of their own, with a checksum at the end."""
     temporary = path.with_suffix(".tmp")
     np.append(numbers, zlib.crc32(numbers.data)).astype(np.int64).tofile(temporary)
+    if not path.is_file():
+        remove(path)
     temporary.replace(path)
 
 
-def map_derived(path: Path) -> np.ndarray | None:
-    """The numbers of :func:`save_derived`, memory-mapped; None if they are absent or damaged."""
+def read_derived(path: Path) -> np.ndarray | None:
+    """The numbers of :func:`save_derived`; None if they are absent or damaged."""
     try:
-        found = map_array(path, np.int64)
-    except (OSError, ValueError):  # not a whole number of them
+        found = np.fromfile(path, np.int64) if path.stat().st_size % 8 == 0 else np.empty(0, np.int64)
+    except OSError:
         return None
     return found[:-1] if len(found) and zlib.crc32(found[:-1].data) == found[-1] else None
 
@@ -138,7 +161,7 @@ def _is_lazy(path: Path) -> bool:
 
 def _is_whole(path: Path) -> bool:
     try:
-        data, sums = map_array(path, np.uint8), read_sums(path)
-    except (OSError, ValueError):
+        data, sums = np.fromfile(path, np.uint8), read_sums(path)
+    except OSError:
         return False
     return len(sums) == chunks_in(len(data)) and first_damage(data, sums, range(len(sums))) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from textgen.data.document import Document, StoredDocuments
-from textgen.data.tokens.entry import map_array, open_array
+from textgen.data.tokens.entry import open_array
 
 DOCUMENTS, ENDS, HASHES, BYTES = "documents.jsonl", "ends.bin", "hashes.bin", "bytes.bin"
 _READ_AT_A_TIME = 1 << 16  # documents
@@ -20,14 +20,14 @@ class HeldOut(StoredDocuments):
         entry: directory that :func:`finish` has finished.
 
     Attributes:
-        split_hashes: (documents,) float64, memory-mapped: ``textgen.data.split.split_hash`` of each document.
+        split_hashes: (documents,) float64: ``textgen.data.split.split_hash`` of each document.
     """
 
     def __init__(self, entry: Path) -> None:
         self._text = open_array(entry / DOCUMENTS, np.uint8)
-        self._ends = map_array(entry / ENDS, np.int64)
-        self.split_hashes = map_array(entry / HASHES, np.float64)
-        self._bytes = map_array(entry / BYTES, np.int64)
+        self._ends = open_array(entry / ENDS, np.int64)
+        self.split_hashes = open_array(entry / HASHES, np.float64)
+        self._bytes = open_array(entry / BYTES, np.int64)
 
     def __len__(self) -> int:
         return len(self._ends)
