@@ -6,7 +6,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from textgen.reporting.console import print_balance, print_decoding, print_perplexity, step_line
+from textgen.reporting.console import print_balance, print_decoding, print_perplexity, print_recommendation, step_line
 from textgen.reporting.results import RunFiles
 
 
@@ -134,3 +134,16 @@ def test_step_line():
         "step 120/400 · loss 3.214 · lr 3.0e-04 · grad 0.81 · 5,120 tok/s · 0:42 left"
     )
     assert step_line({"step": 5, "train/loss": None, "eval/loss": 2.0}, 400) == "step   5/400 · eval loss 2.000"
+
+
+def test_the_recommendation_is_printed_in_full(recommended):
+    text = printed(print_recommendation, {"before": recommended(confirmed=False), "after": recommended()})
+    assert " ".join(text.split()).startswith("Recommended: nucleus (top_p 0.95). Chosen on 8 prompts")
+    assert printed(print_recommendation, {}) == ""
+
+
+def test_too_few_prompts_are_said_instead_of_findings(compared_rows):
+    rows = [row | {"smallest_p": 0.08, "least_prompts": 9, "prompts": 8} for row in compared_rows(1)]
+    text = printed(print_decoding, {"model": rows})
+    assert "8 prompts: too few to distinguish any of" in text
+    assert "not distinguishable" not in text

@@ -165,8 +165,10 @@ def like_human(row: Mapping[str, Any], human: Mapping[str, Any] | None, metric: 
     """Whether a strategy is not distinguishable from the human text in this metric.
 
     Decided by the corrected p value of the paired difference; without one, by whether the human value lies within the
-    interval of the strategy's value.
+    interval of the strategy's value. Never if there are too few prompts to distinguish any.
     """
+    if _indistinct(row, 1.0):
+        return False
     p = finite(row.get(f"{metric}_minus_human_p"))
     if p is not None:
         return p >= SIGNIFICANCE
@@ -178,9 +180,14 @@ def like_human(row: Mapping[str, Any], human: Mapping[str, Any] | None, metric: 
 def comparison_findings(rows: Sequence[Mapping[str, Any]], other: str = HUMAN) -> list[tuple[str, str]]:
     """(metric's title, which strategies are not distinguishable from ``other``) of every metric that was compared.
 
-    ``other`` is "human" or "baseline".
+    ``other`` is "human" or "baseline". Empty if there are too few prompts to distinguish any: see
+    :func:`too_few_prompts`.
     """
-    found = []
+    found: list[tuple[str, str]] = []
+    strategies = sum(row.get("strategy") != HUMAN for row in rows)
+    compared = strategies if other == HUMAN else strategies - 1
+    if any(_indistinct(row, compared / strategies) for row in rows if strategies):
+        return found
     for metric in METRICS:
         p_values = {row["strategy"]: finite(row.get(f"{metric.key}_minus_{other}_p")) for row in rows}
         known = {strategy: p for strategy, p in p_values.items() if p is not None}
@@ -195,6 +202,55 @@ def comparison_findings(rows: Sequence[Mapping[str, Any]], other: str = HUMAN) -
             finding = f"not distinguishable: {', '.join(alike)}"
         found.append((metric.title, finding))
     return found
+
+
+def _indistinct(row: Mapping[str, Any], share: float) -> bool:
+    """Whether not even the largest difference would be significant, for a share of the comparisons with human."""
+    smallest = finite(row.get("smallest_p"))
+    return smallest is not None and smallest * share >= SIGNIFICANCE
+
+
+def too_few_prompts(rows: Sequence[Mapping[str, Any]]) -> str:
+    """That there are too few prompts to distinguish any strategy from human, and how many are enough; else empty."""
+    row = next((row for row in rows if _indistinct(row, 1.0)), None)
+    if row is None:
+        return ""
+    strategies = sum(row.get("strategy") != HUMAN for row in rows)
+    return (
+        f"{_counted(row['prompts'], 'prompt')}: too few to distinguish any of {_counted(strategies, 'strategy')} from "
+        f"human, however large the difference; {count(row['least_prompts'])} can."
+    )
+
+
+def recommendation(by_moment: Mapping[str, Mapping[str, Any]]) -> str:
+    """The recommended strategy and its evidence in a sentence or two; empty if strategies were not compared."""
+    found = by_moment.get(moment_pair(by_moment)[1] or "", {})
+    if not found:
+        return ""
+    if not found.get("strategy"):
+        return f"No decoding strategy is recommended: {found.get('reason')}."
+    strategy, baseline = found["strategy"], found["baseline"]
+    settings = ", ".join(f"{name} {value:g}" for name, value in found["settings"].items())
+    named = f"{strategy} ({settings})" if settings else strategy
+    chose, confirm = found["prompts"]
+    if not found["confirmed"]:
+        return (
+            f"Closest to the human text on {chose} of {chose + confirm} prompts: {named}. Not confirmed: "
+            f"{found['reason']}."
+        )
+    far, near = (number(found["distances"][name][1], 2) for name in (baseline, strategy))
+    written = found.get("written_to")
+    if written:
+        ending = f" Written to {written}."
+    elif found.get("generation_config") is None:
+        ending = " transformers cannot decode in this way."
+    else:
+        ending = ""
+    return (
+        f"Recommended: {named}. Chosen on {chose} prompts and confirmed on {confirm} others: its distance from the "
+        f"human text there is {near}, that of {baseline} {far} (p = {found['closer_by_p']:.2g}), and no strategy is "
+        f"significantly closer.{ending}"
+    )
 
 
 def baseline_strategy(rows: Sequence[Mapping[str, Any]]) -> str | None:
@@ -224,6 +280,11 @@ def prompts_needed(rows: Sequence[Mapping[str, Any]]) -> str:
         f"Prompts needed for a ±{50 * width:g} % interval on the difference from human (now {count(prompts)}): "
         f"{', '.join(needs)}."
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count(number)} {noun if number == 1 else plural}"
 
 
 def _documents(perplexity: Mapping[str, Any]) -> str:
