@@ -21,6 +21,7 @@ from textgen.evaluation.quality.text_metrics import TEXT_METRICS, TextSet
 from textgen.evaluation.uncertainty.bootstrap import Interval, jackknife_error
 from textgen.evaluation.uncertainty.estimate import Estimate, estimate_of_mean, estimate_of_ratio
 from textgen.evaluation.uncertainty.label_swap import Difference, Effort, arrangements
+from textgen.evaluation.uncertainty.significance import difference, holm, step_down
 from textgen.evaluation.uncertainty.student_t import two_sided_p, two_sided_quantile
 
 PROMPTS = {8: 1, 16: 1, 64: 2, 256: 4}  # number of prompts → share of the trials
@@ -151,12 +152,36 @@ def sizes_of_unequal_texts(prompts: int, trials: int, seed: int) -> Iterator[tup
         yield (name, *counts)
 
 
+def families(prompts: int, looping: int, trials: int, seed: int) -> list[list[bool]]:
+    """Ten strategies against one human text, of which so many loop: whether any of the others is called different, and
+    whether the first that loops is; each with Holm's correction of the test, and by step-down maxT."""
+    any_false: list[list[bool]] = [[], []]
+    found: list[list[bool]] = [[], []]
+    for trial in range(trials):
+        random = np.random.default_rng([seed, prompts, 31, looping, trial])
+        topics = random.integers(VOCABULARY, size=(prompts, TOPIC))
+        human = _diversity(draw_texts(random, topics, 0.0)[0])
+        texts = [draw_texts(random, topics, 0.9 if number < looping else 0.0)[0] for number in range(10)]
+        differences = [difference(human, _diversity(one), seed=trial) for one in texts]
+        corrected = holm([one.p_value() for one in differences]), step_down(differences)
+        for way, p_values in enumerate(corrected):
+            significant = [p is not None and p < 0.05 for p in p_values]
+            any_false[way].append(any(significant[looping:]))
+            found[way].append(significant[0])
+    return [*any_false, *found]
+
+
+def _diversity(texts: list[str]) -> Estimate:
+    clusters = list(range(len(texts)))
+    return TEXT_METRICS["diversity"](TextSet(texts, [WORDS] * len(texts), clusters), 0)
+
+
 def rate(values: list[bool]) -> str:
     return f"{100 * np.mean(values):.1f}"
 
 
 def main(trials: int, seed: int) -> None:
-    """Print four tables. Each cell: Student's t over the bootstrap → the label-swap test, in percent."""
+    """Print the tables, in percent; a cell is Student's t over the bootstrap → the label-swap test, if not titled."""
     for title, looping in LOOPING.items():
         print(f"\n{title}: rejected at 5 %; in brackets, intervals that contain the true difference")
         print("| prompts | trials | " + " | ".join(METRICS) + " |\n| ---: | ---: |" + " ---: |" * len(METRICS))
@@ -173,3 +198,10 @@ def main(trials: int, seed: int) -> None:
         rows = sizes_of_unequal_texts(prompts, 4 * trials, seed)
         cells = [f"{rate(a.rejected)} → {rate(b.rejected)}" for _, a, b in rows]
         print(f"| {prompts} | {4 * trials} | " + " | ".join(cells) + " |", flush=True)
+    print("\nten strategies, diversity, two looping or none: Holm → step-down")
+    print("| prompts | trials | any false, none loop | any false, two loop | the first that loops |")
+    print("| ---: | ---: | ---: | ---: | ---: |")
+    for prompts in (8, 16, 64):
+        alone, some = (families(prompts, looping, trials, seed) for looping in (0, 2))
+        cells = [f"{rate(a)} → {rate(b)}" for a, b in (alone[:2], some[:2], some[2:])]
+        print(f"| {prompts} | {trials} | " + " | ".join(cells) + " |", flush=True)

@@ -53,7 +53,7 @@ def test_findings_are_below_the_second_table(compared_rows):
     text = printed(print_decoding, {"before": compared_rows(1), "after": compared_rows(2)})
     lines = [line.strip() for line in text.splitlines()]
     assert lines.count("nll: not distinguishable: top_k, nucleus") == 1
-    heading = lines.index("Differences from human (paired over prompts, Holm-corrected):")
+    heading = lines.index("Differences from human (paired over prompts, corrected for their number):")
     assert heading > lines.index("Decoding, after (* closest to the human text)")
     assert lines[heading + 1] == "diversity: all differ"
     assert "Prompts needed for a ±5 % interval on the difference from human (now 160): 311 for diversity" in text
@@ -143,7 +143,7 @@ def test_the_recommendation_is_printed_in_full(recommended):
 
 
 def test_too_few_prompts_are_said_instead_of_findings(compared_rows):
-    rows = [row | {"smallest_p": 0.08, "least_prompts": 9, "prompts": 8} for row in compared_rows(1)]
+    rows = [row | {"smallest_p": 1 / 16, "least_prompts": 6, "prompts": 5} for row in compared_rows(1)]
     text = printed(print_decoding, {"model": rows})
-    assert "8 prompts: too few to distinguish any of" in text
+    assert "5 prompts: too few to distinguish any strategy from human" in text
     assert "not distinguishable" not in text

@@ -122,7 +122,7 @@ def _print_findings(rows: Sequence[Mapping[str, Any]], console: Console) -> None
     titles = {metric.title for metric in _choose(METRICS, _METRICS)}
     findings = [(title, finding) for title, finding in comparison_findings(rows) if title in titles]
     if findings:
-        console.print(Text("  Differences from human (paired over prompts, Holm-corrected):"))
+        console.print(Text("  Differences from human (paired over prompts, corrected for their number):"))
     for title, finding in findings:
         console.print(Padding(Text(shown(f"{title}: {finding}")), (0, 0, 0, 4)))
     if needed := prompts_needed(rows):

@@ -167,7 +167,7 @@ def like_human(row: Mapping[str, Any], human: Mapping[str, Any] | None, metric: 
     Decided by the corrected p value of the paired difference; without one, by whether the human value lies within the
     interval of the strategy's value. Never if there are too few prompts to distinguish any.
     """
-    if _indistinct(row, 1.0):
+    if _indistinct(row):
         return False
     p = finite(row.get(f"{metric}_minus_human_p"))
     if p is not None:
@@ -184,9 +184,7 @@ def comparison_findings(rows: Sequence[Mapping[str, Any]], other: str = HUMAN) -
     :func:`too_few_prompts`.
     """
     found: list[tuple[str, str]] = []
-    strategies = sum(row.get("strategy") != HUMAN for row in rows)
-    compared = strategies if other == HUMAN else strategies - 1
-    if any(_indistinct(row, compared / strategies) for row in rows if strategies):
+    if any(map(_indistinct, rows)):
         return found
     for metric in METRICS:
         p_values = {row["strategy"]: finite(row.get(f"{metric.key}_minus_{other}_p")) for row in rows}
@@ -204,21 +202,21 @@ def comparison_findings(rows: Sequence[Mapping[str, Any]], other: str = HUMAN) -
     return found
 
 
-def _indistinct(row: Mapping[str, Any], share: float) -> bool:
-    """Whether not even the largest difference would be significant, for a share of the comparisons with human."""
+def _indistinct(row: Mapping[str, Any]) -> bool:
+    """Whether not even the largest difference would be significant."""
     smallest = finite(row.get("smallest_p"))
-    return smallest is not None and smallest * share >= SIGNIFICANCE
+    return smallest is not None and smallest >= SIGNIFICANCE
 
 
 def too_few_prompts(rows: Sequence[Mapping[str, Any]]) -> str:
     """That there are too few prompts to distinguish any strategy from human, and how many are enough; else empty."""
-    row = next((row for row in rows if _indistinct(row, 1.0)), None)
+    row = next(filter(_indistinct, rows), None)
     if row is None:
         return ""
-    strategies = sum(row.get("strategy") != HUMAN for row in rows)
+    prompts, least = row["prompts"], row["least_prompts"]
     return (
-        f"{_counted(row['prompts'], 'prompt')}: too few to distinguish any of {_counted(strategies, 'strategy')} from "
-        f"human, however large the difference; {count(row['least_prompts'])} can."
+        f"{count(prompts)} prompt{'' if prompts == 1 else 's'}: too few to distinguish any strategy from human, "
+        f"however large the difference; {count(least)} can."
     )
 
 
@@ -280,11 +278,6 @@ def prompts_needed(rows: Sequence[Mapping[str, Any]]) -> str:
         f"Prompts needed for a ±{50 * width:g} % interval on the difference from human (now {count(prompts)}): "
         f"{', '.join(needs)}."
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{count(number)} {noun if number == 1 else plural}"
 
 
 def _documents(perplexity: Mapping[str, Any]) -> str:

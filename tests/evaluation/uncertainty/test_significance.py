@@ -16,6 +16,7 @@ from textgen.evaluation.uncertainty.significance import (
     prompts_needed,
     prompts_that_can_differ,
     samples_needed,
+    step_down,
 )
 
 
@@ -71,24 +72,62 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-def test_holm_limits_false_positives_of_a_family_to_five_percent():
-    random, positives, uncorrected = default_rng(5), 0, 0
-    for _ in range(200):
-        human = mean_of(random.normal(size=12))
-        p = [difference(human, mean_of(random.normal(size=12)), seed=0).p_value() for _ in range(10)]
-        positives += any(value < 0.05 for value in holm(p))
-        uncorrected += any(value < 0.05 for value in p)
-    assert positives / 200 <= 0.085
-    assert uncorrected / 200 > 0.15
+def family(random: np.random.Generator, prompts: int, draw: str = "normal", strategies: int = 10) -> list[Difference]:
+    """Differences of strategies from one human text, all of one distribution."""
+    human = mean_of(getattr(random, draw)(size=prompts))
+    return [difference(human, mean_of(getattr(random, draw)(size=prompts)), seed=0) for _ in range(strategies)]
 
 
-def test_the_fewest_prompts_that_can_differ_by_hand():
-    # 2^(1−n) · m < 0.05
-    assert [prompts_that_can_differ(m) for m in (1, 2, 6, 7, 10, 20)] == [6, 7, 8, 9, 9, 10]
-    for m in (1, 10):
-        least = prompts_that_can_differ(m)
-        assert holm([difference_of(np.ones(least)).p_value()] * m)[0] < 0.05
-        assert holm([difference_of(np.ones(least - 1)).p_value()] * m)[0] >= 0.05
+def test_step_down_by_its_definition():
+    found = family(default_rng(4), 7, strategies=4)
+    sizes = np.abs([one.arranged for one in found])
+    order = np.argsort(-sizes[:, 0])
+    expected, highest = [0.0] * 4, 0.0
+    for place, index in enumerate(order):
+        largest = sizes[order[place:]].max(axis=0)
+        highest = max(highest, float(np.mean(largest >= sizes[index, 0] - 1e-12)))
+        expected[index] = highest
+    assert step_down(found) == pytest.approx(expected)
+    assert step_down(found[:1]) == [found[0].p_value()]
+
+
+def test_two_large_differences_among_ten_are_significant_with_eight_prompts():
+    """Greedy and beam search repeat themselves on every prompt; eight others differ from human by noise."""
+    random = default_rng(6)
+    found = [difference_of(random.normal(-0.7, 0.1, size=8)) for _ in range(2)]
+    found += [difference_of(random.normal(0, 0.03, size=8)) for _ in range(8)]
+    corrected = step_down(found)
+    assert corrected[:2] == [2.0**-7] * 2
+    assert min(corrected[2:]) > 0.05
+    assert min(holm([one.p_value() for one in found])) > 0.05, "Holm's p values cannot be significant"
+
+
+def test_a_larger_difference_that_is_not_significant_hides_smaller_ones():
+    erratic, regular = np.array([9.0, -5, 4, -3, 6, -8, 7, -2]), np.full(8, 0.2)
+    assert step_down([difference_of(regular)]) == [2.0**-7]
+    both = step_down([difference_of(regular), difference_of(erratic)])
+    assert both[0] == both[1] == difference_of(erratic).p_value()
+
+
+def test_one_prompt_has_no_corrected_p_value():
+    assert step_down([difference_of(np.ones(1)), difference_of(np.zeros(1))]) == [None, None]
+    assert step_down([]) == []
+
+
+@pytest.mark.parametrize("draw", ["normal", "exponential"])
+def test_false_positives_of_a_family_are_limited_to_five_percent(draw):
+    random, trials, positives, uncorrected = default_rng(5), 300, 0, 0
+    for _ in range(trials):
+        found = family(random, 10, draw)
+        positives += any(value < 0.05 for value in step_down(found))
+        uncorrected += any(one.p_value() < 0.05 for one in found)
+    assert positives / trials < 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / trials)
+    assert uncorrected / trials > 0.15
+
+
+def test_the_fewest_prompts_that_can_differ():
+    assert prompts_that_can_differ() == 6
+    assert step_down([difference_of(np.ones(6))]) == [2.0**-5]
 
 
 def test_the_suggested_number_of_prompts_gives_the_wanted_width():

@@ -6,11 +6,11 @@ They add these keys to a row of ``decoding.json``, for each metric that both row
     The difference, and its 95 % interval: the shifts that the label-swap test does not reject (``label_swap.py``). None
     for five prompts or fewer, where it rejects nothing. The interval is not corrected for multiple comparisons.
 ``<metric>_minus_human_p``
-    The p value of the label-swap test, with Holm's correction for all strategies of the table. If it is 0.05 or more,
-    the two are *not distinguishable* on these prompts, which does not mean that they are equal.
+    The p value of the label-swap test, corrected for all strategies of the table (``significance.step_down``). If it is
+    0.05 or more, the two are *not distinguishable* on these prompts, which does not mean that they are equal.
 ``smallest_p``
-    The smallest such p value that the number of prompts and of strategies permits. If it is 0.05 or more, nothing can
-    be distinguished; ``least_prompts`` is the number of prompts from which on something can.
+    The smallest p value that the number of prompts permits. If it is 0.05 or more, nothing can be distinguished;
+    ``least_prompts`` is the number of prompts from which on something can.
 ``<metric>_minus_baseline``, ``…_interval``, ``…_p``
     The same against the strategy that the row names as its ``baseline``; the row of the baseline itself has none.
 ``<metric>_prompts_needed``, ``<metric>_samples_needed``
@@ -27,10 +27,10 @@ from textgen.evaluation.uncertainty.estimate import Estimate
 from textgen.evaluation.uncertainty.label_swap import Difference, smallest_p
 from textgen.evaluation.uncertainty.significance import (
     difference,
-    holm,
     prompts_needed,
     prompts_that_can_differ,
     samples_needed,
+    step_down,
 )
 
 
@@ -61,8 +61,7 @@ def difference_columns(
     common: dict[str, Any] = {"interval_width": interval_width}
     if HUMAN.name in estimates:
         prompts = max((estimate.prompts for estimate in estimates[HUMAN.name].values()), default=0)
-        common["smallest_p"] = min(1.0, smallest_p(prompts) * len(strategies))
-        common["least_prompts"] = prompts_that_can_differ(len(strategies))
+        common["smallest_p"], common["least_prompts"] = smallest_p(prompts), prompts_that_can_differ()
     columns: dict[str, dict[str, Any]] = {
         name: {"baseline": None if name == baseline else baseline, **common} for name in strategies
     }
@@ -72,7 +71,7 @@ def difference_columns(
         for metric, reference in estimates[other].items():
             compared = [name for name in strategies if name != other and metric in estimates[name]]
             paired = [difference(reference, estimates[name][metric], seed=seed) for name in compared]
-            corrected = holm([one.p_value() for one in paired])
+            corrected = step_down(paired)
             for name, one, p in zip(compared, paired, corrected, strict=True):
                 columns[name] |= _columns(f"{metric}_minus_{label}", one, p)
                 if label == "human":

@@ -1,12 +1,15 @@
 """Paired differences between estimates, p values corrected for multiple comparisons, and numbers of prompts needed."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from textgen.evaluation.uncertainty.bootstrap import COVERAGE, NORMAL_QUANTILE
 from textgen.evaluation.uncertainty.estimate import Estimate, PromptParts
-from textgen.evaluation.uncertainty.label_swap import SUMS, Difference, arrangements, smallest_p
+from textgen.evaluation.uncertainty.label_swap import Difference, arrangements, smallest_p
 
 
 def difference(a: Estimate, b: Estimate, *, seed: int) -> Difference:
@@ -35,6 +38,33 @@ def difference_of_parts(a: PromptParts, b: PromptParts, *, seed: int) -> Differe
     return Difference(float(arranged[0]), len(a.parts), arranged, swapped.sum(axis=1))
 
 
+def step_down(differences: Sequence[Difference]) -> list[float | None]:
+    """p values of several differences, corrected so that 5 % is the probability of *any* false positive.
+
+    Westfall & Young's step-down maxT (1993, Resampling-Based Multiple Testing, algorithm 4.1): the p value of a
+    difference is the share of arrangements in which the largest of this difference and of all that are smaller is at
+    least as large, and no smaller difference may have a lower one. The differences are of one metric, and are compared
+    in its unit, so a large one is not held against the chance that a small one is extreme for its size. With n prompts,
+    p can be 2¹⁻ⁿ for any number of differences; Holm's cannot be below 2¹⁻ⁿ times that number. The price: an erratic
+    difference that is not significant hides smaller ones that are regular.
+
+    All must be in the same arrangements, from the same reference. None, for one prompt, stays None.
+    """
+    if any(one.prompts < 2 for one in differences):
+        return [None] * len(differences)
+    corrected: list[float | None] = [None] * len(differences)
+    order = sorted(range(len(differences)), key=lambda index: -abs(float(differences[index].arranged[0])))
+    largest = np.zeros(len(differences[0].arranged) if differences else 0)
+    for index in reversed(order):
+        largest = np.maximum(largest, np.abs(differences[index].arranged))
+        corrected[index] = float(np.mean(largest >= abs(differences[index].arranged[0])))
+    highest = 0.0
+    for index in order:
+        highest = max(highest, corrected[index] or 0.0)
+        corrected[index] = highest
+    return corrected
+
+
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """p values corrected for their number (Holm 1979), so that 5 % is the probability of *any* false positive.
 
@@ -50,12 +80,9 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def prompts_that_can_differ(comparisons: int) -> int:
-    """The smallest number of prompts at which one of several comparisons can have a corrected p below 5 %."""
-    prompts = 1
-    while prompts <= SUMS.prompts and smallest_p(prompts) * comparisons >= 1 - COVERAGE:
-        prompts += 1
-    return prompts
+def prompts_that_can_differ() -> int:
+    """The smallest number of prompts at which p can be below 5 %: 6."""
+    return next(prompts for prompts in itertools.count(1) if smallest_p(prompts) < 1 - COVERAGE)
 
 
 def prompts_needed(difference: Difference, width: float) -> int | None:
@@ -68,7 +95,7 @@ def prompts_needed(difference: Difference, width: float) -> int | None:
     error = difference.error()
     if error == 0 or not width > 0:
         return None
-    least = prompts_that_can_differ(1)
+    least = prompts_that_can_differ()
     return max(least, math.ceil(difference.prompts * (2 * NORMAL_QUANTILE * error / width) ** 2))
 
 
