@@ -18,11 +18,15 @@ ended at 63      share of the continuations that ended with their 63rd symbol
 top 1, top 5     share of a document's symbols that were the chain's most probable one, or among its five most probable
 top 13           the same for 13 of 16: what a truncation strategy keeps
 
-    python benchmarks/coverage.py --draws 4000
+    python benchmarks/coverage.py --draws 4000 --trials 0
 
 prints two tables for several numbers of documents or prompts. The first has the share of intervals that contain the
 truth with its standard error, and in brackets the share for the percentile interval that is not widened for their
 number. The second has, for the bootstrap → for the interval of a rate, the share and the mean width of the intervals.
+
+    python benchmarks/coverage.py --draws 0 --trials 400
+
+prints the size and power of the test that compares strategies, and the coverage of its interval: see `label_swaps.py`.
 """
 
 import argparse
@@ -31,6 +35,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+import label_swaps
 import numpy as np
 
 from textgen.data.sources.markov import SYMBOLS, MarkovSource
@@ -168,8 +173,17 @@ def continuation_intervals(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=4000, help="independent sets of documents per size")
+    parser.add_argument("--trials", type=int, default=400, help="pairs of strategies per number of prompts")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    if options.draws:
+        intervals(options)
+    if options.trials:
+        label_swaps.main(options.trials, options.seed)
+
+
+def intervals(options: argparse.Namespace) -> None:
+    """Print the two tables of intervals."""
     source = MarkovSource(options.seed, documents=options.draws * max(SIZES), length=LENGTH)
     sums, rates = true_values(source)
     truths = sums | rates

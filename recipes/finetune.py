@@ -216,6 +216,7 @@ def main(config: FinetuneConfig, directory: RunDirectory) -> None:
     prepared.save(directory.path / "model")
     run_log.seal_model(directory.path / "model")
     measure("after", str(directory.path / "model"))
+    run_log.apply_recommendation("after")  # into model/generation_config.json
     run_log.write_difference("before", "after", seed=config.training.seed)
     run_log.finish()
     echo(f"model:  {directory.path / 'model'}")

@@ -21,7 +21,7 @@ from textgen.errors import UserError
 from textgen.reporting.results import RunFiles
 
 RESULTS = ("checksums.json", "contamination.json", "continuations.jsonl", "decoding.json", "diagnostics.json")
-RESULTS += ("documents.jsonl", "perplexity.json")
+RESULTS += ("documents.jsonl", "perplexity.json", "recommendation.json")
 MODEL = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 UNFINISHED = ["config.yaml", "environment.json", *(f"evaluation/{name}" for name in RESULTS)]
 UNFINISHED += ["evaluation/records/process-0.jsonl", "metrics.jsonl", "samples.jsonl", "status.json", "timing.jsonl"]
@@ -100,7 +100,7 @@ def cases() -> list[Any]:
 def test_every_file_is_among_the_cases(prepared):
     assert files_of(prepared.finished) == sorted(FINISHED)
     assert files_of(prepared.killed) == sorted(UNFINISHED)
-    assert len(cases()) == 8 * (len(UNFINISHED) + 2 * len(FINISHED) - 1) == 424
+    assert len(cases()) == 8 * (len(UNFINISHED) + 2 * len(FINISHED) - 1) == 448
 
 
 @pytest.mark.parametrize(("situation", "name", "kind"), cases())

@@ -283,3 +283,26 @@ def test_a_mixture_resumes_exactly_and_records_its_parts(run_recipe, text_file, 
     changed = [*LIGHT, "--data", f"{text_file}:0.5,{other}:0.5", "--run-dir", tmp_path / "other"]
     refused = run_recipe("finetune", *changed, "--resume", tmp_path / "whole/checkpoints/step-00000004", check=False)
     assert refused.code == 2
+
+
+@pytest.mark.slow
+def test_a_confirmed_recommendation_is_in_the_saved_model_and_survives_a_loss_of_it(run_recipe, tmp_path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    flags = ["--steps", "2", "--threads", "1", "--prompts", "12", "--prompt-tokens", "16", "--max-new-tokens", "32"]
+    flags += ["--strategies", "greedy,top_p", "--evaluation-tokens", "8000", "--wandb-mode", "disabled"]
+    flags += ["--run-dir", tmp_path / "run"]
+    run_recipe("finetune", *flags)
+    recommendation = json.loads((tmp_path / "run/evaluation/recommendation.json").read_text())
+    after = recommendation["after"]
+    assert (after["strategy"], after["confirmed"], after["prompts"]) == ("top_p", True, [6, 6])
+    assert after["written_to"] == "model/generation_config.json"
+    assert "written_to" not in recommendation["before"]
+    config = AutoModelForCausalLM.from_pretrained(tmp_path / "run/model").generation_config
+    assert (config.do_sample, config.top_p, config.top_k, config.eos_token_id) == (True, 0.95, 0, 0)
+    for page in ("report.html", "README.md"):
+        assert "Recommended: top_p (top_p 0.95)" in (tmp_path / "run" / page).read_text().replace("top\\_p", "top_p")
+    before = tree(tmp_path / "run/model"), (tmp_path / "run/evaluation/recommendation.json").read_bytes()
+    (tmp_path / "run/model/generation_config.json").write_text("{}")
+    run_recipe("finetune", *flags)
+    assert (tree(tmp_path / "run/model"), (tmp_path / "run/evaluation/recommendation.json").read_bytes()) == before

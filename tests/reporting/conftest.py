@@ -205,6 +205,8 @@ def write_run(run_dir: Path) -> Path:
     difference = {"bits_per_byte": -0.51, "bits_per_byte_interval": [-0.55, -0.47]}
     write_json(run_dir / "evaluation" / "perplexity.json", stated | {"difference": difference})
     write_json(run_dir / "evaluation" / "decoding.json", {"before": decoding_entry(1), "after": decoding_entry(2)})
+    after = recommendation_entry(written_to="model/generation_config.json")
+    write_json(run_dir / "evaluation" / "recommendation.json", {"before": recommendation_entry(), "after": after})
     write_rows(run_dir / "evaluation" / "continuations.jsonl", continuation_rows(("before", "after"), 14))
     (run_dir / "model").mkdir()
     write_json(run_dir / "model" / "config.json", {"model_type": "gpt2"})
@@ -307,3 +309,19 @@ def hostile() -> str:
 def sample_rows() -> Callable[..., list[dict[str, Any]]]:
     """Makes rows of samples.jsonl for the given steps: two prompts, two strategies."""
     return sample_entries
+
+
+def recommendation_entry(**other: Any) -> dict[str, Any]:
+    """An entry of recommendation.json: a nucleus, confirmed."""
+    entry: dict[str, Any] = {"strategy": "nucleus", "confirmed": True, "prompts": [8, 9], "family": "top_p"}
+    entry |= {"settings": {"top_p": 0.95}, "baseline": "greedy", "scales": {"nll": 0.5}}
+    entry |= {"distances": {"greedy": [2.0, 2.5], "nucleus": [0.25, 0.5]}}
+    entry |= {"generation_config": {"do_sample": True, "top_k": 0, "top_p": 0.95}}
+    entry |= {"closer_by": 2.0, "closer_by_interval": [1.5, 2.5], "closer_by_p": 1 / 512}
+    return entry | {"rival": "top_k", "rival_p": 0.6, "reason": None} | other
+
+
+@pytest.fixture
+def recommended() -> Callable[..., dict[str, Any]]:
+    """Makes an entry of recommendation.json, by default a confirmed one."""
+    return recommendation_entry

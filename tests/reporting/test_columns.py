@@ -23,7 +23,7 @@ def test_every_metric_of_a_measured_row_is_shown_or_listed_as_not_shown(accelera
     loaded = LoadedModel(accelerator, tiny_gpt2().eval(), tokenizer, context=64)
     prompts = [Prompt(f"a#{n}", (5 + n, 6, 7), "Once", (8, 9, 10, 11)) for n in range(3)]
     config = EvaluationConfig(max_new_tokens=4)
-    rows, _ = compare_strategies(loaded, prompts, parse_strategies("greedy,top_p"), config, seed=0, judge=loaded)
+    rows, _, _ = compare_strategies(loaded, prompts, parse_strategies("greedy,top_p"), config, seed=0, judge=loaded)
     for row in rows:
         measured = {key for key in row if f"{key}_interval" in row and "_minus_" not in key}
         assert measured | {"mauve"} == SHOWN | NOT_SHOWN

@@ -6,7 +6,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from textgen.reporting.console import print_balance, print_decoding, print_perplexity, step_line
+from textgen.reporting.console import print_balance, print_decoding, print_perplexity, print_recommendation, step_line
 from textgen.reporting.results import RunFiles
 
 
@@ -53,7 +53,7 @@ def test_findings_are_below_the_second_table(compared_rows):
     text = printed(print_decoding, {"before": compared_rows(1), "after": compared_rows(2)})
     lines = [line.strip() for line in text.splitlines()]
     assert lines.count("nll: not distinguishable: top_k, nucleus") == 1
-    heading = lines.index("Differences from human (paired over prompts, Holm-corrected):")
+    heading = lines.index("Differences from human (paired over prompts, corrected for their number):")
     assert heading > lines.index("Decoding, after (* closest to the human text)")
     assert lines[heading + 1] == "diversity: all differ"
     assert "Prompts needed for a ±5 % interval on the difference from human (now 160): 311 for diversity" in text
@@ -134,3 +134,16 @@ def test_step_line():
         "step 120/400 · loss 3.214 · lr 3.0e-04 · grad 0.81 · 5,120 tok/s · 0:42 left"
     )
     assert step_line({"step": 5, "train/loss": None, "eval/loss": 2.0}, 400) == "step   5/400 · eval loss 2.000"
+
+
+def test_the_recommendation_is_printed_in_full(recommended):
+    text = printed(print_recommendation, {"before": recommended(confirmed=False), "after": recommended()})
+    assert " ".join(text.split()).startswith("Recommended: nucleus (top_p 0.95). Chosen on 8 prompts")
+    assert printed(print_recommendation, {}) == ""
+
+
+def test_too_few_prompts_are_said_instead_of_findings(compared_rows):
+    rows = [row | {"smallest_p": 1 / 16, "least_prompts": 6, "prompts": 5} for row in compared_rows(1)]
+    text = printed(print_decoding, {"model": rows})
+    assert "5 prompts: too few to distinguish any strategy from human" in text
+    assert "not distinguishable" not in text

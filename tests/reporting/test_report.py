@@ -345,7 +345,7 @@ def test_differences_from_human_and_baseline_are_summarized(run_dir, compared_ro
         ("human", "diversityall differ", "nllnot distinguishable: top_k, nucleus", "lengthnot distinguishable: all"),
         ("greedy", "diversitynot distinguishable: beam"),
     ):
-        _, _, after = text.partition(f"Differences from {other} (paired over prompts, Holm-corrected): ")
+        _, _, after = text.partition(f"Differences from {other} (paired over prompts, corrected for their number): ")
         assert after.startswith(" ".join(findings))
     assert "Prompts needed for a ±5 % interval on the difference from human (now 160): 311 for diversity" in text
     titles = ["strategy", *(column.title for column in shown_metrics({"after": rows}))]

@@ -31,7 +31,9 @@ def measurement(bits: float = 1.5, texts: int = 2, decoding: bool = True) -> Mea
         return Measurement(perplexity, scores, [], [], [])
     continuations = [Continuation(f"texts#{n}", "Once", "greedy", 0, f"text {bits}", (1, 2)) for n in range(texts)]
     row = {"strategy": "greedy", "nll": bits}
-    return Measurement(perplexity, scores, [row], continuations, [row | {"kept_size": 4.0}])
+    recommendation = {"strategy": "greedy", "confirmed": bits < 2}
+    diagnostics = [row | {"kept_size": 4.0}]
+    return Measurement(perplexity, scores, [row], continuations, diagnostics, recommendation=recommendation)
 
 
 @pytest.fixture
@@ -55,6 +57,10 @@ def test_what_is_written_is_read_back(results):
     }  # fmt: skip
     assert results.decoding() == {"before": before.decoding, "after": after.decoding}
     assert results.diagnostics() == {"before": before.diagnostics, "after": after.diagnostics}
+    assert results.recommendation() == {"before": before.recommendation, "after": after.recommendation}
+    results.write_recommended_file("after", "model/generation_config.json")
+    written = {"written_to": "model/generation_config.json"}
+    assert results.recommendation() == {"before": before.recommendation, "after": after.recommendation | written}
     assert results.scores("before") == before.scores
     assert results.scores("after") == after.scores
     rows = [asdict(one) | {"token_ids": [1, 2]} for one in (*before.continuations, *after.continuations)]

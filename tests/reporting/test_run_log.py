@@ -12,7 +12,7 @@ from textgen.evaluation.balance import RetainedText
 from textgen.evaluation.measure_model import Measurement
 from textgen.evaluation.perplexity.document_sums import DocumentScore
 from textgen.evaluation.perplexity.summary import paired_difference
-from textgen.files import read_json
+from textgen.files import read_json, write_json
 from textgen.reporting import run_log as run_log_module
 from textgen.reporting.config import TrackingConfig
 from textgen.reporting.jsonl import StepRecord
@@ -367,3 +367,70 @@ def test_a_run_whose_model_was_damaged_is_not_marked_as_done(start, directory, t
     with pytest.raises(UserError, match=r"model/model\.safetensors: damaged since it was written"):
         log.finish()
     assert directory.status()["state"] == "running"
+
+
+@pytest.fixture
+def recommending(start, directory, tracker, perplexity, recommended):
+    """Makes a run log with a model, and a measurement that recommends a nucleus."""
+
+    def make(entry=None, *, main=True, **settings):
+        directory.settings.update({"recommend": True} | settings)
+        log = start(main=main)
+        model = directory.path / "model"
+        content = {"_from_model_config": True, "eos_token_id": 0, "temperature": 0.3, "transformers_version": "5"}
+        write_json(model / "generation_config.json", content)
+        write_json(model / "config.json", {})
+        log.seal_model(model)
+        entry = recommended() if entry is None else entry
+        scores = [DocumentScore("a#0", 20.0, 10, 8, 40)]
+        log.write_measurement("after", Measurement(perplexity(1.5), scores, [], [], [], recommendation=entry))
+        return log, model / "generation_config.json"
+
+    return make
+
+
+def test_a_confirmed_recommendation_is_written_into_the_model_and_is_part_of_it(recommending, directory):
+    log, path = recommending()
+    log.apply_recommendation("after")
+    expected = {"do_sample": True, "eos_token_id": 0, "top_k": 0, "top_p": 0.95, "transformers_version": "5"}
+    assert read_json(path) == expected
+    assert log.results.recommendation()["after"]["written_to"] == "model/generation_config.json"
+    before = path.read_bytes(), (log.results.directory / "recommendation.json").read_bytes()
+    log.apply_recommendation("after")
+    assert (path.read_bytes(), (log.results.directory / "recommendation.json").read_bytes()) == before
+    log.finish()
+    assert directory.is_complete()
+    path.write_bytes(path.read_bytes().replace(b"0.95", b"0.15"))
+    again = RunDirectory(directory.settings, path=str(directory.path), name="run")
+    assert again.damage() == ["model/generation_config.json"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings"),
+    [({"confirmed": False}, {}), ({"generation_config": None}, {}), ({}, {"recommend": False}), ({}, {"main": False})],
+)
+def test_otherwise_the_model_stays_as_it_is(recommending, recommended, changes, settings):
+    log, path = recommending(recommended(**changes), **settings)
+    before = path.read_bytes()
+    log.apply_recommendation("after")
+    assert path.read_bytes() == before
+    assert "written_to" not in log.results.recommendation().get("after", {})
+
+
+def test_without_decoding_or_into_an_adapter_nothing_is_written(recommending, directory):
+    log, path = recommending({})
+    log.apply_recommendation("after")
+    assert "top_p" not in read_json(path)
+    log, path = recommending()
+    path.unlink()
+    log.seal_model(path.parent)
+    log.apply_recommendation("after")
+    assert not path.exists()
+
+
+def test_a_model_that_was_damaged_in_the_meantime_gets_no_recommendation(recommending):
+    log, path = recommending()
+    path.write_bytes(path.read_bytes().replace(b"0.3", b"0.9"))
+    with pytest.raises(UserError, match=r"generation_config\.json: damaged since it was written"):
+        log.apply_recommendation("after")
+    assert "top_p" not in read_json(path)

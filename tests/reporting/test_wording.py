@@ -140,3 +140,41 @@ def test_the_excess_is_stated_only_for_a_source_of_known_entropy(perplexity):
     assert "2.590 bits per byte (95 % interval 2.550–2.630; its entropy rate is 2.578)" in text
     assert "before 1.410 (95 % interval 1.300–1.500); " in text
     assert text.endswith("after 0.010 (95 % interval −0.010 to 0.030), not distinguishable from zero.")
+
+
+def test_with_too_few_prompts_nothing_is_called_not_distinguishable():
+    row = {"nll": 2.0, "nll_minus_human_p": 1 / 16, "smallest_p": 1 / 16, "least_prompts": 6, "prompts": 5}
+    rows = [{"strategy": "human", "nll": 2.1}, *({"strategy": f"top_k[{k}]", **row} for k in range(10))]
+    assert wording.too_few_prompts(rows) == (
+        "5 prompts: too few to distinguish any strategy from human, however large the difference; 6 can."
+    )
+    assert wording.comparison_findings(rows) == []
+    assert not wording.like_human(rows[1], rows[0], "nll")
+    enough = [one | {"smallest_p": 1 / 32} for one in rows]
+    assert wording.too_few_prompts(enough) == ""
+    assert wording.comparison_findings(enough)[0][1] == "not distinguishable: all"
+    assert wording.like_human(enough[1], rows[0], "nll")
+
+
+def test_a_recommendation_is_stated_with_its_evidence(recommended):
+    assert wording.recommendation({"before": {}, "after": recommended()}) == (
+        "Recommended: nucleus (top_p 0.95). Chosen on 8 prompts and confirmed on 9 others: its distance from the human "
+        "text there is 0.50, that of greedy 2.50 (p = 0.002), and no strategy is significantly closer."
+    )
+    written = recommended(written_to="model/generation_config.json")
+    assert wording.recommendation({"after": written}).endswith(" Written to model/generation_config.json.")
+    other = recommended(generation_config=None)
+    assert wording.recommendation({"model": other}).endswith(" transformers cannot decode in this way.")
+    assert wording.recommendation({}) == ""
+
+
+def test_a_recommendation_that_is_not_confirmed_says_why(recommended):
+    entry = recommended(confirmed=False, reason="8 prompts are too few (at least 9)", prompts=[4, 4])
+    assert wording.recommendation({"after": entry}) == (
+        "Closest to the human text on 4 of 8 prompts: nucleus (top_p 0.95). Not confirmed: 8 prompts are too few (at "
+        "least 9)."
+    )
+    nothing = {"strategy": None, "confirmed": False, "reason": "only one strategy was compared"}
+    assert wording.recommendation({"model": nothing}) == (
+        "No decoding strategy is recommended: only one strategy was compared."
+    )

@@ -40,6 +40,7 @@ class Measurement:
         retained: the figures on the text of ``--retain-data``, if given.
         contamination: the contents of ``contamination.json``, if contaminated documents were looked for.
         mask: what is trained on of examples of a task, if there are any, for ``balance.json``.
+        recommendation: an entry of ``recommendation.json``; empty if decoding was skipped.
     """
 
     perplexity: dict[str, Any]
@@ -50,6 +51,7 @@ class Measurement:
     retained: RetainedText | None = None
     contamination: Contamination | None = None
     mask: MaskCoverage | None = None
+    recommendation: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Evaluation:
             return Measurement(perplexity, scores, [], [], [], retained, contamination, mask)
         echo(f"truncation diagnostics on {len(prompts)} reference continuations")
         diagnostics = truncation_coverage(loaded, prompts, strategies, seed=self.seed)
-        rows, continuations = compare_strategies(
+        rows, continuations, recommendation = compare_strategies(
             loaded,
             prompts,
             strategies,
@@ -126,7 +128,9 @@ class Evaluation:
             judge=judge,
             echo=echo,
         )
-        return Measurement(perplexity, scores, rows, continuations, diagnostics, retained, contamination, mask)
+        return Measurement(
+            perplexity, scores, rows, continuations, diagnostics, retained, contamination, mask, recommendation
+        )
 
     def held_out_metrics(self, loaded: LoadedModel) -> dict[str, float]:
         """Metrics to log during training: eval/loss (nats per token), eval/token_perplexity, eval/bits_per_byte.

@@ -21,7 +21,7 @@ from textgen.reporting.tables.balance import (
     near_duplicates_finding,
 )
 from textgen.reporting.tables.metrics import human_first, perplexity_rows
-from textgen.reporting.wording import convention, excess_over_entropy, facts, headline, title
+from textgen.reporting.wording import convention, excess_over_entropy, facts, headline, recommendation, title
 
 _TRANSFORMERS_SNIPPET = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -80,6 +80,7 @@ def render(run: RunFiles) -> str:
         near_duplicates=near_duplicates_finding(run.contamination),
         mask=mask_findings(run.mask),
         metrics=metrics,
+        recommendation=recommendation(run.recommendation),
         continued_by={"after": "the fine-tuned model", "model": "the model"}.get(str(moment), f"the {moment} model"),
         decoding_rows=[(row.get("strategy", MISSING), [value for value, _ in cells(row, metrics)]) for row in rows],
         snippet=snippet(run),

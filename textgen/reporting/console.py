@@ -18,7 +18,14 @@ from textgen.reporting.formatting import MISSING, count, interval_text, number, 
 from textgen.reporting.results import HUMAN, moment_pair, moments
 from textgen.reporting.tables.balance import balance_findings, mask_findings
 from textgen.reporting.tables.metrics import human_first
-from textgen.reporting.wording import closest_to_human, comparison_findings, excess_over_entropy, prompts_needed
+from textgen.reporting.wording import (
+    closest_to_human,
+    comparison_findings,
+    excess_over_entropy,
+    prompts_needed,
+    recommendation,
+    too_few_prompts,
+)
 from textgen.terminal import shown, styled
 
 WIDTH = 100
@@ -80,6 +87,12 @@ def print_decoding(decoding: Mapping[str, Sequence[Mapping[str, Any]]], console:
             _print_findings(rows, console)
 
 
+def print_recommendation(by_moment: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print which decoding strategy is recommended, and why: the contents of recommendation.json in a sentence."""
+    if text := recommendation(by_moment):
+        (console or _console()).print(Padding(Text(shown(text)), (0, 0, 0, 2)))
+
+
 def _decoding_table(moment: str, rows: Sequence[Mapping[str, Any]], separator: str, *, whole_names: bool) -> Table:
     metrics = _choose(METRICS, _METRICS)
     table = _table(f"Decoding, {moment} (* closest to the human text)")
@@ -104,10 +117,12 @@ def _decoding_table(moment: str, rows: Sequence[Mapping[str, Any]], separator: s
 
 def _print_findings(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     """Which strategies are not distinguishable from human in the metrics shown, and how many prompts it would take."""
+    if few := too_few_prompts(rows):
+        console.print(Padding(Text(shown(few)), (0, 0, 0, 2)))
     titles = {metric.title for metric in _choose(METRICS, _METRICS)}
     findings = [(title, finding) for title, finding in comparison_findings(rows) if title in titles]
     if findings:
-        console.print(Text("  Differences from human (paired over prompts, Holm-corrected):"))
+        console.print(Text("  Differences from human (paired over prompts, corrected for their number):"))
     for title, finding in findings:
         console.print(Padding(Text(shown(f"{title}: {finding}")), (0, 0, 0, 4)))
     if needed := prompts_needed(rows):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from textgen.reporting.card import write_model_card
-from textgen.reporting.console import print_balance, print_decoding, print_perplexity
+from textgen.reporting.console import print_balance, print_decoding, print_perplexity, print_recommendation
 from textgen.reporting.report import write_report
 from textgen.reporting.results import EvaluationResults
 
@@ -20,4 +20,5 @@ def publish(run_dir: Path, results: EvaluationResults, echo: Callable[[str], Non
     print_perplexity(results.perplexity())
     print_balance(results.perplexity(), results.contamination(), results.mask())
     print_decoding(results.decoding())
+    print_recommendation(results.recommendation())
     echo(f"report: {report}")

@@ -16,7 +16,7 @@ from textgen.reporting.rendering import render_template
 from textgen.reporting.results import RunFiles, moments
 from textgen.reporting.tables import balance, metrics
 from textgen.reporting.tables.texts import continuations_by_strategy, samples_by_step
-from textgen.reporting.wording import convention, excess_over_entropy, facts, headline, title
+from textgen.reporting.wording import convention, excess_over_entropy, facts, headline, recommendation, title
 
 
 def write_report(run_dir: Path) -> Path:
@@ -69,6 +69,7 @@ def render(run: RunFiles) -> str:
         decoding_tables=[
             metrics.decoding_table(moment, run.decoding[moment], columns) for moment in _latest_first(run.decoding)
         ],
+        recommendation=recommendation(run.recommendation),
         decoding_figure=_markup(decoding.decoding_scatter(run.decoding)),
         diagnostics_columns=[column.title for column in DIAGNOSTICS],
         diagnostics_tables=[

@@ -1,7 +1,7 @@
 """Reads and writes what was measured in a run, and reads the other files that its report shows."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -27,7 +27,7 @@ RETAINED = "retained"
 """The key of the text of ``--retain-data`` in ``perplexity.json``, and the "set" of its rows in ``documents.jsonl``."""
 
 FILES: tuple[str, ...] = ("documents.jsonl", "contamination.json", "balance.json", "continuations.jsonl")
-FILES += ("decoding.json", "diagnostics.json", "perplexity.json")
+FILES += ("decoding.json", "recommendation.json", "diagnostics.json", "perplexity.json")
 """The files under ``evaluation/``."""
 
 HUMAN = strategies.HUMAN.name
@@ -95,6 +95,10 @@ class EvaluationResults:
         """The contents of ``decoding.json``; empty if decoding was skipped."""
         return self._read("decoding.json", _is_table)
 
+    def recommendation(self) -> dict[str, Any]:
+        """The contents of ``recommendation.json``; empty if decoding was skipped."""
+        return self._read("recommendation.json", lambda entry: isinstance(entry, dict) and "confirmed" in entry)
+
     def diagnostics(self) -> dict[str, Any]:
         """The contents of ``diagnostics.json``; empty if decoding was skipped."""
         return self._read("diagnostics.json", _is_table)
@@ -153,6 +157,9 @@ class EvaluationResults:
             texts = (asdict(one) for one in measurement.continuations)
             files["continuations.jsonl"] = self._merged("continuations.jsonl", moment, texts)
             files["decoding.json"] = json_bytes(self.decoding() | {moment: measurement.decoding})
+        if measurement.recommendation:
+            recommendation = self.recommendation() | {moment: measurement.recommendation}
+            files["recommendation.json"] = json_bytes(recommendation)
         if measurement.diagnostics:
             files["diagnostics.json"] = json_bytes(self.diagnostics() | {moment: measurement.diagnostics})
         perplexity = self.perplexity() | {moment: measurement.perplexity}
@@ -166,6 +173,12 @@ class EvaluationResults:
         if retained:
             perplexity[RETAINED] = perplexity[RETAINED] | {"difference": retained}
         self.files.write({"perplexity.json": json_bytes(perplexity)})
+
+    def write_recommended_file(self, moment: str, name: str) -> None:
+        """Add to a recommendation which file of the run has it."""
+        found = self.recommendation()
+        found[moment] = found[moment] | {"written_to": name}
+        self.files.write({"recommendation.json": json_bytes(found)})
 
     def discard(self, *moments: str) -> None:
         """Forget that these moments were measured, so that they are measured anew; their rows stay until then."""
@@ -226,6 +239,8 @@ class RunFiles:
     """Held-out documents that occur in the training text."""
     mask: dict[str, Any]
     """What was trained on of examples of a task."""
+    recommendation: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Moment → the recommended strategy."""
 
     @classmethod
     def read(cls, path: Path) -> "RunFiles":
@@ -249,6 +264,7 @@ class RunFiles:
             diagnostics=_without_empty(results.diagnostics()),
             contamination=results.contamination(),
             mask=results.mask(),
+            recommendation=results.recommendation(),
         )
 
     def continuations(self) -> Iterator[dict[str, Any]]:

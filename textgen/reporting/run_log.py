@@ -7,11 +7,12 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from textgen.checksums import with_seal
+from textgen.checksums import sha256_of, with_seal
 from textgen.errors import UserError
 from textgen.evaluation.balance import differences, retained_difference
+from textgen.evaluation.decoding.generation_config import with_generation_settings
 from textgen.evaluation.measure_model import Measurement
-from textgen.files import json_bytes
+from textgen.files import json_bytes, read_json, write_bytes
 from textgen.progress import LINE_AFTER, LINE_EVERY
 from textgen.reporting.config import TrackingConfig
 from textgen.reporting.console import step_line
@@ -199,6 +200,26 @@ class RunLog:
         if self._writes:
             self.results.write(moment, measurement)
 
+    def apply_recommendation(self, moment: str) -> None:
+        """Write the recommended strategy of a moment into ``model/generation_config.json``, if it is confirmed.
+
+        Nothing is written with ``--no-recommend``, for a strategy that transformers does not have, or into an adapter,
+        which has no such file. Written again, it is the same.
+
+        Raises:
+            UserError: a file of the model was damaged.
+        """
+        entry = self.results.recommendation().get(moment, {})
+        settings, name = entry.get("generation_config"), "model/generation_config.json"
+        wanted = self.directory.settings["recommend"] and entry.get("confirmed") and settings is not None
+        if self._writes and wanted and name in self._model_files:
+            self._check_model()
+            path = self.directory.path / name
+            content = json_bytes(with_generation_settings(read_json(path), settings))
+            write_bytes(path, content)
+            self._model_files[name] = sha256_of(content)
+            self.results.write_recommended_file(moment, name)
+
     def write_difference(self, first: str, second: str, *, seed: int) -> None:
         """Write the paired difference between two measured moments; ``seed`` is the bootstrap's.
 
@@ -235,6 +256,9 @@ class RunLog:
         mended = self.directory.mend() + [f"evaluation/{name}" for name in self.results.files.mend()]
         for name in mended:
             self._accelerator.print(f"{self.directory.path / name}: damaged during the run, so it is written again")
+        self._check_model()
+
+    def _check_model(self) -> None:
         if damaged := damaged_files(self.directory.path, self._model_files):
             raise UserError(
                 f"{self.directory.path / damaged[0]}: damaged since it was written. Run the same command again: it "

@@ -165,8 +165,10 @@ def like_human(row: Mapping[str, Any], human: Mapping[str, Any] | None, metric: 
     """Whether a strategy is not distinguishable from the human text in this metric.
 
     Decided by the corrected p value of the paired difference; without one, by whether the human value lies within the
-    interval of the strategy's value.
+    interval of the strategy's value. Never if there are too few prompts to distinguish any.
     """
+    if _indistinct(row):
+        return False
     p = finite(row.get(f"{metric}_minus_human_p"))
     if p is not None:
         return p >= SIGNIFICANCE
@@ -178,9 +180,12 @@ def like_human(row: Mapping[str, Any], human: Mapping[str, Any] | None, metric: 
 def comparison_findings(rows: Sequence[Mapping[str, Any]], other: str = HUMAN) -> list[tuple[str, str]]:
     """(metric's title, which strategies are not distinguishable from ``other``) of every metric that was compared.
 
-    ``other`` is "human" or "baseline".
+    ``other`` is "human" or "baseline". Empty if there are too few prompts to distinguish any: see
+    :func:`too_few_prompts`.
     """
-    found = []
+    found: list[tuple[str, str]] = []
+    if any(map(_indistinct, rows)):
+        return found
     for metric in METRICS:
         p_values = {row["strategy"]: finite(row.get(f"{metric.key}_minus_{other}_p")) for row in rows}
         known = {strategy: p for strategy, p in p_values.items() if p is not None}
@@ -195,6 +200,55 @@ def comparison_findings(rows: Sequence[Mapping[str, Any]], other: str = HUMAN) -
             finding = f"not distinguishable: {', '.join(alike)}"
         found.append((metric.title, finding))
     return found
+
+
+def _indistinct(row: Mapping[str, Any]) -> bool:
+    """Whether not even the largest difference would be significant."""
+    smallest = finite(row.get("smallest_p"))
+    return smallest is not None and smallest >= SIGNIFICANCE
+
+
+def too_few_prompts(rows: Sequence[Mapping[str, Any]]) -> str:
+    """That there are too few prompts to distinguish any strategy from human, and how many are enough; else empty."""
+    row = next(filter(_indistinct, rows), None)
+    if row is None:
+        return ""
+    prompts, least = row["prompts"], row["least_prompts"]
+    return (
+        f"{count(prompts)} prompt{'' if prompts == 1 else 's'}: too few to distinguish any strategy from human, "
+        f"however large the difference; {count(least)} can."
+    )
+
+
+def recommendation(by_moment: Mapping[str, Mapping[str, Any]]) -> str:
+    """The recommended strategy and its evidence in a sentence or two; empty if strategies were not compared."""
+    found = by_moment.get(moment_pair(by_moment)[1] or "", {})
+    if not found:
+        return ""
+    if not found.get("strategy"):
+        return f"No decoding strategy is recommended: {found.get('reason')}."
+    strategy, baseline = found["strategy"], found["baseline"]
+    settings = ", ".join(f"{name} {value:g}" for name, value in found["settings"].items())
+    named = f"{strategy} ({settings})" if settings else strategy
+    chose, confirm = found["prompts"]
+    if not found["confirmed"]:
+        return (
+            f"Closest to the human text on {chose} of {chose + confirm} prompts: {named}. Not confirmed: "
+            f"{found['reason']}."
+        )
+    far, near = (number(found["distances"][name][1], 2) for name in (baseline, strategy))
+    written = found.get("written_to")
+    if written:
+        ending = f" Written to {written}."
+    elif found.get("generation_config") is None:
+        ending = " transformers cannot decode in this way."
+    else:
+        ending = ""
+    return (
+        f"Recommended: {named}. Chosen on {chose} prompts and confirmed on {confirm} others: its distance from the "
+        f"human text there is {near}, that of {baseline} {far} (p = {found['closer_by_p']:.2g}), and no strategy is "
+        f"significantly closer.{ending}"
+    )
 
 
 def baseline_strategy(rows: Sequence[Mapping[str, Any]]) -> str | None:

@@ -53,6 +53,9 @@ class RunConfig:
     """Log metrics every N steps."""
     sample_every: int = 0
     """Generate sample texts every N steps, always from the same prompts and random seeds; 0: never."""
+    recommend: bool = True
+    """Write the recommended decoding strategy into model/generation_config.json, if it is confirmed. The report has it
+    in any case."""
     dry_run: bool = False
     """Check all settings and inputs, print the plan, and exit without writing anything."""
 

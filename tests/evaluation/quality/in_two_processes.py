@@ -50,11 +50,14 @@ def measure(loaded: LoadedModel, amateur: Any, judge: LoadedModel) -> dict[str, 
     prompts = sentence_prompts(loaded.tokenizer)
     config = EvaluationConfig(max_new_tokens=NEW, samples=2)
     strategies = parse_strategies("all", amateur=True)
-    rows, continuations = compare_strategies(loaded, prompts, strategies, config, seed=0, amateur=amateur, judge=judge)
+    rows, continuations, recommendation = compare_strategies(
+        loaded, prompts, strategies, config, seed=0, amateur=amateur, judge=judge
+    )
     coverage = truncation_coverage(loaded, prompts, parse_strategies("top_p,min_p,top_h"), seed=0)
     sequences = [[*prompt.token_ids, *prompt.reference_ids] for prompt in prompts]
     results = {
         "rows": rows,
+        "recommendation": recommendation,
         "continuations": [asdict(continuation) for continuation in continuations],
         "coverage": [[row[metric] for metric in METRICS] for row in coverage],
         "features": text_features(loaded, sequences).tolist(),

@@ -30,7 +30,7 @@ def run(peaked_gpt2) -> Callable[..., tuple[list, list]]:
         prompts = prompts or sentence_prompts(loaded.tokenizer)
         config = EvaluationConfig(max_new_tokens=max_new_tokens, samples=samples)
         strategies = parse_strategies(names, amateur=True)
-        return compare_strategies(loaded, prompts, strategies, config, seed=0, amateur=amateur, echo=echo)
+        return compare_strategies(loaded, prompts, strategies, config, seed=0, amateur=amateur, echo=echo)[:2]
 
     return compare
 

@@ -13,7 +13,7 @@ from textgen.evaluation.decoding.prompts import Prompt
 from textgen.evaluation.decoding.strategies import HUMAN, STRATEGIES
 from textgen.evaluation.quality import decoding_rows as rows_module
 from textgen.evaluation.quality import mauve
-from textgen.evaluation.quality.decoding_rows import continuation_nlls, decoding_rows
+from textgen.evaluation.quality.decoding_rows import continuation_nlls, decoding_rows, measure_outputs
 from textgen.evaluation.quality.judge import judge_nlls
 
 NEW = 8
@@ -86,7 +86,9 @@ def rows_of(loaded, *, judge=None, count=6, samples=1) -> dict:
         random_output(loaded.tokenizer, "top_p", count, samples, seed=3),
         random_output(loaded.tokenizer, "human", count, seed=4),
     ]
-    rows = decoding_rows(loaded, outputs, EvaluationConfig(max_new_tokens=NEW), seed=0, judge=judge)
+    config = EvaluationConfig(max_new_tokens=NEW)
+    estimates = measure_outputs(loaded, outputs, config, seed=0, judge=judge)
+    rows = decoding_rows(loaded, outputs, estimates, config, seed=0, judge=judge)
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
     return {row["strategy"]: row for row in rows}
 

@@ -15,7 +15,9 @@ from textgen.evaluation.decoding.generate import Continuation, StrategyOutput, g
 from textgen.evaluation.decoding.prompts import Prompt
 from textgen.evaluation.decoding.strategies import Strategy
 from textgen.evaluation.loaded_model import LoadedModel
-from textgen.evaluation.quality.decoding_rows import decoding_rows
+from textgen.evaluation.quality.decoding_rows import decoding_rows, measure_outputs
+from textgen.evaluation.quality.human_differences import baseline_of
+from textgen.evaluation.quality.recommendation import recommend
 from textgen.evaluation.uncertainty.bootstrap import as_json, bootstrap_ratio
 from textgen.model.contexts import evaluating
 
@@ -30,8 +32,9 @@ def compare_strategies(
     amateur: Any = None,
     judge: LoadedModel | None = None,
     echo: Callable[[str], None] | None = None,
-) -> tuple[list[dict[str, Any]], list[Continuation]]:
-    """The rows of ``decoding.json``, one per strategy and a last one for the human text; and every continuation.
+) -> tuple[list[dict[str, Any]], list[Continuation], dict[str, Any]]:
+    """The rows of ``decoding.json``, one per strategy and a last one for the human text; every continuation; and the
+    recommended strategy (see ``recommendation.py``).
 
     The same on every process. The columns are those of
     :func:`textgen.evaluation.quality.decoding_rows.decoding_rows`, and ``tokens_per_second``: the decoding speed of one
@@ -66,9 +69,13 @@ def compare_strategies(
             echo=echo,
         )
     outputs.append(human_output(loaded, prompts, config.max_new_tokens))
-    rows = decoding_rows(loaded, outputs, config, seed=seed, judge=judge)
+    estimates = measure_outputs(loaded, outputs, config, seed=seed, judge=judge)
+    rows = decoding_rows(loaded, outputs, estimates, config, seed=seed, judge=judge)
     rows = [row | _speed(output, seed) for row, output in zip(rows, outputs, strict=True)]
-    return rows, [continuation for output in outputs for continuation in output.continuations]
+    baseline = baseline_of([strategy.name for strategy in strategies])
+    ids = [prompt.id for prompt in prompts]
+    recommendation = recommend(strategies, estimates, ids, baseline=baseline, seed=seed)
+    return rows, [one for output in outputs for one in output.continuations], recommendation
 
 
 def _speed(output: StrategyOutput, seed: int) -> dict[str, Any]:

@@ -24,10 +24,31 @@ from textgen.evaluation.quality.text_metrics import cluster_numbers, estimate_co
 from textgen.evaluation.uncertainty.estimate import Estimate, estimate_of_rate, estimate_of_ratio
 from textgen.progress import progress
 
+Estimates = dict[str, dict[str, Estimate]]
+"""Strategy (or human) → metric → its estimate."""
+
+
+def measure_outputs(
+    loaded: LoadedModel,
+    outputs: Sequence[StrategyOutput],
+    config: EvaluationConfig,
+    *,
+    seed: int,
+    judge: LoadedModel | None = None,
+) -> Estimates:
+    """All metrics of each output but MAUVE; arguments as for :func:`decoding_rows`. The same on every process."""
+    estimates: Estimates = {}
+    with progress("measuring continuations", total=len(outputs), unit="strategies") as advance:
+        for output in outputs:
+            estimates[output.name] = _estimates(loaded, output, config, seed, judge)
+            advance(1)
+    return estimates
+
 
 def decoding_rows(
     loaded: LoadedModel,
     outputs: Sequence[StrategyOutput],
+    estimates: Estimates,
     config: EvaluationConfig,
     *,
     seed: int,
@@ -44,17 +65,15 @@ def decoding_rows(
         loaded: the model that wrote the continuations.
         outputs: the continuations by each strategy and by the human authors, all for the same prompts in the same
             order.
+        estimates: their metrics, from :func:`measure_outputs`.
         config: the length limit and the target interval width.
         seed: random seed of the bootstrap and of MAUVE's clustering.
         judge: a second model that scores the continuations.
     """
-    estimates: dict[str, dict[str, Estimate]] = {}
-    with progress("measuring continuations", total=len(outputs), unit="strategies") as advance:
-        for output in outputs:
-            estimates[output.name] = _estimates(loaded, output, config, seed, judge)
-            advance(1)
     samples = {output.name: len(output.prompts) / len(set(output.prompt_ids)) for output in outputs}
-    differences = difference_columns(estimates, interval_width=config.interval_width, samples_per_prompt=samples)
+    differences = difference_columns(
+        estimates, interval_width=config.interval_width, samples_per_prompt=samples, seed=seed
+    )
     mauve = _mauve(loaded, outputs, seed, judge)
     rows = []
     for output in outputs:

@@ -13,6 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
+from textgen.evaluation.quality.exchanged_self_bleu import exchanged_self_bleu
+from textgen.evaluation.quality.exchanged_sets import SetValues, exchanged_distinct, exchanged_zipf, over_samples
 from textgen.evaluation.quality.ngrams import (
     Ngram,
     distinct_n,
@@ -25,7 +27,14 @@ from textgen.evaluation.quality.ngrams import (
 )
 from textgen.evaluation.quality.self_bleu import self_bleu_scores
 from textgen.evaluation.uncertainty.bootstrap import as_json, ratio
-from textgen.evaluation.uncertainty.estimate import Estimate, estimate_of_mean, estimate_of_ratio, estimate_of_sums
+from textgen.evaluation.uncertainty.estimate import (
+    Estimate,
+    PromptParts,
+    estimate_of_mean,
+    estimate_of_ratio,
+    estimate_of_sums,
+)
+from textgen.evaluation.uncertainty.label_swap import SETS
 
 FRACTION = (0.0, 1.0)
 
@@ -49,6 +58,14 @@ class TextSet:
             sets[samples[prompt]].append(index)
             samples[prompt] += 1
         return sets
+
+    @cached_property
+    def by_prompt(self) -> list[list[str]]:
+        """The texts of each prompt."""
+        found: list[list[str]] = [[] for _ in set(self.clusters)]
+        for text, prompt in zip(self.texts, self.clusters, strict=True):
+            found[prompt].append(text)
+        return found
 
 
 Metric = Callable[[TextSet, int], Estimate]
@@ -87,11 +104,12 @@ def _seq_rep(n: int) -> Metric:
     return estimate
 
 
-def _jackknifed(statistic: SetStatistic) -> Metric:
+def _jackknifed(statistic: SetStatistic, exchanged: SetValues) -> Metric:
     """The mean of a statistic over sets of one text per prompt, with the uncertainty of the jackknife.
 
     Not of the bootstrap: drawing prompts with replacement repeats texts, which changes the number of distinct items.
     """
+    over_sets = over_samples(exchanged)
 
     def estimate(given: TextSet, seed: int) -> Estimate:
         prompts = len(set(given.clusters))
@@ -102,7 +120,8 @@ def _jackknifed(statistic: SetStatistic) -> Metric:
         if not found:
             return Estimate(0.0, 0)
         value = math.fsum(value for value, _ in found) / len(found)
-        return Estimate(value, prompts, left_out=np.mean([left_out for _, left_out in found], axis=0))
+        left_out = np.mean([left_out for _, left_out in found], axis=0)
+        return Estimate(value, prompts, left_out=left_out, parts=PromptParts(given.by_prompt, over_sets, SETS))
 
     return estimate
 
@@ -119,7 +138,7 @@ def _distinct(n: int) -> Metric:
         lost = np.bincount(exclusive, minlength=prompts)
         return distinct_n(texts, n), ratio(len(only_prompt) - lost, total.sum() - total)
 
-    metric = _jackknifed(statistic)
+    metric = _jackknifed(statistic, exchanged_distinct(n))
     return lambda given, seed: replace(metric(given, seed), limits=FRACTION)
 
 
@@ -135,12 +154,16 @@ def _zipf(texts: Sequence[str], clusters: Sequence[int], prompts: int) -> tuple[
 
 
 def _self_bleu(n: int) -> Metric:
+    over_sets = over_samples(exchanged_self_bleu(n))
+
     def estimate(given: TextSet, seed: int) -> Estimate:
         # The scores against the original set are resampled, not the texts: a resampled text would meet its own copies.
         scores = np.zeros(len(given.texts))
         for indices in given.one_per_prompt:
             scores[indices] = self_bleu_scores([given.texts[i] for i in indices], n)
-        return _estimate_of_exact_mean(scores, given, seed)
+        # Exchanged are the texts, as each changes the scores of the others.
+        parts = PromptParts(given.by_prompt, over_sets, SETS)
+        return replace(_estimate_of_exact_mean(scores, given, seed), parts=parts)
 
     return estimate
 
@@ -167,7 +190,7 @@ TEXT_METRICS: dict[str, Metric] = {
     "distinct_2": _distinct(2),
     "distinct_3": _distinct(3),
     "self_bleu_4": _self_bleu(4),
-    "zipf": _jackknifed(_zipf),
+    "zipf": _jackknifed(_zipf, exchanged_zipf),
     "length": _length,  # mean number of tokens
 }
 
@@ -177,8 +200,8 @@ def text_estimates(
 ) -> dict[str, Estimate]:
     """The estimate of every metric of :data:`TEXT_METRICS`, by its name.
 
-    Estimates of two strategies over the same prompts in the same order with the same seed can be subtracted. All values
-    are finite: with no texts, diversity is 1 and everything else 0; with one text, intervals have no width.
+    Estimates of two strategies over the same prompts in the same order can be compared. All values are finite: with no
+    texts, diversity is 1 and everything else 0; with one text, intervals have no width.
 
     Args:
         texts: the continuations.

@@ -2,6 +2,7 @@
 
 Read in this order: ``bootstrap.py`` (intervals by resampling items), ``rates.py`` (intervals of rates, also near 0 and
 1), ``estimate.py`` (a value with everything that its interval and paired differences are computed from),
-``significance.py`` (differences: intervals, p values, Holm's correction, required numbers of prompts or samples).
-``student_t.py`` and ``beta.py`` are the distributions behind them.
+``label_swap.py`` (paired differences: the exact test and its interval), ``significance.py`` (corrections for several
+comparisons, required numbers of prompts or samples). ``student_t.py`` and ``beta.py`` are the distributions behind
+them.
 """

@@ -1,13 +1,15 @@
 """An estimate: a value with everything that its interval, and its paired difference from another, are computed from.
 
 The item is the prompt: prompts were drawn independently of each other, continuations of one prompt were not. Two
-estimates over the same prompts with the same seed use the same resamples, so their difference, taken resample by
-resample, is free of what makes a prompt hard for both.
+estimates over the same prompts are compared by exchanging their texts, prompt by prompt (``label_swap.py``), so their
+difference is free of what makes a prompt hard for both.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,7 +24,36 @@ from textgen.evaluation.uncertainty.bootstrap import (
     ratio,
     resampled_sums,
 )
+from textgen.evaluation.uncertainty.label_swap import SUMS, Effort
 from textgen.evaluation.uncertainty.rates import rate_interval
+
+Exchanged = Callable[[Sequence[Any], Sequence[Any], np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""From the parts of two sides, one part per prompt, and the prompts that are swapped in each arrangement, bool
+[arrangements, prompts], to the values of both sides in each arrangement, [arrangements] each."""
+
+
+@dataclass(frozen=True)
+class PromptParts:
+    """What a value is computed from, prompt by prompt, so that it can be computed for other sets of texts.
+
+    Attributes:
+        parts: one part per prompt: its sums, its texts.
+        exchanged: computes the values of two sides that exchanged the parts of some prompts.
+        effort: in how many arrangements.
+    """
+
+    parts: Sequence[Any]
+    exchanged: Exchanged
+    effort: Effort = SUMS
+
+    def of(self, prompts: Sequence[int]) -> "PromptParts":
+        """The same for some of the prompts, given by their numbers."""
+        return PromptParts([self.parts[prompt] for prompt in prompts], self.exchanged, self.effort)
+
+    def value(self) -> float:
+        """The value over these prompts."""
+        nothing_swapped = np.zeros((1, len(self.parts)), dtype=bool)
+        return float(self.exchanged(self.parts, self.parts, nothing_swapped)[0][0])
 
 
 @dataclass(frozen=True)
@@ -39,6 +70,7 @@ class Estimate:
             None if unknown.
         limits: the smallest and largest possible value; intervals are cut off there.
         rate_bounds: the interval of a rate (see ``rates.py``), which replaces the one from ``replicates``.
+        parts: what the value is computed from, for comparisons with another estimate over the same prompts.
     """
 
     value: float
@@ -48,6 +80,7 @@ class Estimate:
     sampling_variance: float | None = None
     limits: Interval = (-math.inf, math.inf)
     rate_bounds: Interval | None = None
+    parts: PromptParts | None = None
 
     def interval(self) -> Interval:
         """95 % interval: that of the rate, or percentiles of the replicates, or the jackknife's.
@@ -97,8 +130,32 @@ def estimate_of_sums(
         value = float(statistic(total)[0])
     prompts = len(set(clusters))
     return Estimate(
-        value, prompts, replicates, sampling_variance=_sampling_variance(statistic(total - items), clusters, prompts)
+        value,
+        prompts,
+        replicates,
+        sampling_variance=_sampling_variance(statistic(total - items), clusters, prompts),
+        parts=PromptParts(list(_means(items, clusters, prompts)), functools.partial(exchanged_sums, statistic)),
     )
+
+
+def exchanged_sums(
+    statistic: Callable[[np.ndarray], np.ndarray], a: Sequence[Any], b: Sequence[Any], swapped: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A function of sums over prompts, in each arrangement (see :data:`Exchanged`); a part is a row of summands."""
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    moved = swapped.astype(np.float64) @ (second - first)
+    return statistic(first.sum(axis=0) + moved), statistic(second.sum(axis=0) - moved)
+
+
+def _means(items: np.ndarray, clusters: Sequence[int], prompts: int) -> np.ndarray:
+    """The mean of each prompt's rows of ``items`` [continuations, columns]: [prompts, columns].
+
+    Means, so that a prompt weighs the same on both sides, however many samples each has of it.
+    """
+    numbers = np.asarray(clusters, dtype=np.int64)
+    sums = np.zeros((prompts, items.shape[1]))
+    np.add.at(sums, numbers, items)
+    return sums / np.bincount(numbers, minlength=prompts)[:, None]
 
 
 def estimate_of_ratio(

@@ -13,6 +13,7 @@ from textgen.reporting.wording import (
     comparison_findings,
     like_human,
     prompts_needed,
+    too_few_prompts,
 )
 
 HARDEST_SHOWN = 12
@@ -91,6 +92,7 @@ def decoding_table(moment: str, rows: Sequence[Mapping[str, Any]], metrics: Sequ
         "rows": table,
         "continuations": "–".join(count(size) for size in sorted({min(sizes), max(sizes)})) if sizes else "",
         "findings": [(other, findings) for other, findings in compared_with if findings],
+        "too_few_prompts": too_few_prompts(rows),
         "prompts_needed": prompts_needed(rows),
         "no_mauve": next(
             (row["mauve_reason"] for row in rows if row.get("strategy") != HUMAN and row.get("mauve_reason")), None
