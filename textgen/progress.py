@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from textgen.launch_environment import is_main_process
 from textgen.terminal import shown, styled
@@ -29,6 +29,20 @@ LINE_AFTER, LINE_EVERY = 10.0, 30.0
 
 _REDRAW = 0.2  # seconds between two states of the bar
 _screen = threading.Lock()  # held while a bar is on the terminal, which has room for one
+
+
+class OnScreen(Protocol):
+    """What is on the terminal between bars."""
+
+    def show(self) -> None:
+        """Draw it."""
+
+    def hide(self) -> None:
+        """Remove it, and give the terminal back as it was."""
+
+
+ON_SCREEN: list[OnScreen] = []
+"""What is on the terminal now: it makes room for a bar, and comes back."""
 
 
 @contextmanager
@@ -48,7 +62,7 @@ def progress(work: str, *, total: float | None = None, unit: str = "") -> Iterat
         yield task.advance
         return
     finished = threading.Event()
-    show = _draw_bar if _is_terminal() else _print_lines
+    show = _draw_bar if is_terminal() else _print_lines
     thread = threading.Thread(target=show, args=(task, finished), daemon=True)
     thread.start()
     try:
@@ -75,7 +89,8 @@ class _Task:
         return status(self.done, self.total, self.unit, time.monotonic() - self.start)
 
 
-def _is_terminal() -> bool:
+def is_terminal() -> bool:
+    """Whether progress goes to a terminal that can redraw lines."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
@@ -89,31 +104,64 @@ def _print_lines(task: _Task, finished: threading.Event) -> None:
 def _draw_bar(task: _Task, finished: threading.Event) -> None:
     if finished.wait(BAR_AFTER) or not _screen.acquire(blocking=False):
         return
+    panels = [*ON_SCREEN]
     try:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
+
+        for panel in panels:
+            panel.hide()
 
         bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),  # what the texts leave
             TextColumn("{task.fields[status]}", markup=False),
-            console=Console(file=styled(sys.stderr)),
+            console=terminal_console(),
             auto_refresh=False,
             transient=True,
             expand=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        with bar, _lines_above(bar.console):
+        ON_SCREEN.append(_Bar(bar))
+        with bar, lines_above(bar.console):
             drawn = bar.add_task(task.work, total=task.total, status="")
             while not finished.wait(_REDRAW):
                 bar.update(drawn, completed=task.done, status=task.status(), refresh=True)
     finally:
+        ON_SCREEN[:] = panels
+        for panel in panels:
+            panel.show()
         _screen.release()
 
 
+@dataclass(frozen=True)
+class _Bar:
+    """A bar of rich, as something that can be removed from the terminal."""
+
+    bar: Any
+
+    def show(self) -> None:
+        self.bar.start()
+
+    def hide(self) -> None:
+        self.bar.stop()
+
+
+def leave_terminal() -> None:
+    """Remove what is on the terminal, before the process ends: rich hides the cursor meanwhile."""
+    while ON_SCREEN:
+        ON_SCREEN.pop().hide()
+
+
+def terminal_console() -> Any:
+    """A console of rich for the terminal that progress is shown on."""
+    from rich.console import Console
+
+    return Console(file=styled(sys.stderr))
+
+
 @contextmanager
-def _lines_above(console: Any) -> Iterator[None]:
+def lines_above(console: Any) -> Iterator[None]:
     """Inside, lines for a terminal go through the bar, which moves down; those for a file must not end up there."""
     from rich.file_proxy import FileProxy
 

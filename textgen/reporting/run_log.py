@@ -18,6 +18,7 @@ from textgen.reporting.config import TrackingConfig
 from textgen.reporting.console import step_line
 from textgen.reporting.earlier_end import remove_earlier_end
 from textgen.reporting.jsonl import StepRecord
+from textgen.reporting.live_panel import LivePanel
 from textgen.reporting.publish import publish
 from textgen.reporting.results import RETAINED, EvaluationResults
 from textgen.reporting.tracking.tracker import NoTracker, Tracker, start_tracker
@@ -68,6 +69,7 @@ class RunLog:
         self._model_files: dict[str, str] = {}
         self._tracker: Tracker = NoTracker()
         self._seconds, self._targets, self._logged_step = 0.0, 0, 0  # since the last row, and the step of that row
+        self._panel: LivePanel | None = None  # while it trains, on a terminal
         self._last_step, self._next_line = 0, 0.0  # the last step, and when one is printed that is not logged
         accelerator.wait_for_everyone()  # every process has checked the directory before one changes it
         directory.created = not self._writes  # by the main process, for all; which does it here
@@ -113,6 +115,7 @@ class RunLog:
         metrics = self._metrics.read()
         self._check_complete(metrics)
         self.directory.write_status("running", step=state.step)
+        self._panel = LivePanel.start(self.total_steps)
         for row in metrics:
             self._tracker.log(row)
         self._tracker.log_samples(self._samples.read())
@@ -150,7 +153,9 @@ class RunLog:
         self._seconds += result.seconds
         self._targets += result.targets
         self._last_step += 1
-        if self._writes and not result.skipped and time.monotonic() >= self._next_line:
+        if self._panel and not result.skipped:
+            self._panel.add_step(self._last_step, result.loss)
+        elif self._writes and not result.skipped and time.monotonic() >= self._next_line:
             self._print({"step": self._last_step, "train/loss": result.loss})
 
     def log(self, row: Mapping[str, Any]) -> None:
@@ -170,6 +175,11 @@ class RunLog:
         step, speed, left = row["step"], None, None
         if self._seconds:
             speed, left = self._speed(), (self.total_steps - step) * self._seconds / (step - self._logged_step)
+        if self._panel:
+            memory = peak_memory_bytes(self._accelerator)
+            self._panel.log(row, speed=speed, left=left, memory=memory)
+            if "eval/loss" not in row:  # only these lines stay above the panel
+                return
         self._accelerator.print(step_line(row, self.total_steps, tokens_per_second=speed, seconds_left=left))
         self._next_line = time.monotonic() + LINE_EVERY
 
@@ -182,12 +192,17 @@ class RunLog:
         if self._writes:
             for row in rows:
                 self._samples.append(row)
+            if self._panel:
+                self._panel.show_sample(rows)
             self._tracker.log_samples(rows)
 
     def seal_model(self, directory: Path) -> None:
         """Remember what was written to ``model/``: :meth:`finish` checks that it is still the same."""
         if self._writes:
             self._model_files = hash_model(directory)
+            if self._panel:
+                self._panel.close()
+                self._panel = None
 
     def log_event(self, event: dict[str, Any]) -> None:
         """Log a row of ``events.jsonl``: see :mod:`textgen.training.step_events`."""

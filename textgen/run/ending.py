@@ -17,6 +17,7 @@ from textgen import signals
 from textgen.background import finish_background_work
 from textgen.errors import Diverged, Preempted, UserError
 from textgen.launch_environment import is_main_process, world_size
+from textgen.progress import leave_terminal
 from textgen.run.directory import RunDirectory
 from textgen.run.peers import FAILED, STOP, News, Peers
 
@@ -174,6 +175,7 @@ class Ending:
         prefix: str = "error: ",
         step: int | None = None,
     ) -> None:
+        leave_terminal()
         if reports:
             print(f"{prefix}{message}", file=sys.stderr, flush=True)
             self._record(state, exit_code, message, step)
@@ -208,6 +210,7 @@ def _describe(error: Exception) -> str:
 
 
 def _leave(code: int) -> NoReturn:
+    leave_terminal()
     finish_background_work(_BACKGROUND_SECONDS)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -5,9 +5,11 @@ import sys
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from textgen import __version__
 from textgen.config import parse
 from textgen.disk import disk_errors
 from textgen.errors import Diverged, Preempted, UserError
+from textgen.launch_environment import is_main_process
 from textgen.run.allocator import preload_allocator
 from textgen.run.directory import RunDirectory
 from textgen.run.ending import start_ending
@@ -43,6 +45,8 @@ def run_recipe(config_class: type[C], main: Callable[[C, RunDirectory], None], *
         ending.listen()
         config = parse(config_class, description=_first_paragraph(description))
         ending.directory = directory = config.directory()
+        if is_main_process():
+            print(f"textgen {__version__}, into {directory.path}: loading libraries …", flush=True)
         with disk_errors(lambda: directory.path if directory.created else None):
             main(config, directory)
     except (UserError, Diverged) as error:
