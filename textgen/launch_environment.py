@@ -34,8 +34,8 @@ def world_size() -> int:
 
 def is_main_process() -> bool:
     """Whether this is the process that prints and writes; known before torch.distributed is set up."""
-    rank, size = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")), os.environ.get("WORLD_SIZE", "1")
-    if not rank.isdecimal() or ("RANK" in os.environ and size.isdecimal() and int(rank) >= int(size)):
+    rank, size = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")), os.environ.get("WORLD_SIZE", "")
+    if not rank.isdecimal() or (size.isdecimal() and "RANK" in os.environ and int(rank) >= int(size)):
         return True  # an invalid rank is an error, which somebody has to print
     return rank == "0"
 
