@@ -75,7 +75,7 @@ def test_no_number_is_cut_off(evaluation, width):
 def test_perplexity_table_breaks_no_interval(evaluation, width):
     text = printed(print_perplexity, evaluation["perplexity"], width=width)
     for moment in ("before", "after"):
-        for name, digits in (("bits_per_byte", 3), ("token_perplexity", 2), ("word_perplexity", 2)):
+        for name, digits in (("bits_per_byte", 3), ("token_perplexity", 2)):
             low, high = evaluation["perplexity"][moment][f"{name}_interval"]
             assert f"({low:,.{digits}f}–{high:,.{digits}f})" in text
     assert max(map(len, text.splitlines())) <= width

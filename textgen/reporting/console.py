@@ -28,12 +28,17 @@ from textgen.reporting.wording import (
 )
 from textgen.terminal import shown, styled
 
-WIDTH = 100
+WIDTH = 80
 
 # The columns that fit; the report has all of them, with intervals.
-_PERPLEXITIES = ("bits_per_byte", "token_perplexity", "word_perplexity")
-_METRICS = ("diversity", "nll", "rep_4", "self_bleu_4", "length", "tokens_per_second")
+_PERPLEXITIES = ("bits_per_byte", "token_perplexity")
+_METRICS = ("diversity", "nll", "rep_4", "self_bleu_4", "length")
 _WITH_INTERVAL = ("diversity", "nll")
+
+
+def print_headline(text: str, console: Console | None = None) -> None:
+    """Print what was learned, in one sentence."""
+    (console or _console()).print(Text("\n" + shown(text), style="bold"))
 
 
 def print_perplexity(perplexity: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
@@ -76,15 +81,12 @@ def _perplexity_table(perplexity: Mapping[str, Mapping[str, Any]], separator: st
 
 
 def print_decoding(decoding: Mapping[str, Sequence[Mapping[str, Any]]], console: Console | None = None) -> None:
-    """Print the contents of decoding.json: one table per moment, with ``*`` at the values closest to the human row."""
+    """Print the last model's part of decoding.json as a table, with ``*`` at the values closest to the human row."""
     console = console or _console()
-    for moment in moments(decoding):
-        rows = decoding[moment]
-        if not rows:
-            continue
-        _print_table(console, partial(_decoding_table, moment, rows, whole_names=console.width >= 80))
-        if moment == moment_pair(decoding)[1]:
-            _print_findings(rows, console)
+    last = moment_pair(decoding)[1]
+    if last and (rows := decoding[last]):
+        _print_table(console, partial(_decoding_table, last, rows, whole_names=console.width >= WIDTH))
+        _print_findings(rows, console)
 
 
 def print_recommendation(by_moment: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
@@ -125,7 +127,7 @@ def _print_findings(rows: Sequence[Mapping[str, Any]], console: Console) -> None
         console.print(Text("  Differences from human (paired over prompts, corrected for their number):"))
     for title, finding in findings:
         console.print(Padding(Text(shown(f"{title}: {finding}")), (0, 0, 0, 4)))
-    if needed := prompts_needed(rows):
+    if needed := prompts_needed(rows, only="diversity"):
         console.print(Padding(Text(shown(needed)), (0, 0, 0, 2)))
 
 

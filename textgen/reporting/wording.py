@@ -256,9 +256,9 @@ def baseline_strategy(rows: Sequence[Mapping[str, Any]]) -> str | None:
     return next((str(row["baseline"]) for row in rows if row.get("baseline")), None)
 
 
-def prompts_needed(rows: Sequence[Mapping[str, Any]]) -> str:
+def prompts_needed(rows: Sequence[Mapping[str, Any]], *, only: str | None = None) -> str:
     """The number of prompts at which every strategy's difference from human has an interval of the requested width
-    (``interval_width``, as a share of the human value), per metric; empty if that is not known."""
+    (``interval_width``, as a share of the human value), per metric, or for one only; empty if that is not known."""
     human = next((row for row in rows if row.get("strategy") == HUMAN), {})
     width = next((row["interval_width"] for row in rows if finite(row.get("interval_width"))), None)
     prompts = next((row["prompts"] for row in rows if finite(row.get("prompts"))), None)
@@ -266,6 +266,8 @@ def prompts_needed(rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     needs = []
     for metric in METRICS:
+        if only not in (None, metric.key):
+            continue
         needed = [n for row in rows if (n := finite(row.get(f"{metric.key}_prompts_needed"))) is not None]
         if needed and finite(human.get(metric.key)):
             most = max(needed)
