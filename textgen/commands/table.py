@@ -24,7 +24,10 @@ class Command:
 
 
 COMMANDS = {
-    "replay": Command("textgen.commands.replay", "upload the record of a run to Weights & Biases, now or again"),
+    "dashboard": Command(
+        "textgen.commands.dashboard", "make a Weights & Biases workspace, or a report on a run or two"
+    ),
+    "replay": Command("textgen.commands.replay", "send the record of a run to Weights & Biases or another tracker"),
 }
 
 
