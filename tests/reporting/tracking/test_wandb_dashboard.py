@@ -22,7 +22,7 @@ class Run(SimpleNamespace):
     """A stand-in for a W&B run that remembers the keys of what is logged."""
 
     def __init__(self) -> None:
-        super().__init__(keys=set(), summary={}, resumed=False, id="abc")
+        super().__init__(keys=set(), summary={}, resumed=False, offline=False, id="abc")
 
     def log(self, values: dict[str, Any]) -> None:
         self.keys |= values.keys()

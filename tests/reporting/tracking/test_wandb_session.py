@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from wandb_server import Events, no_server, steps, stub, without_account
 
-from textgen.files import json_line, write_bytes
+from textgen.files import json_line, write_bytes, write_json
 from textgen.reporting.jsonl import read_rows
 from textgen.reporting.results import RunFiles
 from textgen.reporting.tracking.rows import logged_values, tracked_rows
@@ -324,11 +324,15 @@ def test_a_resumed_offline_run_is_one_run_to_sync(run_dir):
     rows = run_dir / "metrics.jsonl"
     every = rows.read_bytes()
     rows.write_bytes(b"".join(every.splitlines(keepends=True)[:20]))
+    write_json(run_dir / "status.json", {"state": "failed", "exit_code": 3, "message": "the loss is not finite"})
     mirror(run_dir, "offline", action="stop twice")
     [first] = (run_dir / "wandb").glob("offline-run-*")
     with stub() as (environment, events):
         sync(first, environment, run_dir)
         assert steps(events) == [*range(10, 201, 10)]
+        [alert] = operations(events, "NotifyScriptableRunAlert")
+        assert (alert["title"], alert["severity"]) == ("Training diverged", "ERROR")
+        assert alert["text"] == "run: the loss is not finite"
         rows.write_bytes(every)
         mirror(run_dir, "offline")
         [second] = set((run_dir / "wandb").glob("offline-run-*")) - {first}

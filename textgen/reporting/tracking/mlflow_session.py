@@ -19,8 +19,9 @@ _STATUS = {"done": "FINISHED", "preempted": "KILLED"}
 
 
 def prepare_mlflow() -> None:
-    """Before the library is imported: nothing is reported to its makers unless the user asks for it."""
+    """Before the library is imported: nothing is reported to its makers, or printed, unless the user asks for it."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 
 def start_mlflow(
