@@ -64,8 +64,8 @@ class WandbSession:
         # A resumed run reports what the server already has. An offline run gets every row again, except those that were
         # synced since, and continues their numbers.
         known = run.summary if run.resumed else synced_before(run) if run.offline else {}
-        if "_step" in known and not run.resumed:
-            run.log({}, step=int(known["_step"]) + 1, commit=False)
+        if not run.resumed and (last := _step(known.get("_step"))) >= 0:
+            run.log({}, step=last + 1, commit=False)
         self.logged_step, self.sampled_step = _step(known.get(STEP)), _step(known.get(SAMPLED))
         self._run, self._tracked, self._samples = run, tracked, SamplesTable()
 
