@@ -31,6 +31,10 @@ options = parser.parse_args()
 PROJECT = {"name": "p", "entity": {"name": "e"}}
 PRINTING = threading.Lock()
 ARTIFACTS: dict[str, dict[str, Any]] = {}
+VIEWS: dict[str, dict[str, Any]] = {}
+LAST_PAGE = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+A_PROJECT = {"__typename": "Project", "id": "1", "name": "plays", "entityName": "me", "isBenchmark": False}
+A_PROJECT |= {"createdAt": "2026-01-01T00:00:00", "user": None}
 
 
 class Run:
@@ -85,6 +89,15 @@ def resume_status(name: str) -> dict[str, Any]:
         return {"model": None}
     entity = {"id": "e", "name": "e"}
     return {"model": {"id": "p", "name": "p", "entity": entity, "bucket": run.bucket(name) | run.tails()}}
+
+
+def upserted(given: dict[str, Any]) -> dict[str, Any]:
+    """A workspace or a report, by its id if it has one."""
+    name = given.get("id") or f"view-{len(VIEWS)}"
+    known = {key: given.get(key) for key in ("name", "displayName", "type", "spec", "description")}
+    project = {"name": given.get("projectName"), "entityName": given.get("entityName")}
+    VIEWS[name] = known | {"id": name, "project": project, "createdAt": "2026-01-01T00:00:00", "updatedAt": None}
+    return {"upsertView": {"view": VIEWS[name], "inserted": not given.get("id")}}
 
 
 def created(given: dict[str, Any]) -> dict[str, Any]:
@@ -189,6 +202,11 @@ class Stub(BaseHTTPRequestHandler):
             "ArtifactType": {"project": {"artifact": None}},
             "RunResumeStatus": resume_status(variables.get("name", "")),
             "UpsertBucket": {"upsertBucket": {"bucket": bucket, "inserted": not run_of(run).summary}},
+            "Views": {"project": {"allViews": {"edges": [{"node": view} for view in VIEWS.values()]}}},
+            "UpsertView2": upserted(variables) if name == "UpsertView2" else {},
+            "upsertView": upserted(variables) if name == "upsertView" else {},
+            "ProjectInternalId": {"project": {"internalId": "UHJvamVjdDox"}},
+            "GetProjects": {"models": {"pageInfo": LAST_PAGE, "edges": [{"node": A_PROJECT}]}},
             "RunRows": {"project": {"run": attributes}},
             "CreateRunFiles": {"createRunFiles": {"runID": "bucket", "uploadHeaders": [], "files": files}},
             "CreateArtifact": {"createArtifact": {"artifact": artifact}},
