@@ -1,12 +1,13 @@
 """What Weights & Biases costs a run, with a server that works, fails or dies.
 
-    python benchmarks/tracking.py --only rows
+    python benchmarks/tracking.py --only rows --trackers tensorboard trackio mlflow
     python benchmarks/tracking.py --only runs --rounds 5
 
 Rows: what the tracker alone costs, in CPU time of this process and of W&B's own: once, for its start, and for each row,
-sent 20 times a second; and how long a call keeps the caller. Runs: the bundled model is fine-tuned on the bundled text,
-with a row of metrics in every step, ten times as many as by default. Runs take turns; training is timed from step 21,
-without W&B's start, to the last row, and the ending is how long a run waits for W&B after that (at most 5 s here).
+sent 20 times a second; and how long a call keeps the caller. The same for other trackers, which need no server. Runs:
+the bundled model is fine-tuned on the bundled text, with a row of metrics in every step, ten times as many as by
+default. Runs take turns; training is timed from step 21, without W&B's start, to the last row, and the ending is how
+long a run waits for W&B after that (at most 5 s here).
 Ratios to a run with `--track none` are those of the medians, with the range over rounds in brackets.
 
 The server is the stub of the tests, in a process of its own.
@@ -30,6 +31,9 @@ ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "finetune.py"
 STUB = ROOT / "tests/reporting/tracking/wandb_stub.py"
 FLAGS = "--skip-decoding --evaluation-tokens 1000 --evaluate-every 0 --checkpoint-every 0 --log-every 1 --threads 1"
+ROW = {"train/loss": 2.5, "train/learning_rate": 1e-3, "train/grad_norm": 0.5, "train/tokens": 4096}
+ROW |= {"system/tokens_per_second": 900.0, "system/seconds_per_step": 0.5, "system/peak_memory_bytes": 1e9}
+ROW |= {"system/evaluation_share": 0.1, "system/saving_share": 0.01}
 FIRST = 21  # step from which training is timed: W&B has started by then, unless its server does not answer
 SERVERS: dict[str, list[str] | None] = {
     "works": [],
@@ -50,15 +54,16 @@ def cpu_seconds() -> float:
     return time.process_time() + sum(times.user + times.system for times in children)
 
 
-def timed_rows(rows: int) -> None:
+def timed_rows(rows: int, tracker: str) -> None:
     """Send rows to the tracker in this process, and print what its start, the rows and the ending took."""
-    from textgen.reporting.tracking.wandb_mirror import WandbMirror
+    from textgen.reporting.config import TrackingConfig
+    from textgen.reporting.tracking.rows import TrackedRun
+    from textgen.reporting.tracking.tracker import start_mirrors
 
     with tempfile.TemporaryDirectory() as folder:
         start = cpu_seconds()
-        mirror = WandbMirror.start(
-            Path(folder), {}, run_id="abc", project="p", mode="online", name="n", echo=lambda line: None, timeout=5
-        )
+        config = TrackingConfig(track=tracker, wandb_project="p", wandb_mode="online", wandb_timeout=5)
+        [mirror] = start_mirrors(TrackedRun(Path(folder) / "run", {}, {}, "abc"), config, lambda line: None)
         while not mirror.has_started:
             time.sleep(0.1)
         time.sleep(5)  # until the service is idle
@@ -66,12 +71,12 @@ def timed_rows(rows: int) -> None:
         for step in range(rows):
             time.sleep(0.05)
             called = time.perf_counter()
-            mirror.log({"step": step, "train/loss": 2.5, "train/learning_rate": 1e-3, "train/grad_norm": 0.5})
+            mirror.log({"step": step, **ROW})
             calls.append(time.perf_counter() - called)
         time.sleep(5)
         cpu = cpu_seconds() - began
         ending = time.perf_counter()
-        mirror.finish(Path(folder))
+        mirror._end({"state": "done", "exit_code": 0}, 5)
         found = {"start": began - start, "row": cpu / rows, "call": statistics.median(calls), "longest": max(calls)}
         print(json.dumps(found | {"ending": time.perf_counter() - ending}), flush=True)
         os._exit(0)
@@ -151,11 +156,12 @@ def measure_run(name: str, steps: int) -> dict[str, float]:
         return measure(name, ["--run", *FLAGS.split(), "--steps", str(steps), "--run-dir", f"{folder}/run", *tracking])
 
 
-def print_rows(names: list[str], rows: int) -> None:
+def print_rows(names: list[str], trackers: list[str], rows: int) -> None:
     print("| server | start, CPU s | a row, CPU ms | a call, median | the longest call | waited at the end |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for name in names:
-        found = measure(name, ["--rows", str(rows)])
+    for name in (*names, *trackers):
+        tracker = ["--tracker", name] if name in trackers else []
+        found = measure(name, ["--rows", str(rows), *tracker])
         call, longest = (f"{1000 * found[key]:.3f} ms" for key in ("call", "longest"))
         print(
             f"| {name} | {found['start']:.1f} | {1000 * found['row']:.2f} | {call} | {longest} "
@@ -198,12 +204,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--servers", nargs="*", default=list(SERVERS), choices=list(SERVERS))
+    parser.add_argument("--trackers", nargs="*", default=[], choices=("tensorboard", "trackio", "mlflow"))
     parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--tracker", default="wandb", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.rows:
-        timed_rows(arguments.rows)
+        timed_rows(arguments.rows, arguments.tracker)
     if arguments.only != "runs":
-        print_rows(arguments.servers, 600)
+        print_rows(arguments.servers, arguments.trackers, 600)
     if arguments.only != "rows":
         print_runs(arguments.servers, arguments.steps, arguments.rounds)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 _NAME = "textgen background work"
+_before_end: list[Callable[[], None]] = []
 _NICENESS = 5  # of the thread: on a busy machine, the foreground goes first
 
 
@@ -61,6 +62,11 @@ class BackgroundTask:
             self._error = error
 
 
+def before_end(work: Callable[[], None]) -> None:
+    """Have :func:`finish_background_work` call a function, which must not take long, after everything else."""
+    _before_end.append(work)
+
+
 def finish_background_work(seconds: float | None = None) -> None:
     """Wait for what is still running, before a process ends by ``os._exit``, which does not wait.
 
@@ -70,3 +76,5 @@ def finish_background_work(seconds: float | None = None) -> None:
     for thread in threading.enumerate():
         if thread.name == _NAME:
             thread.join(seconds)
+    while _before_end:
+        _before_end.pop()()

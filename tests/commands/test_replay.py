@@ -11,6 +11,7 @@ from wandb_server import KEY, ROOT, no_server, without_account
 
 from textgen.commands.replay import ReplayConfig, UploadConfig, check_is_run, main
 from textgen.errors import UserError
+from textgen.reporting.tracking import replay as replay_module
 from textgen.reporting.tracking.replay import read_run
 from textgen.run.lock import LOCK_FILE
 
@@ -38,7 +39,7 @@ def test_what_is_no_run_is_refused(tmp_path):
 
 
 def test_the_time_limit_must_be_positive(run_dir):
-    assert refused(str(run_dir), None, "offline", 0).startswith("--wandb-timeout 0: must be at least 1.")
+    assert refused(str(run_dir), "wandb", None, "offline", 0).startswith("--wandb-timeout 0: must be at least 1.")
 
 
 @pytest.mark.parametrize("kept", [0, 1])
@@ -73,7 +74,7 @@ def test_a_run_that_another_process_writes_is_left_alone(run_dir):
     ],
 )
 def test_a_damaged_file_is_named_before_anything_is_sent(run_dir, name, content, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setattr(replay_module, "start_mirrors", lambda *args, **options: pytest.fail("too early"))
     (run_dir / name).parent.mkdir(exist_ok=True)
     (run_dir / name).write_bytes(content)
     assert refused(str(run_dir)).startswith(str(run_dir / name))
@@ -92,5 +93,5 @@ def test_a_server_that_cannot_be_reached_is_a_message(run_dir, tmp_path):
         )
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {run_dir}: not uploaded: W&B disabled for this run: ")
-    assert "Repeat the command when W&B can be reached" in done.stderr
+    assert "Repeat the command when it can be reached" in done.stderr
     assert "Traceback" not in done.stderr

@@ -93,6 +93,8 @@ SUB_PACKAGES: dict[str, tuple[str, ...]] = {
     "textgen.reporting.tracking": (
         "textgen.reporting.columns",
         "textgen.reporting.config",
+        "textgen.reporting.figures",
+        "textgen.reporting.formatting",
         "textgen.reporting.results",
     ),
 }

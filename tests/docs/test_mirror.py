@@ -20,8 +20,8 @@ TESTED_ELSEWHERE = {
     "evaluation/perplexity/token_windows.py": "tests/evaluation/perplexity/test_windows.py",
     "reporting/config.py": "tests/reporting/tracking/test_tracker.py",
     "reporting/publish.py": "tests/reporting/test_run_log.py",
-    "reporting/tracking/wandb_results.py": "tests/reporting/tracking/test_wandb_mirror.py",
-    "reporting/tracking/wandb_run.py": "tests/reporting/tracking/test_wandb_mirror.py",
+    "reporting/tracking/wandb_results.py": "tests/reporting/tracking/test_wandb_session.py",
+    "reporting/tracking/wandb_run.py": "tests/reporting/tracking/test_wandb_session.py",
     "training/checkpoint_reader.py": "tests/training/test_checkpoints.py",
     "training/distributed/deepspeed_zero.py": "tests/recipes/test_engine.py",
 }

@@ -71,6 +71,7 @@ def run(python, tmp_path):
 def test_a_whole_run_writes_no_secret(run, address, tmp_path, tracking) -> None:
     url = f"{address}/texts.txt?rows=5&access_token={TOKEN}"
     flags = [flag for flag in QUICK if flag not in ("--wandb-mode", "disabled")] if tracking else list(QUICK)
+    flags += ["--track", "wandb,tensorboard,trackio,mlflow"] if tracking else []
     flags += ["--strategies", "greedy", "--sample-every", "3", "--data", url, "--retain-data", f"{address}/texts.txt"]
     code, printed = run("finetune", *flags, "--run-dir", "run", "--validation-data", f"{url}&sig={OTHER}")
     assert code == 2, "all of it is also in --data"
@@ -87,7 +88,9 @@ def test_a_whole_run_writes_no_secret(run, address, tmp_path, tracking) -> None:
     _, more = run("finetune", *flags, "--run-dir", "run")
     assert "already complete" in more
     printed += more
+    assert not tracking or ((tmp_path / "mlflow").is_dir() and (tmp_path / "trackio").is_dir())
     kept = [tmp_path / name for name in ("run", "cache", "wandb-CACHE", "wandb-DATA", "wandb-CONFIG")]
+    kept += [tmp_path / name for name in ("mlflow", "trackio")]
     assert (tmp_path / "cache/downloads").is_dir()
     assert not leaks(*(place for place in kept if place.exists()), printed=printed)
 

@@ -2,10 +2,11 @@
 
 
 class Tracker:
-    """Remembers its calls."""
+    """Remembers its calls; what a row has of the record in ``rows``, and of the system in ``system``."""
 
     def __init__(self, events):
         self.events, self.started, self.rows, self.samples = events, None, [], []
+        self.system = []
         self.at_finish = lambda run_dir: None
 
     def start(self, directory, config, echo):
@@ -14,7 +15,8 @@ class Tracker:
 
     def log(self, row):
         self.events.append("tracker")
-        self.rows.append(row)
+        self.rows.append({key: value for key, value in row.items() if not key.startswith("system/")})
+        self.system.append({key: value for key, value in row.items() if key.startswith("system/")})
 
     def log_samples(self, rows):
         self.samples += rows

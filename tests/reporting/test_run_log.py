@@ -18,7 +18,7 @@ from textgen.reporting.config import TrackingConfig
 from textgen.reporting.jsonl import StepRecord
 from textgen.reporting.results import RETAINED
 from textgen.reporting.run_log import RunLog
-from textgen.reporting.tracking.wandb_mirror import WandbMirror
+from textgen.reporting.tracking.mirror import Mirror
 from textgen.run.directory import RunDirectory
 from textgen.training.step import StepResult
 from textgen.training.train_state import TrainState
@@ -256,17 +256,15 @@ def test_a_run_without_a_checkpoint_drops_every_row(start, directory, tracker):
 
 def test_a_resumed_tracker_gets_only_the_rows_that_it_lacks(start, directory, tracker, monkeypatch, tmp_path):
     write_six_steps(start())
-    sent = []
-    settings = SimpleNamespace(sync_dir=str(tmp_path))
-    wandb_run = SimpleNamespace(
-        resumed=True, summary={"train/step": 2, "samples/step": 0}, settings=settings, log=sent.append, finish=print
-    )
-    mirror = WandbMirror(lambda: wandb_run, tmp_path, lambda line: None)
+    rows, samples = [], []
+    session = SimpleNamespace(logged_step=2, sampled_step=0, log=rows.append, log_samples=samples.extend, end=print)
+    mirror = Mirror("X", lambda: session, tmp_path, lambda line: None)
     monkeypatch.setattr(run_log_module, "start_tracker", lambda *args: mirror)
     start().resume_from(TrainState(step=4))
-    mirror._end(0, timeout=30)
-    assert [row["train/step"] for row in sent if "train/step" in row] == [3, 4]
-    assert [row["samples/step"] for row in sent if "samples/step" in row] == [3]
+    mirror._end({"state": "done"}, timeout=30)
+    assert [row["step"] for row in rows] == [3, 4]
+    assert all(row["system/peak_memory_bytes"] > 0 for row in rows)
+    assert [row["step"] for row in samples] == [3]
 
 
 def test_samples_are_recorded_before_the_tracker_gets_them(start, directory, tracker, events):

@@ -27,7 +27,10 @@ COMMANDS = {
     "finetune": Command("textgen.commands.recipe", "run recipes/finetune.py on what this machine has"),
     "evaluate": Command("textgen.commands.recipe", "run recipes/evaluate.py on what this machine has"),
     "doctor": Command("textgen.commands.doctor", "check that this machine is ready, and say how to mend what is not"),
-    "replay": Command("textgen.commands.replay", "upload the record of a run to Weights & Biases, now or again"),
+    "dashboard": Command(
+        "textgen.commands.dashboard", "make a Weights & Biases workspace, or a report on a run or two"
+    ),
+    "replay": Command("textgen.commands.replay", "send the record of a run to Weights & Biases or another tracker"),
     "completion": Command("textgen.commands.completion", "print what lets bash or zsh complete this command"),
 }
 

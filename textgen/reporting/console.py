@@ -100,7 +100,8 @@ def _decoding_table(moment: str, rows: Sequence[Mapping[str, Any]], separator: s
     table = _table(f"Decoding, {moment} (* closest to the human text)")
     table.add_column("strategy", overflow="fold", no_wrap=whole_names)
     for metric in metrics:
-        table.add_column(metric.title, justify="right", overflow="fold", no_wrap=metric.key not in _WITH_INTERVAL)
+        title = metric.title.removesuffix("-4") if metric.key == "self_bleu_4" else metric.title
+        table.add_column(title, justify="right", overflow="fold", no_wrap=metric.key not in _WITH_INTERVAL)
     closest = {metric.key: closest_to_human(rows, metric.key) for metric in metrics}
     for row in human_first(rows):
         strategy = str(row.get("strategy", MISSING))

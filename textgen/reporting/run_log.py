@@ -21,7 +21,9 @@ from textgen.reporting.jsonl import StepRecord
 from textgen.reporting.live_panel import LivePanel
 from textgen.reporting.publish import publish
 from textgen.reporting.results import RETAINED, EvaluationResults
-from textgen.reporting.tracking.tracker import NoTracker, Tracker, start_tracker
+from textgen.reporting.step_clock import StepClock
+from textgen.reporting.tracking.rows import tracked_row, tracked_rows
+from textgen.reporting.tracking.tracker import Tracker, Trackers, start_tracker
 from textgen.run.copies import intact_copy
 from textgen.run.directory import RunDirectory
 from textgen.run.manifest import damaged_files, hash_model
@@ -67,8 +69,8 @@ class RunLog:
             StepRecord(directory.path / f"{name}.jsonl") for name in ("metrics", "timing", "samples", "events")
         )
         self._model_files: dict[str, str] = {}
-        self._tracker: Tracker = NoTracker()
-        self._seconds, self._targets, self._logged_step = 0.0, 0, 0  # since the last row, and the step of that row
+        self._tracker: Tracker = Trackers()
+        self._clock, self._logged_step = StepClock(), 0  # the time since the last row, and the step of that row
         self._panel: LivePanel | None = None  # while it trains, on a terminal
         self._last_step, self._next_line = 0, 0.0  # the last step, and when one is printed that is not logged
         accelerator.wait_for_everyone()  # every process has checked the directory before one changes it
@@ -116,7 +118,7 @@ class RunLog:
         self._check_complete(metrics)
         self.directory.write_status("running", step=state.step)
         self._panel = LivePanel.start(self.total_steps)
-        for row in metrics:
+        for row in tracked_rows(metrics, self._timing.read()):
             self._tracker.log(row)
         self._tracker.log_samples(self._samples.read())
 
@@ -150,42 +152,36 @@ class RunLog:
 
         If steps take long, it is also printed: rows may be minutes apart, and nobody should wonder in the meantime.
         """
-        self._seconds += result.seconds
-        self._targets += result.targets
+        self._clock.add_step(result.seconds, result.targets)
         self._last_step += 1
         if self._panel and not result.skipped:
             self._panel.add_step(self._last_step, result.loss)
         elif self._writes and not result.skipped and time.monotonic() >= self._next_line:
-            self._print({"step": self._last_step, "train/loss": result.loss})
+            row = {"step": self._last_step, "train/loss": result.loss}
+            self._print(row, self._clock.seconds, self._clock.speed)
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Log a row of metrics: "step", and values by their names in ``metrics.jsonl`` and on W&B."""
         step = row["step"]
         if self._writes:
-            timing = {"step": step, "seconds": self._seconds, "tokens_per_second": self._speed()}
+            seconds, speed = self._clock.seconds, self._clock.speed
+            timing = {"step": step} | self._clock.row() | {"peak_memory_bytes": peak_memory_bytes(self._accelerator)}
             self._metrics.append(row)
-            self._timing.append(timing | {"peak_memory_bytes": peak_memory_bytes(self._accelerator)})
+            self._timing.append(timing)
             self.directory.write_status("running", step=step)
-            self._print(row)
-            self._tracker.log(row)
-        self._seconds, self._targets, self._logged_step = 0.0, 0, step
+            self._print(row, seconds, speed)
+            self._tracker.log(tracked_row(row, timing))
+        self._logged_step = step
 
-    def _print(self, row: Mapping[str, Any]) -> None:
-        """Print a row with the speed since the last logged one, and the time left at that speed."""
-        step, speed, left = row["step"], None, None
-        if self._seconds:
-            speed, left = self._speed(), (self.total_steps - step) * self._seconds / (step - self._logged_step)
+    def _print(self, row: Mapping[str, Any], seconds: float, speed: float) -> None:
+        """Print a row with the seconds and the speed since the last logged one, and the time left at that speed."""
+        step, known = row["step"], speed if seconds else None
+        left = (self.total_steps - step) * seconds / (step - self._logged_step) if seconds else None
         if self._panel:
-            memory = peak_memory_bytes(self._accelerator)
-            self._panel.log(row, speed=speed, left=left, memory=memory)
-            if "eval/loss" not in row:  # only these lines stay above the panel
-                return
-        self._accelerator.print(step_line(row, self.total_steps, tokens_per_second=speed, seconds_left=left))
+            self._panel.log(row, speed=known, left=left, memory=peak_memory_bytes(self._accelerator))
+        if not self._panel or "eval/loss" in row:  # only these lines stay above the panel
+            self._accelerator.print(step_line(row, self.total_steps, tokens_per_second=known, seconds_left=left))
         self._next_line = time.monotonic() + LINE_EVERY
-
-    def _speed(self) -> float:
-        """Tokens per second; 0 if a resumed run has not trained yet, but evaluates the step that it resumed from."""
-        return self._targets / self._seconds if self._seconds else 0.0
 
     def log_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log rows of sample texts."""

@@ -60,7 +60,7 @@ def test_everything_is_uploaded_and_a_second_time_nothing_twice(recorded):
     assert steps(sent) == STEPS
     assert steps(sent, "samples/step") == [50]
     tables = [key for event in sent for row in event.get("history", []) for key in row]
-    assert {"decoding", "continuations", "report"} <= set(tables)
+    assert {"decoding", "continuations", "report", "charts/frontier"} <= set(tables)
     rows = [row for event in again for row in event.get("history", [])]
     assert rows == [], "the second time"
     assert {upsert["name"] for upsert in operations(events, "UpsertBucket")} == {"0123456789ab"}
@@ -81,6 +81,14 @@ def test_a_server_that_stops_answering_is_a_message_within_the_time(recorded):
         done = replay(recorded, "--wandb-timeout", "4", **environment)
     assert done.returncode == 2
     assert f"error: {recorded}: not uploaded: W&B did not finish within 4 s" in done.stderr
+
+
+@pytest.mark.slow
+def test_rows_that_a_server_refuses_are_noticed(recorded):
+    with stub("--fail", "file_stream", "--status", "403") as (environment, _):
+        done = replay(recorded, **environment)
+    assert done.returncode == 2
+    assert f"error: {recorded}: not uploaded: W&B has no row after step 0, although" in done.stderr
 
 
 @pytest.mark.slow

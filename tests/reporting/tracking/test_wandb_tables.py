@@ -5,10 +5,18 @@ from types import SimpleNamespace
 import pytest
 import wandb
 
+from textgen.files import write_json
 from textgen.reporting.columns import METRICS
 from textgen.reporting.results import RunFiles
 from textgen.reporting.tracking import wandb_tables
-from textgen.reporting.tracking.wandb_tables import SamplesTable, continuations_table, decoding_table
+from textgen.reporting.tracking.wandb_tables import (
+    SamplesTable,
+    calibration_table,
+    continuations_table,
+    decoding_table,
+    diagnostics_table,
+    position_table,
+)
 
 
 def test_the_decoding_table_has_a_row_per_model_and_strategy_and_three_columns_per_metric(run_dir):
@@ -35,31 +43,39 @@ def test_the_continuations_table_has_a_row_per_prompt_and_a_column_per_model_and
     )
 
 
+def test_the_tables_of_tokens_and_truncation_have_their_intervals(run_dir, token_perplexity, diagnostics_rows):
+    write_json(run_dir / "evaluation/perplexity.json", token_perplexity)
+    write_json(run_dir / "evaluation/diagnostics.json", {"after": diagnostics_rows})
+    run = RunFiles.read(run_dir)
+    columns, rows = position_table(run)
+    assert columns == ["when", "from", "to", "tokens", "nll", "nll_low", "nll_high"]
+    assert [row[0] for row in rows] == ["before"] * 3 + ["after"] * 3
+    assert rows[0][4:] == [6.0, None, None]
+    columns, rows = calibration_table(run)
+    assert (columns[-2:], rows[0][-2:]) == (["accuracy_low", "accuracy_high"], [0.1, 0.3])
+    columns, rows = diagnostics_table(run)
+    assert columns[:5] == ["when", "strategy", "kept_size", "kept_size_low", "kept_size_high"]
+    assert rows[1][:5] == ["after", "top_k", 40.0, 38.0, 40.0]
+
+
 class Run(SimpleNamespace):
     """A stand-in for a W&B run that records what is logged."""
 
-    def __init__(self, **summary):
-        super().__init__(resumed=bool(summary), summary=summary, logged=[])
+    def __init__(self):
+        super().__init__(logged=[])
 
     def log(self, values):
         self.logged.append((values["samples/step"], [row[:1] + row[3:] for row in values["samples/texts"].data]))
 
 
-def test_the_samples_table_grows_and_no_row_is_logged_twice(sample_rows):
+def test_the_samples_table_grows(sample_rows):
     run, table = Run(), SamplesTable()
     table.log(run, sample_rows(0))
-    table.log(run, sample_rows(0, 50))
     table.log(run, sample_rows(50))
     table.log(run, [])
     assert [step for step, _ in run.logged] == [0, 50]
     assert [len(rows) for _, rows in run.logged] == [4, 8]
     assert run.logged[1][1][-1] == [50, "top_p", " top_p of 1 at 50"]
-
-
-def test_a_resumed_run_gets_only_the_samples_that_its_server_lacks(sample_rows):
-    run, table = Run(**{"samples/step": 50}), SamplesTable()
-    table.log(run, sample_rows(0, 50, 100))
-    assert [(step, len(rows)) for step, rows in run.logged] == [(100, 4)]
 
 
 def test_the_samples_table_stops_growing_at_the_limit_of_the_server(monkeypatch, sample_rows):

@@ -1,10 +1,12 @@
 """A stub of the W&B server: a program that prints its port, then one JSON line per event.
 
-Events: {"operation": name, "variables": {…}} for a GraphQL call, {"history": [row, …]} for logged rows, {"put": path}
-for a file. A run that sent rows is there from then on, with its summary; with ``--logged STEP`` it is there from the
-start, up to that train/step. With ``--hang PART`` every request whose path or operation contains PART never gets a
-response; with ``--fail PART``, it gets an error (``--status``, 500 by default). An empty PART is in every request. With
-``--die-after N`` the server ends, cutting all connections, once it has received N rows.
+Events: {"operation": name, "variables": {…}} for a GraphQL call, {"run": id, "offset": line, "history": [row, …]} for
+logged rows, {"put": path} for a file. Like the server, it keeps the lines of each run by their number, so lines that
+are sent again replace those that were there; and an artifact of the same name and content is the same version. A run
+that sent rows is there from then on, with its summary; with ``--logged STEP`` every run is there from the start, up to
+that train/step. With ``--hang PART`` every request whose path or operation contains PART never gets a response; with
+``--fail PART``, it gets an error (``--status``, 500 by default). An empty PART is in every request. With ``--die-after
+N`` the server ends, cutting all connections, once it has N rows.
 """
 
 import argparse
@@ -28,18 +30,52 @@ parser.add_argument("--die-after", type=int)
 options = parser.parse_args()
 PROJECT = {"name": "p", "entity": {"name": "e"}}
 PRINTING = threading.Lock()
-RECEIVED: list[dict[str, Any]] = []
-SUMMARY: dict[str, Any] = {}
-if options.logged is not None:
-    SUMMARY.update({"_step": 3, "train/step": options.logged})
-BUCKET = {
-    "id": "bucket",
-    "name": "abc",
-    "displayName": "n",
-    "project": PROJECT,
-    "sweepName": None,
-    "historyLineCount": 0,
-}
+ARTIFACTS: dict[str, dict[str, Any]] = {}
+VIEWS: dict[str, dict[str, Any]] = {}
+LAST_PAGE = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+A_PROJECT = {"__typename": "Project", "id": "1", "name": "plays", "entityName": "me", "isBenchmark": False}
+A_PROJECT |= {"createdAt": "2026-01-01T00:00:00", "user": None}
+
+
+class Run:
+    """What the server has of a run."""
+
+    def __init__(self) -> None:
+        self.lines: dict[int, dict[str, Any]] = {}
+        self.summary: dict[str, Any] = {}
+        if options.logged is not None:
+            last = {"_step": 3, "_runtime": 1, "train/step": options.logged}
+            self.lines = {0: {"_step": 0}, 1: {"_step": 1}, 2: {"_step": 2}, 3: last}
+            self.summary = dict(last)
+
+    def bucket(self, name: str) -> dict[str, Any]:
+        known = {"id": f"id-{name}", "name": name, "displayName": "n", "project": PROJECT, "sweepName": None}
+        return known | {"historyLineCount": len(self.lines)}
+
+    def tails(self) -> dict[str, Any]:
+        """What a resumed run is told."""
+        last = self.lines[max(self.lines)] if self.lines else {}
+        return {
+            "eventsLineCount": 0,
+            "logLineCount": 0,
+            "historyTail": json.dumps([json.dumps(last)]),
+            "summaryMetrics": json.dumps(self.summary),
+            "eventsTail": "[]",
+            "config": "{}",
+            "wandbConfig": json.dumps({"t": 1}),
+            "tags": [],
+        }
+
+
+RUNS: dict[str, Run] = {}
+
+
+def run_of(name: str) -> Run:
+    return RUNS.setdefault(name, Run())
+
+
+def rows_received() -> int:
+    return sum(len(run.lines) for run in RUNS.values())
 
 
 def emit(**event: Any) -> None:
@@ -48,23 +84,27 @@ def emit(**event: Any) -> None:
 
 
 def resume_status(name: str) -> dict[str, Any]:
-    if not SUMMARY:
+    run = run_of(name)
+    if not run.summary:
         return {"model": None}
-    last = RECEIVED[-1] if RECEIVED else {"_step": 3, "_runtime": 1, "train/step": options.logged}
-    tails = {
-        "historyLineCount": 4 + len(RECEIVED),
-        "eventsLineCount": 0,
-        "logLineCount": 0,
-        "historyTail": json.dumps([json.dumps(last)]),
-        "summaryMetrics": json.dumps(SUMMARY),
-        "eventsTail": "[]",
-        "config": "{}",
-        "wandbConfig": json.dumps({"t": 1}),
-        "tags": [],
-    }
-    return {
-        "model": {"id": "p", "name": "p", "entity": {"id": "e", "name": "e"}, "bucket": BUCKET | {"name": name} | tails}
-    }
+    entity = {"id": "e", "name": "e"}
+    return {"model": {"id": "p", "name": "p", "entity": entity, "bucket": run.bucket(name) | run.tails()}}
+
+
+def upserted(given: dict[str, Any]) -> dict[str, Any]:
+    """A workspace or a report, by its id if it has one."""
+    name = given.get("id") or f"view-{len(VIEWS)}"
+    known = {key: given.get(key) for key in ("name", "displayName", "type", "spec", "description")}
+    project = {"name": given.get("projectName"), "entityName": given.get("entityName")}
+    VIEWS[name] = known | {"id": name, "project": project, "createdAt": "2026-01-01T00:00:00", "updatedAt": None}
+    return {"upsertView": {"view": VIEWS[name], "inserted": not given.get("id")}}
+
+
+def created(given: dict[str, Any]) -> dict[str, Any]:
+    """An artifact: the version that has this name and content, if there is one."""
+    key = f"{given.get('artifactCollectionName')}/{given.get('digest')}"
+    known = {"id": key, "digest": given.get("digest"), "state": "PENDING", "aliases": []}
+    return ARTIFACTS.setdefault(key, known | {"artifactSequence": {"id": str(given.get("artifactCollectionName"))}})
 
 
 class Stub(BaseHTTPRequestHandler):
@@ -104,7 +144,9 @@ class Stub(BaseHTTPRequestHandler):
             self.answer({})
 
     def do_POST(self) -> None:
-        body = json.loads(self.body() or b"{}")
+        raw = self.body()
+        is_json = self.path.endswith(("/graphql", "/file_stream"))  # W&B also reports its own errors
+        body = json.loads(raw or b"{}") if is_json else {}
         if self.path.endswith("/graphql"):
             operation = re.search(r"(?:query|mutation)\s+(\w+)", body["query"])
             name = operation[1] if operation else ""
@@ -115,13 +157,15 @@ class Stub(BaseHTTPRequestHandler):
         elif self.path.endswith("/file_stream"):
             if self.failed("file_stream"):
                 return
-            lines = (body.get("files") or {}).get("wandb-history.jsonl", {}).get("content", [])
-            history = [json.loads(line) for line in lines]
-            emit(history=history)
-            RECEIVED.extend(history)
-            for line in (body.get("files") or {}).get("wandb-summary.json", {}).get("content", []):
-                SUMMARY.update(json.loads(line))
-            if options.die_after is not None and len(RECEIVED) >= options.die_after:
+            name = self.path.split("/")[-2]
+            run, files = run_of(name), body.get("files") or {}
+            chunk = files.get("wandb-history.jsonl", {})
+            history = [json.loads(line) for line in chunk.get("content", [])]
+            emit(run=name, offset=chunk.get("offset", 0), history=history)
+            run.lines |= dict(enumerate(history, start=chunk.get("offset", 0)))
+            for line in files.get("wandb-summary.json", {}).get("content", []):
+                run.summary.update(json.loads(line))
+            if options.die_after is not None and rows_received() >= options.die_after:
                 os._exit(1)
             self.answer({"exitcode": None, "limits": {}})
         elif not self.failed(self.path):
@@ -129,9 +173,16 @@ class Stub(BaseHTTPRequestHandler):
 
     def graphql(self, name: str, variables: dict[str, Any]) -> dict[str, Any]:
         address = f"http://127.0.0.1:{self.server.server_port}/storage/"  # type: ignore[attr-defined]
-        artifact = {"id": "artifact", "digest": "d", "state": "PENDING", "aliases": [], "artifactSequence": {"id": "s"}}
+        given = variables.get("input") or {}
+        artifact = created(given) if name == "CreateArtifact" else {"id": variables.get("artifactID") or "artifact"}
+        if name == "CommitArtifact" and artifact["id"] in ARTIFACTS:
+            artifact = ARTIFACTS[artifact["id"]]
+            artifact["state"] = "COMMITTED"
         manifest = {"id": "manifest", "file": {"uploadUrl": address + "manifest", "uploadHeaders": []}}
-        run = variables.get("name") or BUCKET["name"]
+        run = variables.get("name") or "abc"
+        bucket = run_of(run).bucket(run)
+        asked = run_of(variables.get("run") or "abc")
+        attributes = {"historyLineCount": len(asked.lines), "summaryMetrics": json.dumps(asked.summary)}
         files = [{"name": file, "uploadUrl": address + file} for file in variables.get("files") or []]
         specs = [
             {
@@ -143,20 +194,28 @@ class Stub(BaseHTTPRequestHandler):
                     "artifact": artifact,
                 }
             }
-            for spec in (variables.get("input") or {}).get("artifactFiles") or []
+            for spec in given.get("artifactFiles") or []
         ]
         return {
             "Viewer": {"viewer": {"id": "u", "username": "u", "entity": "e", "flags": "{}", "teams": {"edges": []}}},
             "ServerFeaturesQuery": {"serverInfo": {"features": []}},
             "ArtifactType": {"project": {"artifact": None}},
             "RunResumeStatus": resume_status(variables.get("name", "")),
-            "UpsertBucket": {"upsertBucket": {"bucket": BUCKET | {"name": run}, "inserted": not SUMMARY}},
+            "UpsertBucket": {"upsertBucket": {"bucket": bucket, "inserted": not run_of(run).summary}},
+            "Views": {"project": {"allViews": {"edges": [{"node": view} for view in VIEWS.values()]}}},
+            "UpsertView2": upserted(variables) if name == "UpsertView2" else {},
+            "upsertView": upserted(variables) if name == "upsertView" else {},
+            "ProjectInternalId": {"project": {"internalId": "UHJvamVjdDox"}},
+            "GetProjects": {"models": {"pageInfo": LAST_PAGE, "edges": [{"node": A_PROJECT}]}},
+            "RunRows": {"project": {"run": attributes}},
             "CreateRunFiles": {"createRunFiles": {"runID": "bucket", "uploadHeaders": [], "files": files}},
             "CreateArtifact": {"createArtifact": {"artifact": artifact}},
             "CreateArtifactManifest": {"createArtifactManifest": {"artifactManifest": manifest}},
             "UpdateArtifactManifest": {"updateArtifactManifest": {"artifactManifest": manifest}},
             "CreateArtifactFiles": {"createArtifactFiles": {"files": {"edges": specs}}},
             "CommitArtifact": {"commitArtifact": {"artifact": artifact}},
+            "UseArtifact": {"useArtifact": {"artifact": {"id": given.get("artifactID")}}},
+            "NotifyScriptableRunAlert": {"notifyScriptableRunAlert": {"success": True}},
         }.get(name, {})
 
     def handle(self) -> None:

@@ -1,14 +1,16 @@
-"""Uploads the record of a run to W&B, after the run."""
+"""Sends the record of a run to trackers, after the run."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from textgen.errors import UserError
 from textgen.files import RESTORE, read_utf8
-from textgen.reporting.config import TrackingConfig, WandbMode
+from textgen.reporting.config import TrackingConfig
 from textgen.reporting.results import RunFiles
-from textgen.reporting.tracking.wandb_mirror import WandbMirror
+from textgen.reporting.tracking.rows import TrackedRun, tracked_rows
+from textgen.reporting.tracking.tracker import start_mirrors
 from textgen.reporting.tracking.wandb_tables import SAMPLE_COLUMNS
 from textgen.run.directory import RunDirectory
 
@@ -42,7 +44,7 @@ def _check_steps(run: RunFiles) -> None:
 
 
 def tracking_id(run: RunFiles) -> str:
-    """The id of a run's W&B run: the one that it had while it was training, if it is known."""
+    """The id of a run on trackers: the one that it had while it was training, if it is known."""
     recorded = run.environment.get("tracking_id")
     if isinstance(recorded, str) and re.fullmatch(r"[0-9a-f]{12}", recorded):
         return recorded
@@ -50,43 +52,35 @@ def tracking_id(run: RunFiles) -> str:
 
 
 def replay_run(
-    run: RunFiles, *, project: str | None, mode: WandbMode, timeout: float, echo: Callable[[str], None]
+    run: RunFiles, config: TrackingConfig, echo: Callable[[str], None], *, timing: Sequence[Mapping[str, Any]] = ()
 ) -> None:
-    """Send W&B the rows, samples and results of a run, as far as it lacks them.
+    """Send trackers the rows, samples and results of a run, as far as they lack them.
 
     Args:
         run: the run, from :func:`read_run`.
-        project: W&B project; that of the run by default.
-        mode: "online", or "offline" to write a run for ``wandb sync``.
-        timeout: the most seconds to wait.
+        config: names the trackers, and says how they are used; a mode that cannot be had is an error.
         echo: prints a message.
+        timing: the rows of ``timing.jsonl``.
 
     Raises:
-        UserError: W&B did not take everything.
+        UserError: a tracker did not take everything.
     """
-    project = project or str(run.config.get("wandb_project") or TrackingConfig.wandb_project)
     messages: list[str] = []
-    mirror = WandbMirror.start(
-        run.path,
-        run.config,
-        run_id=tracking_id(run),
-        project=project,
-        mode=mode,
-        name=run.path.resolve().name,
-        echo=messages.append,
-        timeout=timeout,
-        fallback=False,
-    )
-    for row in run.metrics:
-        mirror.log(row)
-    mirror.log_samples(run.samples())
-    mirror.finish(run.path)
-    if mirror.problem:
-        raise UserError(
-            f"{run.path}: not uploaded: {mirror.problem}. Repeat the command when W&B can be reached; what it has "
-            "already is not sent again. --wandb-mode offline writes an offline run instead."
-        )
+    tracked = TrackedRun(run.path, run.config, run.environment, tracking_id(run))
+    rows, problems = tracked_rows(run.metrics, timing), []
+    for mirror in start_mirrors(tracked, config, messages.append, fallback=False):
+        for row in rows:
+            mirror.log(row)
+        mirror.log_samples(run.samples())
+        mirror.finish(run.path)
+        if mirror.problem:
+            problems.append(
+                f"{run.path}: not uploaded: {mirror.problem}. Repeat the command when it can be reached; what is there "
+                "already is not sent again. For W&B, --wandb-mode offline writes an offline run instead."
+            )
+    if problems:
+        raise UserError.of(problems)
     for message in messages:
         echo(message)
-    if mode == "online":
-        echo(f"W&B has all {len(run.metrics):,} rows and the results of {run.path}, in the project {project}")
+    if "wandb" in config.trackers and config.wandb_mode == "online":
+        echo(f"W&B has all {len(rows):,} rows and the results of {run.path}, in the project {config.wandb_project}")

@@ -1,13 +1,21 @@
 """Starting a W&B run, online or offline, without prompting and without recording secrets."""
 
 import contextlib
+import json
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from textgen.errors import first_line
 from textgen.reporting.config import WandbMode
+from textgen.reporting.tracking.rows import STEP, TOKENS
+from textgen.reporting.tracking.wandb_tables import SAMPLED
+
+_READING = 60  # seconds that W&B may take to read an offline run
 
 
 def start_wandb_run(
@@ -18,7 +26,7 @@ def start_wandb_run(
     Online if that is requested and works, otherwise offline, with a message to ``echo``.
 
     Args:
-        init: arguments of ``wandb.init`` that do not depend on the mode: directory, settings, id, project, name.
+        init: arguments of ``wandb.init`` that do not depend on the mode: directory, settings, id, project, name, ….
         mode: "auto" is online if the user is logged in, otherwise offline.
         echo: prints a message.
         init_timeout: seconds to wait for the server.
@@ -61,8 +69,45 @@ def start_wandb_run(
             wandb.setup(settings=quiet)
     run = begin("offline")
     directory = run_directory(run)
+    remove_superseded(Path(directory), run.id)
     echo(f"W&B offline run: view it with `wandb leet {directory}`, upload it with `wandb sync {directory}`")
     return run
+
+
+def remove_superseded(directory: Path, run_id: str) -> None:
+    """Delete the offline directories that a run had before it was resumed, as far as they were not synced.
+
+    The new one gets every row again, except what was synced. So there is one directory to sync, whatever happened.
+    """
+    for other in _others(directory, run_id):
+        if not _is_synced(other, run_id):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def synced_before(run: Any) -> dict[str, float]:
+    """The largest value of each of a run's steps in its offline directories that were synced before it was resumed."""
+    found: dict[str, float] = {}
+    for other in _others(Path(run_directory(run)), run.id):
+        if not _is_synced(other, run.id):
+            continue
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(other)]
+        read = subprocess.run(command, capture_output=True, check=True, encoding="utf-8", timeout=_READING)
+        rows = [
+            record["history"]["item"] for line in read.stdout.splitlines() if "history" in (record := json.loads(line))
+        ]
+        for key in ("_step", STEP, SAMPLED):
+            found |= {key: max([found.get(key, -1), *(row[key] for row in rows if key in row)])}
+    return {key: value for key, value in found.items() if value >= 0}
+
+
+def _others(directory: Path, run_id: str) -> list[Path]:
+    """The other offline directories of a run."""
+    found = sorted(directory.parent.glob(f"offline-run-*-{run_id}"))
+    return [other for other in found if other != directory and not other.is_symlink()]
+
+
+def _is_synced(directory: Path, run_id: str) -> bool:
+    return (directory / f"run-{run_id}.wandb.synced").exists()
 
 
 def run_directory(run: Any) -> str:
@@ -70,14 +115,9 @@ def run_directory(run: Any) -> str:
     return str(run.settings.sync_dir)
 
 
-def import_wandb(mode: WandbMode) -> None:
-    """Import W&B if it will be used, on the thread of the caller; what is wrong with it shows when the run starts.
-
-    Two threads that import modules at once may see half of one, so the training thread does this before others begin.
-    """
-    if _requested_mode(mode) != "disabled":
-        with contextlib.suppress(Exception):
-            import wandb  # noqa: F401
+def is_disabled(mode: WandbMode) -> bool:
+    """Whether the mode or W&B's environment variable switch W&B off."""
+    return _requested_mode(mode) == "disabled"
 
 
 def _requested_mode(mode: WandbMode) -> str:
@@ -127,15 +167,18 @@ def _settings(init_timeout: float) -> Any:
         x_disable_meta=True,
         x_save_requirements=False,
         init_timeout=init_timeout,
-        finish_timeout=300,  # WandbMirror waits for a shorter time, and reports it
+        finish_timeout=300,  # the mirror waits for a shorter time, and reports it
         reinit="finish_previous",
     )
 
 
 def _define_metrics(run: Any) -> None:
-    """Plot against our own step: W&B's counter does not survive a resumed run."""
-    run.define_metric("train/step", hidden=True)
-    run.define_metric("train/*", step_metric="train/step")
-    run.define_metric("eval/*", step_metric="train/step")
+    """Plot against our own step, or against tokens: W&B's counter does not survive a resumed run."""
+    run.define_metric(STEP, hidden=True)
+    run.define_metric(TOKENS, step_metric=STEP)
+    for section in ("train/*", "eval/*", "system/*"):
+        run.define_metric(section, step_metric=STEP)
+    for name in ("eval/loss", "eval/token_perplexity", "eval/bits_per_byte"):
+        run.define_metric(name, step_metric=STEP, summary="min,last")
     run.define_metric("samples/step", hidden=True)
     run.define_metric("samples/*", step_metric="samples/step")

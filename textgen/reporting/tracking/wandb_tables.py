@@ -1,60 +1,98 @@
-"""Tables on W&B: decoding metrics, continuations side by side, and samples that grow during training."""
+"""Tables on W&B: decoding metrics, diagnostics, loss by position, calibration, continuations; samples, which grow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from textgen.printable import printable
-from textgen.reporting.columns import METRICS
+from textgen.reporting.columns import DIAGNOSTICS, METRICS, Column
 from textgen.reporting.results import HUMAN, RunFiles, moments
 
 MAX_ROWS = 10_000
 """The most rows that W&B takes in a table."""
 
+Table = tuple[list[str], list[list[Any]]]
+"""Columns and rows."""
+
+SAMPLES = "samples/texts"
+"""The name of the table of sample texts."""
+
+SAMPLED = "samples/step"
+"""The name of the step of the last texts in it."""
+
 SAMPLE_COLUMNS = ("step", "prompt_id", "prompt", "strategy", "text")
 
 
 class SamplesTable:
-    """The rows of ``samples.jsonl`` as a W&B table that grows: each call logs the new rows, and no row twice."""
+    """Sample texts as a W&B table that grows: each call logs the new rows."""
 
     def __init__(self) -> None:
         self._table: Any = None
-        self._step = -1
 
     def log(self, run: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add the rows whose step is later than what this W&B run already has, also if it is resumed."""
+        """Add rows of ``samples.jsonl`` that the run does not have yet."""
         import wandb
 
         if self._table is None:
             # Immutable, the default, would keep the first rows only.
             self._table = wandb.Table(columns=[*SAMPLE_COLUMNS], log_mode="INCREMENTAL")
-            logged = run.summary.get("samples/step") if run.resumed else None
-            self._step = int(logged) if isinstance(logged, int | float) else -1
-        new = [row for row in rows if row["step"] > self._step][: MAX_ROWS - len(self._table.data)]
+        new = rows[: MAX_ROWS - len(self._table.data)]
         if not new:
             return
         for row in new:
             self._table.add_data(row["step"], *(printable(row[name]) for name in SAMPLE_COLUMNS[1:]))
-        self._step = new[-1]["step"]
-        run.log({"samples/step": self._step, "samples/texts": self._table})
+        run.log({SAMPLED: new[-1]["step"], SAMPLES: self._table})
 
 
-def decoding_table(run: RunFiles) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of the decoding comparison: one row per moment and strategy."""
-    keys = [key for metric in METRICS for key in (metric.key, f"{metric.key}_low", f"{metric.key}_high")]
+def decoding_table(run: RunFiles) -> Table:
+    """The decoding comparison: one row per moment and strategy."""
+    return _by_strategy(run.decoding, METRICS)
+
+
+def diagnostics_table(run: RunFiles) -> Table:
+    """What each strategy keeps of the model's distribution: one row per moment and strategy."""
+    return _by_strategy(run.diagnostics, DIAGNOSTICS)
+
+
+def position_table(run: RunFiles) -> Table:
+    """Loss by context length: one row per moment and range of it."""
+    return _of_tokens(run, "loss_by_position", ("from", "to", "tokens", "nll"), "nll_interval")
+
+
+def calibration_table(run: RunFiles) -> Table:
+    """Confidence and accuracy: one row per moment and range of probability."""
+    return _of_tokens(run, "calibration", ("from", "to", "tokens", "confidence", "accuracy"), "accuracy_interval")
+
+
+def _by_strategy(by_moment: Mapping[str, Sequence[Mapping[str, Any]]], columns: Sequence[Column]) -> Table:
+    keys = [key for column in columns for key in (column.key, f"{column.key}_low", f"{column.key}_high")]
     rows = []
-    for moment in moments(run.decoding):
-        for row in run.decoding[moment]:
+    for moment in moments(by_moment):
+        for row in by_moment[moment]:
             values: list[Any] = []
-            for metric in METRICS:
-                low, high = row.get(f"{metric.key}_interval") or (None, None)
-                # W&B wants one type per column.
-                values += [None if value is None else float(value) for value in (row.get(metric.key), low, high)]
+            for column in columns:
+                low, high = row.get(f"{column.key}_interval") or (None, None)
+                values += [_float(value) for value in (row.get(column.key), low, high)]
             rows.append([moment, printable(row.get("strategy")), *values])
     return ["when", "strategy", *keys], rows[:MAX_ROWS]
 
 
-def continuations_table(run: RunFiles) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of the continuations: one row per prompt and sample, one column per moment and strategy."""
+def _of_tokens(run: RunFiles, table: str, keys: Sequence[str], interval: str) -> Table:
+    rows = [
+        [moment, *(_float(row.get(key)) for key in keys), *map(_float, row.get(interval) or (None, None))]
+        for moment in moments(run.perplexity)
+        for row in run.perplexity[moment].get(table) or []
+    ]
+    ends = [f"{interval.removesuffix('_interval')}_{end}" for end in ("low", "high")]
+    return ["when", *keys, *ends], rows[:MAX_ROWS]
+
+
+def _float(value: Any) -> float | None:
+    """W&B wants one type per column."""
+    return None if value is None else float(value)
+
+
+def continuations_table(run: RunFiles) -> Table:
+    """The continuations: one row per prompt and sample, one column per moment and strategy."""
     columns: list[str] = []
     prompts: dict[tuple[str, int], dict[str, str]] = {}
     for row in run.continuations():
@@ -69,3 +107,13 @@ def continuations_table(run: RunFiles) -> tuple[list[str], list[list[Any]]]:
         for (prompt_id, sample), texts in prompts.items()
     ]
     return ["prompt_id", "sample", "prompt", *columns], rows[:MAX_ROWS]
+
+
+TABLES: dict[str, Callable[[RunFiles], Table]] = {
+    "decoding": decoding_table,
+    "continuations": continuations_table,
+    "diagnostics": diagnostics_table,
+    "loss_by_position": position_table,
+    "calibration": calibration_table,
+}
+"""Names of the tables that are sent at the end → what makes them; one without rows is not sent."""

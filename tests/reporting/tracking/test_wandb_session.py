@@ -1,18 +1,21 @@
+"""A run on W&B with the real library: what an offline run holds, and what a server gets, also if it fails."""
+
 import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from wandb_server import no_server, steps, stub, without_account
+from wandb_server import Events, no_server, steps, stub, without_account
 
+from textgen.files import json_line, write_bytes, write_json
+from textgen.reporting.jsonl import read_rows
 from textgen.reporting.results import RunFiles
-from textgen.reporting.tracking.wandb_mirror import WandbMirror
+from textgen.reporting.tracking.rows import logged_values, tracked_rows
 
 pytestmark = pytest.mark.slow
 
@@ -23,15 +26,30 @@ import time
 from pathlib import Path
 import psutil
 import wandb
-from textgen.reporting.jsonl import StepRecord
-from textgen.reporting.tracking.wandb_mirror import WandbMirror
+from textgen.reporting.config import TrackingConfig
+from textgen.reporting.jsonl import read_rows
+from textgen.reporting.results import RunFiles
+from textgen.reporting.tracking.rows import TrackedRun, tracked_rows
+from textgen.reporting.tracking.tracker import Trackers, start_mirrors
 
 mode, run_dir, timeout, action = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
 began = time.monotonic()
-mirror = WandbMirror.start(
-    run_dir, {"learning_rate": 3e-4}, run_id="abc", project="p", mode=mode, name="n",
-    echo=lambda line: print("ECHO", line, flush=True), init_timeout=3, timeout=timeout,
+files = RunFiles.read(run_dir)
+config = TrackingConfig(
+    wandb_mode=mode, wandb_project="p", wandb_timeout=timeout,
+    wandb_tags="a, b,a", wandb_group="seeds", wandb_notes="why",
 )
+def start():
+    tracked = TrackedRun(run_dir, files.config, files.environment, "abc")
+    mirrors = start_mirrors(tracked, config, lambda line: print("ECHO", line, flush=True), init_timeout=3)
+    return (mirrors or [Trackers()])[0]
+
+def log(mirror):
+    for row in tracked_rows(files.metrics, read_rows(run_dir / "timing.jsonl")):
+        mirror.log(row)
+    mirror.log_samples(files.samples())
+
+mirror = start()
 print("STARTED", time.monotonic() - began, flush=True)
 if action == "kill the service":
     while not (services := [p for p in psutil.Process().children() if "wandb" in " ".join(p.cmdline())]):
@@ -44,8 +62,16 @@ if action == "exit while starting":
     time.sleep(0.5)
     print("ENDING", time.time(), flush=True)
     sys.exit()
-for row in StepRecord(run_dir / "metrics.jsonl").read():
-    mirror.log(row)
+log(mirror)
+if action == "stop twice":
+    for again in (True, False):
+        while not mirror.has_started:
+            time.sleep(0.1)
+        mirror._end_early()
+        if again:
+            mirror = start()
+            log(mirror)
+    sys.exit()
 mirror.log({"step": 401, "train/loss": 1.5})
 mirror.log({"step": 401, "train/loss": 9.9})
 while action == "exit early" and not mirror.has_started:
@@ -58,8 +84,15 @@ if action != "exit early":
 
 
 @pytest.fixture
-def run_dir(run_dir: Path) -> Path:
+def run_dir(run_dir: Path, sample_rows) -> Path:
     (run_dir / "report.html").write_text("<h1>report</h1>")
+    write_bytes(run_dir / "samples.jsonl", b"".join(map(json_line, sample_rows(0, 50))))
+    times = [
+        {"step": step, "seconds": 6.0, "tokens_per_second": 900.0 + step, "steps": 10, "peak_memory_bytes": 5 << 30}
+        | {"evaluation_seconds": 3.0, "saving_seconds": 1.0}
+        for step in range(10, 401, 10)
+    ]
+    write_bytes(run_dir / "timing.jsonl", b"".join(map(json_line, times)))
     return run_dir
 
 
@@ -92,8 +125,18 @@ def ending(done: subprocess.CompletedProcess[str]) -> float:
     return time.time() - began
 
 
+def operations(events: Events, name: str) -> list[dict[str, Any]]:
+    return [event["variables"] for event in events if event.get("operation") == name]
+
+
 def messages(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line.removeprefix("ECHO ") for line in done.stdout.splitlines() if line.startswith("ECHO ")]
+
+
+def rows_of(logged: Callable[[str], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows of metrics in an offline run, without what W&B adds."""
+    history = [record["item"] for record in logged("history")]
+    return [{key: value for key, value in row.items() if key[0] != "_"} for row in history if "train/step" in row]
 
 
 def records(run_dir: Path) -> Callable[[str], list[dict[str, Any]]]:
@@ -113,26 +156,48 @@ def test_an_offline_run_holds_every_row_and_every_result(run_dir, balance_dir):
     assert list(folder.glob("*.wandb"))
 
     logged = records(run_dir)
-    history = [record["item"] for record in logged("history")]
-    rows = [{key: value for key, value in row.items() if key[0] != "_"} for row in history if "train/step" in row]
-    recorded = RunFiles.read(run_dir).metrics
-    expected = [{("train/step" if key == "step" else key): value for key, value in row.items()} for row in recorded]
-    assert rows == [*expected, {"train/step": 401, "train/loss": 1.5}]
+    files = RunFiles.read(run_dir)
+    expected = [logged_values(row) for row in tracked_rows(files.metrics, read_rows(run_dir / "timing.jsonl"))]
+    assert rows_of(logged) == [*expected, {"train/step": 401, "train/loss": 1.5}]
+    assert expected[0]["system/seconds_per_step"] == 0.6
+    assert [expected[0][f"system/{kind}_share"] for kind in ("evaluation", "saving")] == [0.3, 0.1]
 
     metrics = {metric.get("glob_name") or metric["name"]: metric for metric in logged("metric")}
-    assert metrics["eval/*"]["step_metric"] == metrics["train/*"]["step_metric"] == "train/step"
+    for section in ("train", "eval", "system"):
+        assert metrics[f"{section}/*"]["step_metric"] == "train/step"
+    assert "train/tokens" in metrics, "the other horizontal axis"
     summary = {key: value for record in logged("summary") for key, value in record["update"].items()}
     assert summary["before/bits_per_byte"] == 1.92
-    assert summary["after/token_perplexity"] == RunFiles.read(run_dir).perplexity["after"]["token_perplexity"]
+    after = files.perplexity["after"]
+    assert summary["after/token_perplexity"] == after["token_perplexity"]
+    ends = [summary[f"after/token_perplexity_{end}"] for end in ("low", "high")]
+    assert ends == after["token_perplexity_interval"]
+    for row in files.decoding["after"]:
+        key = f"decoding/after/{row['strategy']}/diversity"
+        assert [summary[key], summary[f"{key}_low"], summary[f"{key}_high"]] == [
+            row["diversity"], *row["diversity_interval"]
+        ]  # fmt: skip
     assert summary["uncontaminated/difference/bits_per_byte"] == -0.45
     assert summary["retained/after/bits_per_byte"] == 2.75
     assert summary["retained/difference/bits_per_byte"] == 0.25
     assert summary["contaminated_documents"] == 2
-    assert {"decoding", "continuations", "report"} <= {key.split(".")[0] for key in summary}
-    assert [artifact["type"] for artifact in logged("artifact")].count("model") == 1
+    shown = {key.split(".")[0] for key in summary}
+    assert {"decoding", "continuations", "report", "samples/texts"} <= shown
+    assert {"charts/frontier", "charts/perplexity", "charts/diversity", "charts/nll"} <= shown
+    assert [alert["title"] for alert in logged("alert")] == ["Run finished"]
     [run] = logged("run")
-    assert run["config"]["update"]["learning_rate"] == 3e-4
+    assert run["config"]["update"]["training"]["learning_rate"] == 3e-4
+    assert run["config"]["update"]["model"]["model"] == "tiny-gpt2"
+    assert [run["job_type"], run["run_group"], run["notes"], run["tags"]] == ["finetune", "seeds", "why", ["a", "b"]]
     assert [ending["exit_code"] for ending in logged("exit")] == [0]
+
+    artifacts = {artifact["name"]: artifact for artifact in logged("artifact")}
+    assert {name: artifact["type"] for name, artifact in artifacts.items() if not name.startswith("run-")} == {
+        "data-plays": "dataset", "base-tiny-gpt2": "model", "model-abc": "model", "evaluation-abc": "evaluation"
+    }  # fmt: skip
+    used = {name for name, artifact in artifacts.items() if artifact.get("use_after_commit")}
+    assert used == {"data-plays", "base-tiny-gpt2"}
+    assert set(artifacts["model-abc"]["aliases"]) == {"latest", "step-400"}
 
 
 def test_nothing_that_may_contain_a_secret_is_recorded(run_dir):
@@ -150,15 +215,26 @@ def test_an_online_run_sends_rows_results_and_model(run_dir):
         done = mirror(run_dir, "auto", **environment)
     assert messages(done) == []
     assert steps(events) == [*range(10, 401, 10), 401]
-    committed = [event for event in events if event.get("operation") == "CommitArtifact"]
-    created = [event["variables"]["input"] for event in events if event.get("operation") == "CreateArtifact"]
+    committed = operations(events, "CommitArtifact")
+    created = [variables["input"] for variables in operations(events, "CreateArtifact")]
     assert len(committed) == len(created)
-    assert {artifact["artifactCollectionName"] for artifact in created} == {
-        "run-abc-decoding", "run-abc-continuations", "model-abc"
-    }  # fmt: skip
+    names = {artifact["artifactCollectionName"] for artifact in created}
+    assert {"run-abc-decoding", "run-abc-continuations", "model-abc", "data-plays", "base-tiny-gpt2"} <= names
+    used = [variables["input"]["artifactID"].split("/")[0] for variables in operations(events, "UseArtifact")]
+    assert sorted(used) == ["base-tiny-gpt2", "data-plays"]
+    assert [alert["title"] for alert in operations(events, "NotifyScriptableRunAlert")] == ["Run finished"]
     puts = " ".join(event["put"] for event in events if "put" in event)
     for part in ("decoding", "continuations", "report", "wandb-summary.json"):
         assert part in puts
+
+
+def test_rows_that_a_server_refuses_are_noticed(run_dir):
+    """W&B drops them, and says so in a log of its own only."""
+    with stub("--fail", "file_stream", "--status", "403") as (environment, events):
+        done = mirror(run_dir, "online", **environment)
+    assert steps(events) == []
+    [line] = messages(done)
+    assert line.startswith("W&B has no row after step 0, although it was sent them up to step 401. ")
 
 
 def test_a_resumed_online_run_sends_only_what_the_server_lacks(run_dir):
@@ -243,60 +319,38 @@ def test_disabled_does_nothing(run_dir, mode, environment):
     assert not (run_dir / "wandb").exists()
 
 
-class Broken:
-    """A W&B run whose every log fails."""
-
-    offline, resumed, sync_dir = True, False, "wandb/run"
-
-    class settings:  # noqa: N801
-        sync_dir = "wandb/run"
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.ends: list[int] = []
-
-    def finish(self, exit_code: int) -> None:
-        self.ends.append(exit_code)
-
-    def log(self, values: dict[str, Any]) -> None:
-        self.calls += 1
-        raise OSError("disk full\nmore")
-
-
-def test_an_error_is_reported_once_and_disables_the_mirror(run_dir):
-    lines: list[str] = []
-    broken = Broken()
-    mirror = WandbMirror(lambda: broken, run_dir, lines.append, timeout=10)
-    for step in range(5):
-        mirror.log({"step": step})
-    mirror.finish(run_dir)
-    assert broken.calls == 1
-    assert broken.ends == [1], "W&B gets what was sent before"
-    assert mirror.problem == "W&B disabled after an error: disk full"
-    assert lines == [f"{mirror.problem}. {run_dir} has everything; `textgen replay {run_dir}` uploads it."]
+def test_a_resumed_offline_run_is_one_run_to_sync(run_dir):
+    """However often it was resumed and synced, a directory is left to sync, and the server gets every row once."""
+    rows = run_dir / "metrics.jsonl"
+    every = rows.read_bytes()
+    rows.write_bytes(b"".join(every.splitlines(keepends=True)[:20]))
+    write_json(run_dir / "status.json", {"state": "failed", "exit_code": 3, "message": "the loss is not finite"})
+    mirror(run_dir, "offline", action="stop twice")
+    [first] = (run_dir / "wandb").glob("offline-run-*")
+    with stub() as (environment, events):
+        sync(first, environment, run_dir)
+        assert steps(events) == [*range(10, 201, 10)]
+        [alert] = operations(events, "NotifyScriptableRunAlert")
+        assert (alert["title"], alert["severity"]) == ("Training diverged", "ERROR")
+        assert alert["text"] == "run: the loss is not finite"
+        rows.write_bytes(every)
+        mirror(run_dir, "offline")
+        [second] = set((run_dir / "wandb").glob("offline-run-*")) - {first}
+        sync(second.parent, environment, run_dir)
+    assert steps(events) == [*range(10, 401, 10), 401]
+    assert steps(events, "samples/step") == [50]
+    sent = [event for event in events if "history" in event]
+    lines = [event["offset"] + place for event in sent for place in range(len(event["history"]))]
+    assert lines == [*range(len(lines))], "no line replaces another"
+    numbers = [row["_step"] for event in sent for row in event["history"]]
+    assert numbers == sorted(set(numbers))
+    assert {event["run"] for event in sent} == {"abc"}
 
 
-def test_rows_wait_for_a_run_that_starts_slowly(run_dir):
-    class Run(Broken):
-        def __init__(self) -> None:
-            self.rows: list[dict[str, Any]] = []
-            self.log, self.finish, self.summary = self.rows.append, lambda exit_code: None, {}
-
-    run, ready = Run(), threading.Event()
-    mirror = WandbMirror(lambda: (ready.wait(10), run)[1], run_dir, print)
-    mirror.log({"step": 1, "train/loss": 2.0})
-    assert run.rows == []
-    ready.set()
-    mirror._end(0, 10)
-    assert run.rows == [{"train/step": 1, "train/loss": 2.0}]
-
-
-def test_a_broken_installation_is_a_message(run_dir, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    lines: list[str] = []
-    mirror = WandbMirror.start(run_dir, {}, run_id="a", project="p", mode="offline", name="n", echo=lines.append)
-    mirror.log({"step": 1})
-    mirror.finish(run_dir)
-    assert len(lines) == 1
-    assert lines[0].startswith("W&B disabled for this run: ")
-    assert f"`textgen replay {run_dir}`" in lines[0]
+def sync(folder: Path, environment: dict[str, str], run_dir: Path) -> None:
+    home = run_dir.parent / "home"
+    command = [sys.executable, "-m", "wandb", "sync", str(folder)]
+    done = subprocess.run(
+        command, cwd=home, env=without_account(home) | environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
