@@ -22,6 +22,7 @@ SCRIPTS = {
     "recipes/make_tokenizer.py": "recipes.make_tokenizer",
     "textgen doctor": "textgen.commands.doctor",
     "textgen replay": "textgen.commands.replay",
+    "textgen dashboard": "textgen.commands.dashboard",
     "textgen completion": "textgen.commands.completion",
 }
 FOLDERS = ("recipes", "textgen", "launch", "benchmarks", "docs")

@@ -9,6 +9,7 @@ import pytest
 from recipe_modules import CONFIG_CLASSES
 
 from textgen.commands.completion import ShellConfig
+from textgen.commands.dashboard import ViewConfig
 from textgen.commands.doctor import CheckupConfig
 from textgen.commands.replay import UploadConfig
 
@@ -36,6 +37,6 @@ def test_the_flags_page_has_every_flag_with_its_help() -> None:
     page = (ROOT / "docs/flags.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith(("| `--", "| `RUN`", "| `SHELL`"))]
     groups = {group for config in CONFIG_CLASSES.values() for group in typing.get_type_hints(config).values()}
-    groups |= {CheckupConfig, ShellConfig, UploadConfig}
+    groups |= {CheckupConfig, ShellConfig, UploadConfig, ViewConfig}
     assert len(rows) == sum(len(dataclasses.fields(group)) for group in groups)
     assert all(len(row.split(" | ")[2].strip(" |")) > 10 for row in rows), "a flag without a help text"

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from textgen.config import at_least
+from textgen.redaction import redact
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 
@@ -65,6 +66,13 @@ class TrackingConfig:
                     f"--track {name}: its library is not installed. Run `pip install {PACKAGES[name]}`, or leave out "
                     f"{name}: `textgen replay RUN --track {name}` sends it a run later."
                 )
+        shown = {"project": self.wandb_project, "tags": self.wandb_tags, "group": self.wandb_group}
+        shown |= {"notes": self.wandb_notes}
+        found += [
+            f"--wandb-{name} {text}: contains a password or a token, which trackers would show. Leave it out."
+            for name, text in shown.items()
+            if text is not None and redact(text) != text
+        ]
         found += [
             f"--wandb-tags {tag}: has {len(tag)} characters; W&B takes at most {_LONGEST_TAG}. Shorten it."
             for tag in self.tags

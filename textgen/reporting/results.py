@@ -16,7 +16,7 @@ from textgen.evaluation.perplexity.document_sums import DocumentScore
 from textgen.files import json_bytes, json_line, parse_json, parse_jsonl, read_bytes, read_json
 from textgen.reporting.jsonl import read_rows
 from textgen.run.checked_files import CheckedFiles
-from textgen.run.manifest import damaged_files, read_manifest
+from textgen.run.manifest import MANIFEST, damaged_files, read_manifest
 from textgen.run.settings_file import parse_settings
 
 MOMENT_PAIRS = (("before", "after"), ("baseline", "model"))
@@ -293,9 +293,13 @@ class RunFiles:
 
 def _check_finished(run_dir: Path) -> None:
     """Check that the files of a finished run, except its model, are as it wrote them."""
-    manifest = read_manifest(run_dir) or {"files": {}}
-    own = {name: sha256 for name, sha256 in manifest["files"].items() if not name.startswith("model/")}
-    if damaged := damaged_files(run_dir, own):
+    manifest = read_manifest(run_dir)
+    if manifest is None:
+        damaged = [MANIFEST] if (run_dir / MANIFEST).exists() else []
+    else:
+        own = {name: sha256 for name, sha256 in manifest["files"].items() if not name.startswith("model/")}
+        damaged = damaged_files(run_dir, own)
+    if damaged:
         raise UserError(
             f"{run_dir / damaged[0]}: damaged: it is not what the run wrote. Run the command of the run again to "
             "restore it, or restore the file."

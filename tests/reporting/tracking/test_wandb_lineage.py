@@ -60,7 +60,7 @@ def test_a_training_run_used_its_data_and_base_model_and_made_a_model_and_an_eva
     assert set(made.manifest.entries) == {"config.json"}
     assert made.metadata["step"] == 400
     evaluated = run.made["evaluation-0123456789ab"]
-    assert set(evaluated.manifest.entries) == {"perplexity.json", "decoding.json", "report.html"}
+    assert set(evaluated.manifest.entries) == {"perplexity.json", "decoding.json", "recommendation.json", "report.html"}
 
 
 @pytest.mark.parametrize("best", [100, 400])

@@ -13,6 +13,7 @@ from textgen.reporting.tracking.rows import TrackedRun, tracked_rows
 from textgen.reporting.tracking.tracker import start_mirrors
 from textgen.reporting.tracking.wandb_tables import SAMPLE_COLUMNS
 from textgen.run.directory import RunDirectory
+from textgen.run.manifest import damaged_files, read_manifest
 
 
 def read_run(path: Path) -> RunFiles:
@@ -23,6 +24,10 @@ def read_run(path: Path) -> RunFiles:
     """
     run = RunFiles.read(path)
     _check_steps(run)
+    if lost := damaged_files(path, (read_manifest(path) or {"files": {}})["files"]):
+        raise UserError(
+            f"{path / lost[0]}: damaged: it is not what the run wrote. Run the command of the run again to restore it."
+        )
     for number, row in enumerate(run.samples(), start=1):
         if missing := [name for name in SAMPLE_COLUMNS if name not in row]:
             raise UserError(f"{path / 'samples.jsonl'}, line {number}: has no {missing[0]!r}. {RESTORE}")
