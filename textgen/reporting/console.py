@@ -85,6 +85,7 @@ def print_decoding(decoding: Mapping[str, Sequence[Mapping[str, Any]]], console:
     console = console or _console()
     last = moment_pair(decoding)[1]
     if last and (rows := decoding[last]):
+        console.print()
         _print_table(console, partial(_decoding_table, last, rows, whole_names=console.width >= WIDTH))
         _print_findings(rows, console)
 
@@ -162,7 +163,7 @@ def _with_interval(value: str, interval: str, separator: str = " ") -> str:
 
 
 def _table(title: str) -> Table:
-    return Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
+    return Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=0)
 
 
 def _print_table(console: Console, make: Callable[[str], Table]) -> None:
