@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from textgen import terminal
 from textgen.terminal import print_on_any_terminal, styled
 
 
@@ -91,3 +92,18 @@ def test_invalid_bytes_on_reading_are_still_errors():
     code = "from textgen.terminal import print_on_any_terminal as p; p(); b'\\xe9'.decode('utf-8', 'textgen-ascii')"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "UnicodeDecodeError" in ended.stderr
+
+
+def test_quietly_only_warnings_are_printed(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    assert not terminal.is_quiet()
+    terminal.print_warnings_only()
+    terminal.print_warnings_only()
+    print("step 1")
+    print("warning: ", end="")
+    print("the disk is full")
+    print("an error", file=sys.stderr)
+    styled = terminal.styled(sys.stdout)
+    styled.write("a table\n")
+    assert terminal.is_quiet()
+    assert capsys.readouterr() == ("warning: the disk is full\n", "an error\n")

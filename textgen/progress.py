@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from textgen.launch_environment import is_main_process
-from textgen.terminal import shown, styled
+from textgen.terminal import is_quiet, shown, styled
 
 BAR_AFTER = 1.0
 """Seconds of work after which a terminal shows the bar."""
@@ -58,7 +58,7 @@ def progress(work: str, *, total: float | None = None, unit: str = "") -> Iterat
         unit: what the work is counted in, in the plural; amounts of "bytes" are shown as kB, MB, GB.
     """
     task = _Task(work, total, unit)
-    if not is_main_process():
+    if not is_main_process() or is_quiet():
         yield task.advance
         return
     finished = threading.Event()
@@ -91,7 +91,7 @@ class _Task:
 
 def is_terminal() -> bool:
     """Whether progress goes to a terminal that can redraw lines."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return not is_quiet() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _print_lines(task: _Task, finished: threading.Event) -> None:

@@ -29,6 +29,17 @@ def print_on_any_terminal() -> None:
             setattr(sys, name, _Shown(stream, may_redraw=name == "stderr"))
 
 
+def print_warnings_only() -> None:
+    """From now on, of what goes to the standard output only lines that begin with "warning" are printed."""
+    if not isinstance(sys.stdout, _WarningsOnly):
+        sys.stdout = _WarningsOnly(sys.stdout)
+
+
+def is_quiet() -> bool:
+    """Whether :func:`print_warnings_only` was called, so that progress is not shown either."""
+    return isinstance(sys.stdout, _WarningsOnly)
+
+
 def shown(text: str) -> str:
     """Text as it may be printed or kept: without secrets, and with control characters as escapes."""
     return printable(redact(text))
@@ -85,6 +96,34 @@ class _Shown(io.TextIOBase):
 
     def __getattr__(self, name: str) -> Any:  # buffer, reconfigure, line_buffering, …
         return getattr(self.stream, name)
+
+
+class _WarningsOnly(io.TextIOBase):
+    """A stream that passes on the lines that begin with "warning", and nothing else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            if line.startswith("warning"):
+                self.stream.write(f"{line}\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    @property
+    def encoding(self) -> Any:  # type: ignore[override]
+        return self.stream.encoding
 
 
 def _substitute(error: UnicodeError) -> tuple[str, int]:

@@ -28,6 +28,7 @@ class Settings:
     config: str | None = None
     run_dir: str | None = None
     rate: float = 1.0
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,17 @@ def test_a_recipe_without_an_error_returns(monkeypatch, capsys):
     assert exit_code(monkeypatch, lambda config, mine: rates.append(config.settings.rate), "--rate", "2.5") == 0
     assert rates == [2.5]
     assert capsys.readouterr().err == ""
+
+
+def test_a_quiet_recipe_prints_warnings_and_errors_only(monkeypatch, capsys):
+    def main(config: Recipe, mine: RunDirectory) -> None:
+        print("step 1")
+        print("warning: slow")
+        raise UserError("--rate 3: too high.")
+
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    assert exit_code(monkeypatch, main, "--quiet") == 2
+    assert capsys.readouterr() == ("warning: slow\n", "error: --rate 3: too high.\n")
 
 
 @pytest.mark.parametrize("created", [True, False])

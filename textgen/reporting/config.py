@@ -20,7 +20,7 @@ _LONGEST_TAG = 64  # characters that W&B takes
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Experiment tracking. The run directory has all metrics in any case."""
+    """Experiment tracking, and what is printed. The run directory has everything in any case."""
 
     track: str = "wandb"
     """Experiment trackers, separated by commas: wandb, tensorboard, trackio, mlflow; or none."""
@@ -36,6 +36,9 @@ class TrackingConfig:
     """Group of W&B runs that this one belongs to, such as the seeds of one experiment."""
     wandb_notes: str | None = None
     """A description of the W&B run."""
+
+    quiet: bool = False
+    """Print warnings and errors only."""
 
     @property
     def trackers(self) -> list[str]:

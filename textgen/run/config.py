@@ -24,6 +24,7 @@ NOT_FINGERPRINTED = {
     "wandb_group",
     "wandb_notes",
     "dry_run",
+    "quiet",
     "verify_data",
     "threads",
 }

@@ -13,7 +13,7 @@ from textgen.launch_environment import is_main_process
 from textgen.run.allocator import preload_allocator
 from textgen.run.directory import RunDirectory
 from textgen.run.ending import start_ending
-from textgen.terminal import print_on_any_terminal
+from textgen.terminal import print_on_any_terminal, print_warnings_only
 
 
 class _RecipeConfig(Protocol):
@@ -45,6 +45,8 @@ def run_recipe(config_class: type[C], main: Callable[[C, RunDirectory], None], *
         ending.listen()
         config = parse(config_class, description=_first_paragraph(description))
         ending.directory = directory = config.directory()
+        if directory.settings.get("quiet"):
+            print_warnings_only()
         if is_main_process():
             print(f"textgen {__version__}, into {directory.path}: loading libraries …", flush=True)
         with disk_errors(lambda: directory.path if directory.created else None):
