@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from textgen.reporting.tracking.rows import STEP, TOKENS
 from textgen.reporting.tracking.wandb_tables import SAMPLED
 
 _READING = 60  # seconds that W&B may take to read an offline run
+_TEARDOWN_SECONDS = 5.0  # for W&B to forget a service that was killed
 
 
 def start_wandb_run(
@@ -41,6 +43,8 @@ def start_wandb_run(
         return None
     # With an unresponsive server, W&B's error reporting delays the end of the program by 20 s.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    # A process that started this one may have a service of its own, which could not be ended from here.
+    os.environ.pop("WANDB_SERVICE", None)
     import wandb  # here, so that a broken installation disables tracking and does not stop the run
 
     # Before any run exists: suppresses the banner, and lets an explicit mode override WANDB_MODE.
@@ -136,8 +140,14 @@ def stop_service() -> None:
         with contextlib.suppress(psutil.Error):
             if child.name() == "wandb-core":
                 child.kill()
-    with contextlib.suppress(Exception, SystemExit):  # there is no connection any more
-        wandb.teardown()  # so that W&B's exit hook does not complain of that
+
+    def tear_down() -> None:
+        with contextlib.suppress(Exception, SystemExit):  # there is no connection any more
+            wandb.teardown()  # so that W&B's exit hook does not complain of that
+
+    thread = threading.Thread(target=tear_down, daemon=True)  # it may wait for what never comes
+    thread.start()
+    thread.join(_TEARDOWN_SECONDS)
 
 
 def _has_key() -> bool:
