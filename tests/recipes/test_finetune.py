@@ -40,7 +40,8 @@ def test_a_run_directory_has_the_documented_files(full_run: Path) -> None:
     assert [row["step"] for row in rows if "eval/bits_per_byte" in row] == [3, 6]
     assert rows[-1]["eval/bits_per_byte"] < rows[2]["eval/bits_per_byte"], "it should have learned something"
     timing = read_lines(full_run / "timing.jsonl")
-    assert {"step", "seconds", "tokens_per_second", "peak_memory_bytes"} == timing[0].keys()
+    measured = {"step", "steps", "seconds", "tokens_per_second", "evaluation_seconds", "saving_seconds"}
+    assert measured | {"peak_memory_bytes"} == timing[0].keys()
     perplexity = json.loads((full_run / "evaluation/perplexity.json").read_text())
     for when in ("before", "after"):
         figures = perplexity[when]

@@ -58,6 +58,6 @@ def test_a_resumed_run_is_one_run_with_every_row_once_and_every_result(run_dir, 
     }
     assert stored == {
         "samples/step-00000000.jsonl", "samples/step-00000050.jsonl", "evaluation/perplexity.json",
-        "evaluation/decoding.json", "evaluation/report.html",
+        "evaluation/decoding.json", "evaluation/recommendation.json", "evaluation/report.html",
     }  # fmt: skip
     assert (folder / "artifacts").is_dir()
