@@ -63,6 +63,7 @@ def test_speeds_are_medians_and_their_ratios() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive  # a minute; the other benchmarks' quick paths take seconds
 def test_the_quick_path_measures_everything(tmp_path: Path) -> None:
     output = tmp_path / "packing.json"
     command = [sys.executable, "benchmarks/packing.py", "--quick", "--output", str(output)]

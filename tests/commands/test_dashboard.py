@@ -77,6 +77,7 @@ def test_the_workspace_is_made_once_and_then_updated(tmp_path):
     assert '"train/loss"' in saved[0]["spec"]
 
 
+@pytest.mark.exhaustive  # W&B tries for half a minute
 @pytest.mark.slow
 def test_a_server_that_cannot_be_reached_is_a_message_of_the_dashboard(tmp_path):
     with no_server() as (environment, _):

@@ -112,7 +112,10 @@ def test_what_cannot_be_written_is_named(small_disk, faulty, kind):
 
 @pytest.mark.parametrize(
     ("work", "file"),
-    [("evaluation", "run/evaluation/records/process-0.jsonl"), ("report", "run/status.json")],
+    [
+        ("evaluation", "run/evaluation/records/process-0.jsonl"),
+        pytest.param("report", "run/status.json", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_the_evaluation_and_the_report_are_done_again_once_there_is_space(small_disk, faulty, tmp_path, work, file):
     disk = small_disk("100m")
