@@ -12,11 +12,12 @@ def test_runs_survive_what_is_done_to_them(python: Prefork, tmp_path: Path, caps
     sample = soak.Soak(python, tmp_path, seed=1)
     sample.kill(soak.LAYOUTS[0], kills=2)
     sample.damage(damages=4)
-    assert sum(map(sum, (counts.values() for counts in sample.table.values()))) >= 6
+    trials = sum(map(sum, (counts.values() for counts in sample.table.values())))
+    assert trials in (5, 6), "the run may end before it is killed a second time"
     assert not sample.failed(), sample.table
     sample.print_table()
     *_, last = capsys.readouterr().out.splitlines()
-    assert last.startswith("| **all** | 6 |")
+    assert last.startswith(f"| **all** | {trials} |")
 
 
 def test_a_loss_or_a_damage_that_was_not_noticed_is_a_failure(python: Prefork, tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def test_a_damaged_file_is_named_before_anything_is_sent(run_dir, name, content,
     assert refused(str(run_dir)).startswith(str(run_dir / name))
 
 
+@pytest.mark.exhaustive  # half a minute of waiting
 @pytest.mark.slow
 def test_a_server_that_cannot_be_reached_is_a_message(run_dir, tmp_path):
     with no_server() as (environment, _):

@@ -133,17 +133,19 @@ def test_the_evaluation_and_the_report_are_done_again_once_there_is_space(small_
     assert (disk / "run" / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.exhaustive
 def test_a_full_disk_under_the_cache_is_named_before_training(small_disk, faulty, tmp_path, text_file):
     disk = small_disk("64k")
-    text_file.write_text("\n\n".join(f"{number} {text_file.read_text()}" for number in range(100)))
-    ran = faulty("", tmp_path / "run", cache=disk / "cache")
+    data = ["--data", tmp_path / "long.txt"]
+    data[1].write_text("\n\n".join(f"{number} {text_file.read_text()}" for number in range(100)))
+    ran = faulty("", tmp_path / "run", *data, cache=disk / "cache")
     assert (ran.code, "Traceback" in ran.error) == (2, False)
     assert f"$TEXTGEN_CACHE {disk}/cache/" in ran.error
     assert "Free some space" in ran.error
     assert not (tmp_path / "run" / "checkpoints").exists()
     subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
-    faulty("", tmp_path / "run", cache=disk / "cache", check=True)
-    faulty("", tmp_path / "whole", check=True)
+    faulty("", tmp_path / "run", *data, cache=disk / "cache", check=True)
+    faulty("", tmp_path / "whole", *data, check=True)
     assert tree(tmp_path / "run" / "model") == tree(tmp_path / "whole" / "model")
 
 

@@ -36,7 +36,7 @@ FLAT: dict[str, Any] = {name: value for group in GROUPS for name, value in asdic
 RUN_SETTINGS = {"verify_data", "run_dir", "resume", "checkpoint_every", "keep_checkpoints", "dry_run", "threads"}
 RUN_SETTINGS |= {"on_full_disk"}
 TRACKING_SETTINGS = {"track", "wandb_project", "wandb_mode", "wandb_timeout"}
-TRACKING_SETTINGS |= {"wandb_tags", "wandb_group", "wandb_notes"}
+TRACKING_SETTINGS |= {"wandb_tags", "wandb_group", "wandb_notes", "quiet"}
 DATA_SETTINGS = {"verify_data"}
 STOPPING = {"max_skipped_steps"}  # says when a run ends without a result, and changes none
 

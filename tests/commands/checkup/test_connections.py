@@ -31,6 +31,7 @@ def test_a_broken_wandb_is_a_note(monkeypatch):
     assert "wandb cannot be imported" in check_wandb()[0].text
 
 
+@pytest.mark.exhaustive  # half a minute of waiting
 @pytest.mark.slow
 def test_processes_that_cannot_meet_are_a_fault_with_the_reason(monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "no-such-card")
