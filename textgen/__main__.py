@@ -1,5 +1,6 @@
 """The ``textgen`` command, also as ``python -m textgen``."""
 
+import os
 import sys
 
 from textgen.commands.table import run_command
@@ -11,6 +12,9 @@ def main() -> None:
         sys.exit(run_command(sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)  # as shells report a program that Ctrl-C ended
+    except BrokenPipeError:  # what reads the output, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 if __name__ == "__main__":

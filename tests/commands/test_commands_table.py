@@ -62,3 +62,9 @@ def test_the_list_is_printed_without_torch():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == ""
     assert time.monotonic() - start < 5
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    command = f"set -o pipefail; {sys.executable} -m textgen completion bash | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode in (0, 141), done.stderr) == (True, "")
