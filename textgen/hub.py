@@ -25,7 +25,7 @@ def use_hub() -> str:
         Why the hub is not used, and what to do, for the error message in case the cache does not have it; empty if the
         hub is used.
     """
-    if any(os.environ.get(name, "").upper() in _YES for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
+    if is_offline():
         return " HF_HUB_OFFLINE is set: unset it, or name a local path."
     host = _unreachable()
     if not host:
@@ -35,6 +35,16 @@ def use_hub() -> str:
         if library in sys.modules:
             sys.modules[library].HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
     return f" {host} cannot be reached: check the network, or name a local path."
+
+
+def is_offline() -> bool:
+    """Whether the user told the hub's client to use what was downloaded before only."""
+    return any(os.environ.get(name, "").upper() in _YES for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+
+
+def hub_address() -> str:
+    """The address of the hub."""
+    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 
 
 def unreachable_host(address: str) -> str:
@@ -62,4 +72,4 @@ def unreachable_host(address: str) -> str:
 @cache
 def _unreachable() -> str:
     """The hub's host if it cannot be reached."""
-    return unreachable_host(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    return unreachable_host(hub_address())

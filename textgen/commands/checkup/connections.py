@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from textgen.commands.checkup.finding import Finding
-from textgen.hub import unreachable_host
+from textgen.hub import hub_address, is_offline, unreachable_host
 
 _SECONDS = 60  # for processes to start and to exchange a number
 
@@ -117,10 +117,9 @@ def _settings(wandb: Any) -> Any:
 
 def check_hub() -> list[Finding]:
     """Whether models and datasets can be downloaded."""
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    if any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in ("HF_HUB_OFFLINE",)):
+    if is_offline():
         return [Finding("note", "HF_HUB_OFFLINE is set: only what was downloaded before is found", "Unset it.")]
-    if host := unreachable_host(endpoint):
+    if host := unreachable_host(hub_address()):
         mend = "Check the network or HF_ENDPOINT, or name local paths: --model and --data take directories."
         return [Finding("note", f"{host} cannot be reached: only what was downloaded before is found", mend)]
-    return [Finding("ok", f"{endpoint} can be reached")]
+    return [Finding("ok", f"{hub_address()} can be reached")]
